@@ -1,0 +1,1 @@
+"""Tables to arrays: roles, centring, design matrices. No JAX here."""

@@ -1,0 +1,23 @@
+"""Exceptions and warnings that users see. Every message names the argument, the column, the values and the remedy."""
+
+from __future__ import annotations
+
+
+class JaxmedError(Exception):
+    """Base class of all errors raised by jaxmed."""
+
+
+class InputError(JaxmedError, ValueError):
+    """An argument or a column cannot be used as asked."""
+
+
+class NotYetError(JaxmedError, NotImplementedError):
+    """A documented argument whose feature is not built yet."""
+
+
+class ConvergenceError(JaxmedError, RuntimeError):
+    """The full-sample fit has no usable optimum."""
+
+
+class JaxmedWarning(UserWarning):
+    """Something a user should know, though the fit goes on."""

@@ -1,0 +1,1 @@
+"""Estimates to uncertainty: effects, resampling, intervals. No pandas here."""

@@ -1,0 +1,1 @@
+"""Arrays to estimates: the joint restricted likelihood and its optimisation. No pandas here."""
