@@ -1,0 +1,95 @@
+"""The covariance G of the random effects: which elements are free, and the factor Lambda that carries them.
+
+G = Lambda Lambda' with Lambda lower triangular. A pattern of structural zeros is representable when zeros of G are zeros of
+Lambda in a suitable order of the random effects: blocks, diagonals, and the one special zero of mediation (the
+covariance of the mediators' and the outcome's intercepts), which is a zero in the first column of Lambda once the
+outcome's intercept stands first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Free elements of Lambda, in the internal order of the random effects; hashable."""
+
+    n_random: int
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+
+    @property
+    def n_free(self) -> int:
+        return len(self.rows)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(q, q) lower-triangular boolean mask of Lambda's free elements."""
+        mask = np.zeros((self.n_random, self.n_random), bool)
+        mask[list(self.rows), list(self.cols)] = True
+        return mask
+
+
+def components(free: np.ndarray) -> list[list[int]]:
+    """Groups of random effects that are linked by free covariances, each sorted, in order of first member."""
+    q = free.shape[0]
+    unseen, groups = set(range(q)), []
+    while unseen:
+        group, frontier = set(), {min(unseen)}
+        while frontier:
+            group |= frontier
+            frontier = {b for a in frontier for b in np.flatnonzero(free[a])} - group
+        groups.append(sorted(group))
+        unseen -= group
+    return groups
+
+
+def internal_order(free: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
+    """An order of the random effects in which the zeros of G are zeros of Lambda.
+
+    ``free`` is the (q, q) mask of estimated elements of G. Within each group of linked effects those with structural zeros
+    come first (most zeros first), the others by decreasing ``size`` (conditional variances of a first fit, if given):
+    a factor whose vanishing columns stand last is unique, and Newton steps on it are well behaved.
+    """
+    order = []
+    for group in components(free):
+        zeros = (~free[np.ix_(group, group)]).sum(1)
+        key = [(-z, 0.0 if size is None or z else -size[g], g) for z, g in zip(zeros, group, strict=True)]
+        order += [k[2] for k in sorted(key)]
+    return np.array(order, int)
+
+
+def pattern(free: np.ndarray) -> Pattern:
+    """The pattern of Lambda for a mask of G that is already in internal order.
+
+    Raises ValueError where zeros of G cannot be zeros of Lambda in this order.
+    """
+    mask = np.tril(free)
+    reached = (mask.astype(int) @ mask.T.astype(int)) > 0
+    if (reached & ~free).any():
+        raise ValueError("this pattern of zero covariances cannot be written as zeros of a Cholesky factor")
+    rows, cols = np.nonzero(mask)
+    return Pattern(free.shape[0], tuple(map(int, rows)), tuple(map(int, cols)))
+
+
+def pivot_sizes(G: np.ndarray) -> np.ndarray:
+    """Conditional variance at which a pivoted Cholesky factorisation takes each random effect, largest first."""
+    rest, sizes = G.copy(), np.zeros(len(G))
+    left = list(range(len(G)))
+    while left:
+        i = max(left, key=lambda a: rest[a, a])
+        left.remove(i)
+        sizes[i] = max(rest[i, i], 0.0)
+        if sizes[i] > 0:
+            rest -= np.outer(rest[:, i], rest[i]) / sizes[i]
+    return sizes
+
+
+def correlation(G: np.ndarray) -> np.ndarray:
+    """Correlations of G; NaN where a variance is 0."""
+    sd = np.sqrt(np.diag(G))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return G / np.outer(sd, sd)

@@ -1,0 +1,312 @@
+r"""The joint restricted likelihood of a system of equations, with exact derivatives in closed form.
+
+From formula to field (one cluster; its index is dropped). Everything is relative to the outcome's residual variance
+sigma^2, which is profiled out: G stands for G / sigma^2 and s_k for sigma_k^2 / sigma^2, so that s_K = 1::
+
+    V    = diag(s) + R G R'        R = rows[:, :q], the pseudo-observations of gram.py      -> columns, scales
+    F    = L^-1 W                  V = L L'                                                 -> whitened
+    H    = sum_j w_j X'V^-1 X = (C C')^-1,  beta = H^-1 sum_j w_j X'V^-1 y                   -> root, beta
+    T    = Z'V^-1 Z,  U = Z'V^-1 X                                                          -> products
+    B    = [[C, -beta c^1/2], [0, c^1/2]],  c = 1 / sigma^2 = (N - p) / quad                -> basis
+    P    = [U C, c^1/2 v],  v = Z'V^-1 (y - X beta)      (the last column is the residual)  -> projected
+    N    = 2 P P' - T
+
+    dev  = A + (N - p) (1 + log(2 pi quad / (N - p))),   A = sum_j w_j log|V_j| + log|H|
+
+For the direction E_a of G let Q_a = sum_j w_j P' E_a P (p + 1 square): ``moments``. Then::
+
+    d dev / da      = sum_j w_j tr(E_a T) - tr Q_a
+    d2 dev / da db  = sum_j w_j tr(E_a T E_b N) - <Q_a, Q_b>
+
+where the inner product counts the last diagonal element (residual by residual) by 1 / (N - p): that is the profiled
+scale. The residual variances of the mediators are directions too, with V^-1 W restricted to equation k's rows in the place
+of Z'V^-1 C. This is Lindstrom & Bates (1988) and Bates et al. (2015, sections 3.4 and 5.4) carried to second order.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxmed.reml.gram import Gram, Layout
+from jaxmed.reml.stages import stage
+
+
+class Totals(NamedTuple):
+    """Weighted sums over clusters that no variance parameter changes: once per weight vector."""
+
+    rest: Float[Array, "K c c"]
+    n: Float[Array, " K"]
+    clusters: Float[Array, ""]
+
+
+class Evaluation(NamedTuple):
+    """The criterion at one point. Directions: the q(q + 1)/2 elements of G (lower triangle by rows), then log s_k, k < K."""
+
+    value: Float[Array, ""]  # -2 log restricted likelihood
+    gradient: Float[Array, " d"]
+    hessian: Float[Array, "d d"]
+    moments: Float[Array, "d p+1 p+1"]
+    direct: Float[Array, "d d"]  # the first term of the Hessian
+    beta: Float[Array, " p"]
+    root: Float[Array, "p p"]  # C, with C C' = H^-1 (relative)
+    scale: Float[Array, ""]  # sigma^2 of the outcome
+    degrees: Float[Array, ""]  # N - p (REML) or N (ML)
+
+
+def totals(gram: Gram, weights: Float[Array, " J"]) -> Totals:
+    """Weighted sums of the parts of the data that stay fixed while variance parameters move."""
+    return Totals(gram.rest @ weights, gram.n @ weights, weights.sum())
+
+
+def _row_order(layout: Layout) -> tuple[int, ...]:
+    # the outcome's pseudo-observations first: only the mediators' rows of V^-1 W are needed, and these then are the last ones
+    return tuple(i for k in reversed(range(layout.n_equations)) for i in layout.members(k))
+
+
+def _factor(rows, G, s, *, layout: Layout):
+    """Columns of the Cholesky factor of V (unscaled) and the reciprocal roots of its pivots."""
+    order = _row_order(layout)
+    q = layout.n_random
+    R = jnp.stack([rows[i, :q] for i in order])  # (row, column, J)
+    RG = sum(R[:, m, None] * G[m][None, :, None] for m in range(q))
+    columns, scales = [], []
+    for i in range(q):
+        k = layout.equation_of[order[i]]
+        column = sum(RG[i:, m] * R[i, m] for m in layout.members(k) if m >= order[i])
+        column = column + s[k] * (jnp.arange(q - i) == 0)[:, None]
+        for h in range(i):
+            column = column - columns[h][i - h :] * (columns[h][i - h] * scales[h] ** 2)
+        columns.append(column)
+        scales.append(jax.lax.rsqrt(column[0]))
+    return columns, scales
+
+
+def _whiten(rows, columns, scales, *, layout: Layout):
+    """F = L^-1 W, a list of q rows (c, J)."""
+    order = _row_order(layout)
+    F = []
+    for i in range(layout.n_random):
+        row = rows[order[i]]
+        for h in range(i):
+            row = row - F[h] * (columns[h][i - h] * scales[h])
+        F.append(row * scales[i])
+    return F
+
+
+def _solve_last(F, columns, scales, first: int):
+    """The rows of V^-1 W from ``first`` on, (rows, c, J), and the same block of V^-1 itself, (rows, rows, J)."""
+    q = len(F)
+    Y: dict[int, Array] = {}
+    for i in reversed(range(first, q)):
+        row = F[i]
+        for m in range(i + 1, q):
+            row = row - Y[m] * (columns[i][m - i] * scales[i])
+        Y[i] = row * scales[i]
+    inverse: dict[tuple[int, int], Array] = {}  # L^-1 in that block
+    for i in range(first, q):
+        inverse[i, i] = scales[i]
+        for m in range(i + 1, q):
+            above = sum(columns[h][m - h] * scales[h] * inverse[h, i] for h in range(i, m))
+            inverse[m, i] = -above * scales[m]
+    Vi = [
+        jnp.stack([sum(inverse[m, i] * inverse[m, l] for m in range(max(i, l), q)) for l in range(first, q)])
+        for i in range(first, q)
+    ]
+    return jnp.stack([Y[i] for i in range(first, q)]), jnp.stack(Vi)
+
+
+def _log_pivots(columns):
+    """Sum of the logs of the pivots; few logarithms, without overflow of the product."""
+    pivots = [c[0] for c in columns]
+    products = [pivots[i : i + 4] for i in range(0, len(pivots), 4)]
+    return sum(jnp.log(jnp.prod(jnp.stack(p), 0)) for p in products)
+
+
+def _fixed_effects(CVC, layout: Layout):
+    """beta, the root C of H^-1, log|H| and the generalised residual sum of squares, from C'V^-1 C."""
+    fixed = np.array(layout.fixed_columns, int)
+    H, h = CVC[fixed[:, None], fixed[None]], CVC[fixed, -1]
+    L = jnp.linalg.cholesky(H)
+    root = jax.scipy.linalg.solve_triangular(L, jnp.eye(len(fixed)), lower=True).T
+    projected = root.T @ h
+    return root @ projected, root, 2 * jnp.log(jnp.diagonal(L)).sum(), CVC[-1, -1] - projected @ projected
+
+
+def _value(logdet_V, logdet_H, quad, s, total: Totals, layout: Layout, reml: bool):
+    q_k = jnp.array([len(layout.members(k)) for k in range(layout.n_equations)], float)
+    degrees = total.n.sum() - (layout.n_fixed if reml else 0)
+    A = logdet_V + (total.n - q_k * total.clusters) @ jnp.log(s) + (logdet_H if reml else 0.0)
+    return A + degrees * (1 + jnp.log(2 * jnp.pi * quad / degrees)), degrees
+
+
+def _crossproduct(F, weights, s, total: Totals):
+    """sum_j w_j C'V^-1 C."""
+    inside = sum(jnp.einsum("aj,bj->ab", f * weights, f) for f in F) if F else 0.0
+    return inside + jnp.einsum("k,kab->ab", 1 / s, total.rest)
+
+
+def _ratios(log_ratio):
+    return jnp.concatenate([jnp.exp(log_ratio), jnp.ones(1, log_ratio.dtype)])
+
+
+def profile(gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = True, total: Totals | None = None):
+    """Criterion with beta and the common scale profiled out, without derivatives: (value, beta, sigma^2, root C).
+
+    ``G`` (q, q) and ``exp(log_ratio)`` (K - 1,) are relative to the outcome's residual variance.
+    """
+    total = totals(gram, weights) if total is None else total
+    s = _ratios(log_ratio)
+    columns, scales = _factor(gram.rows, G, s, layout=layout)
+    F = _whiten(gram.rows, columns, scales, layout=layout)
+    logdet_V = weights @ _log_pivots(columns) if columns else 0.0
+    beta, root, logdet_H, quad = _fixed_effects(_crossproduct(F, weights, s, total), layout)
+    value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)
+    return value, beta, quad / degrees, root
+
+
+def deviance(theta, weights, gram: Gram, *, layout: Layout, rows: tuple[int, ...], cols: tuple[int, ...], reml: bool = True):
+    """-2 log (restricted) likelihood at theta = (free elements of the relative Lambda, log s_k for k < K).
+
+    Arguments: ``theta`` (f + K - 1,), ``weights`` (J,) cluster weights, ``gram`` and ``layout`` the data, ``rows`` and
+    ``cols`` the positions of Lambda's free elements. beta and the outcome's residual variance are at their optimum
+    given theta (profiled). Pure and differentiable; see the module's docstring for the formula.
+    """
+    f = len(rows)
+    factor = jnp.zeros((layout.n_random,) * 2, theta.dtype).at[np.array(rows), np.array(cols)].set(theta[:f])
+    return profile(gram, weights, factor @ factor.T, theta[f:], layout=layout, reml=reml)[0]
+
+
+def _hessian_index(q: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where sum_j w_j tr(E_a T E_b N) finds its four terms among the q^2 x q^2 products of T and N, and its factors."""
+    i, l = np.tril_indices(q)
+    a, b = np.arange(len(i))[:, None], np.arange(len(i))[None]
+    terms = []
+    for x, y in ((i, l), (l, i)):  # E_a = e_x e_y'
+        for u, t in ((i, l), (l, i)):  # E_b = e_u e_t'; tr = T[y, u] N[t, x]
+            terms.append(((y[a] * q + u[b]) * q + t[b]) * q + x[a])
+    half = np.where(i == l, 0.5, 1.0)
+    return np.stack(terms), half[:, None] * half[None]
+
+
+def evaluate(
+    gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = True, total: Totals | None = None, quadratic: float = 1.0
+) -> Evaluation:
+    """Criterion, gradient and Hessian at the relative covariance ``G`` (q, q) and ``log_ratio`` (K - 1,).
+
+    ``quadratic=0`` leaves the residual quadratic form out of the derivatives, which are then those of the log-determinants
+    alone: minus the expected Hessian (before profiling).
+    """
+    q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
+    total = totals(gram, weights) if total is None else total
+    s = _ratios(log_ratio)
+    columns, scales = stage(partial(_factor, layout=layout))(gram.rows, G, s)
+    F = stage(partial(_whiten, layout=layout))(gram.rows, columns, scales)
+    logdet_V = weights @ stage(_log_pivots)(columns)
+    beta, root, logdet_H, quad = _fixed_effects(_crossproduct(F, weights, s, total), layout)
+    value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)
+    residual = jnp.sqrt(degrees / quad) * quadratic
+    last = jnp.concatenate([-beta, jnp.ones(1)])[:, None] * residual
+    basis = jnp.concatenate([jnp.concatenate([root, jnp.zeros((1, p))]), last], 1)
+    used = (*layout.fixed_columns, layout.n_columns - 1)
+    # ML has no log|H|: there only the residual column takes part in the second derivatives
+    active = slice(0, p + 1) if reml else slice(p, p + 1)
+
+    def products(*F):
+        return sum(f[:q, None] * f[None] for f in F)
+
+    def project(TU, basis):
+        return sum(TU[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used))
+
+    def curvature(TU, P):
+        P = P[:, active]
+        return 2 * sum(P[:, None, r] * P[None, :, r] for r in range(P.shape[1])) - TU[:, :q]
+
+    TU = stage(products)(*F)
+    P = stage(project)(TU, basis)
+    N = stage(curvature)(TU, P)
+    T = TU[:, :q].reshape(q * q, -1)
+    M = jnp.einsum("aj,bj->ab", stage(jnp.multiply)(T, weights), N.reshape(q * q, -1))
+    PP = P.reshape(q * (p + 1), -1)
+    PP = jnp.einsum("aj,bj->ab", stage(jnp.multiply)(PP, weights), PP).reshape(q, p + 1, q, p + 1)
+    i, l = np.tril_indices(q)
+    half = np.where(i == l, 0.5, 1.0)
+    moments = (PP[i, :, l] + PP[l, :, i]) * half[:, None, None]
+    trace = (T @ weights)[i * q + l] * 2 * half
+    index, factor = _hessian_index(q)
+    direct = M.reshape(-1)[index].sum(0) * factor
+    direct = (direct + direct.T) / 2
+    if K > 1:
+        rows = _residual_directions(F, columns, scales, P, basis, weights, s, total, layout, active)
+        moments = jnp.concatenate([moments, rows.moments])
+        trace = jnp.concatenate([trace, rows.trace])
+        direct = jnp.block([[direct, rows.mixed.T], [rows.mixed, rows.direct]])
+    each = jnp.ones(p + 1).at[:p].set(1.0 if reml else 0.0)
+    gradient = trace - jnp.einsum("arr,r->a", moments, each)
+    pairs = np.ones((p + 1, p + 1))
+    if not reml:
+        pairs[:p, :p] = 0.0
+    flat = moments.reshape(len(trace), -1)
+    counts = jnp.asarray(pairs).at[p, p].set(1 / degrees).reshape(-1)
+    hessian = direct - (flat * counts) @ flat.T
+    if K > 1:  # log s_k is the parameter: a second derivative of exp adds the gradient
+        d = len(trace) - (K - 1)
+        hessian = hessian.at[jnp.arange(d, d + K - 1), jnp.arange(d, d + K - 1)].add(gradient[d:])
+    return Evaluation(value, gradient, hessian, moments, direct, beta, root, quad / degrees, degrees)
+
+
+class _Rows(NamedTuple):
+    moments: Array  # (K-1, p+1, p+1)
+    trace: Array  # (K-1,)
+    mixed: Array  # (K-1, q(q+1)/2)
+    direct: Array  # (K-1, K-1)
+
+
+def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals, layout: Layout, active) -> _Rows:
+    """Derivatives in log s_k of the mediators, from equation k's rows of V^-1 W; the chain rule is in here."""
+    q, K = layout.n_random, layout.n_equations
+    mediators = range(K - 1)
+    order = _row_order(layout)
+    first = len(layout.members(K - 1))
+    used = (*layout.fixed_columns, layout.n_columns - 1)
+    at = [[r for r in range(first, q) if layout.equation_of[order[r]] == k] for k in mediators]
+    indicator = np.array([[float(r in a) for r in range(first, q)] for a in at]).reshape(K - 1, q - first)
+    own = np.array([len(a) for a in at], float)
+    freedom = total.n[: K - 1] - own * total.clusters  # rows beyond the pseudo-observations
+    rest = jnp.einsum("kab,ar,bt->krt", total.rest[: K - 1][:, used][:, :, used], basis, basis)
+    trace = freedom  # times s_k / s_k
+    moments = rest / s[: K - 1, None, None]
+    direct = jnp.diag(2 * jnp.einsum("krr->kr", moments)[:, active].sum(1) - freedom)
+    mixed = jnp.zeros((K - 1, q * (q + 1) // 2))
+    if q > first:
+        Y, Vi = stage(partial(_solve_last, first=first))(F, columns, scales)
+
+        def project(Y, basis):
+            return sum(Y[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used))
+
+        def cross(P, Y, YP, weights):
+            A = sum(P[None, :, r] * YP[:, None, r] for r in range(P.shape[1]))
+            return (2 * A - Y[:, :q]) * weights
+
+        def small(Vi, YP, weights):
+            YY = 2 * sum(YP[:, None, r] * YP[None, :, r] for r in range(YP.shape[1]))
+            return (Vi * (YY - Vi)) * weights, jnp.stack([Vi[r, r] for r in range(q - first)]) * weights
+
+        YP = stage(project)(Y, basis)
+        E = jnp.einsum("maj,mbj->mab", stage(jnp.multiply)(YP, weights), YP)
+        X = jnp.einsum("maj,mbj->mab", stage(cross)(P[:, active], Y, YP[:, active], weights), Y[:, :q])
+        D, t = stage(small)(Vi, YP[:, active], weights)
+        i, l = np.tril_indices(q)
+        half = np.where(i == l, 0.5, 1.0)
+        sk = s[: K - 1]
+        moments = moments + jnp.einsum("km,mab->kab", indicator, E) * sk[:, None, None]
+        trace = trace + indicator @ t.sum(-1) * sk
+        mixed = jnp.einsum("km,mab->kab", indicator, X)
+        mixed = (mixed[:, i, l] + mixed[:, l, i]) * half * sk[:, None]
+        direct = direct + (indicator @ D.sum(-1) @ indicator.T) * sk[:, None] * sk
+    return _Rows(moments, trace, mixed, direct)

@@ -1,0 +1,461 @@
+"""Numbers as people read them: aligned text for terminals, plain HTML for notebooks. Pure functions, no JAX.
+
+Tables keep their machine names (snake_case columns, NaN) until here; headings, digits and blanks are put on only when
+something is printed. A column of numbers is right-aligned with one number of decimals, everything else is left-aligned.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+Format = str | Callable[[Any], str]
+Block = tuple[str | None, str | pd.DataFrame]
+
+HEADERS: Mapping[str, str] = {
+    "estimate": "Estimate",
+    "std_error": "SE",
+    "conf_low": "Low",
+    "conf_high": "High",
+    "p_value": "p",
+    "p_count": "p (count)",
+    "bias": "Bias",
+    "statistic": "Statistic",
+    "variance": "Variance",
+    "std_dev": "SD",
+    "equation": "Equation",
+    "term": "Term",
+    "effect": "Effect",
+    "label": "Effect",
+}
+
+FIXED = "0 (fixed)"
+GAP = 2
+
+
+class _Column(NamedTuple):
+    header: str
+    cells: list[str]
+    right: bool
+
+
+# --- Numbers --------------------------------------------------------------------------------------------------------
+
+
+def format_p(p: float) -> str:
+    """A p value with three decimals and no leading zero; below .001 as "<.001", missing as "".
+
+    Example:
+        >>> [format_p(p) for p in (0.0123, 2e-7, 1.0, float("nan"))]
+        ['.012', '<.001', '1.000', '']
+    """
+    if _missing(p):
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def format_number(value: float, digits: int = 4) -> str:
+    """One number with `digits` significant digits (at least three, where it is not whole).
+
+    Very small and very large ones are given in powers of ten; missing as "".
+
+    Example:
+        >>> [format_number(x) for x in (0.472532, 12345.6, 1e-7, 2.5e15, 0.0)]
+        ['0.4725', '12346', '1.000e-07', '2.500e+15', '0']
+    """
+    return format_column([value], digits)[0]
+
+
+def format_column(values: Iterable[Any], digits: int = 4) -> list[str]:
+    """Numbers that stand under each other, with one number of decimals chosen from their scale.
+
+    The largest gets `digits` significant digits; up to two more decimals are added so that smaller ones show three.
+    Numbers that would still print as zero, and columns whose largest number is below 1e-4 or from 1e7 up, are given in
+    powers of ten. A column of whole numbers gets no decimals; missing values are empty.
+
+    Args:
+        values: numbers, possibly missing.
+        digits: significant digits of the largest number.
+
+    Returns:
+        One string per value.
+
+    Example:
+        >>> format_column([12.345, -0.0456, float("nan"), 3])
+        ['12.3450', '-0.0456', '', '3.0000']
+        >>> format_column([0.5, 2e-8])
+        ['0.5000', '2.000e-08']
+    """
+    numbers = [math.nan if _missing(v) else float(v) for v in values]
+    sizes = [abs(x) for x in numbers if math.isfinite(x) and x != 0]
+    largest = max(sizes, default=0.0)
+    if all(size.is_integer() for size in sizes) and largest < 1e12:
+        decimals = 0
+    elif 1e-4 <= largest < 1e7:
+        decimals = max(digits - 1 - _exponent(largest), 0)
+        smallest = min(size for size in sizes if size >= 0.1 ** (decimals + 2))
+        decimals = max(decimals, min(2 - _exponent(smallest), decimals + 2))
+    else:
+        decimals = -1  # all in powers of ten
+    return [_number(x, decimals, digits) for x in numbers]
+
+
+def _number(x: float, decimals: int, digits: int) -> str:
+    if math.isnan(x):
+        return ""
+    if math.isinf(x):
+        return "inf" if x > 0 else "-inf"
+    if x == 0:
+        return f"{0:.{max(decimals, 0)}f}"
+    fixed = f"{x:.{max(decimals, 0)}f}"
+    return f"{x:.{digits - 1}e}" if decimals < 0 or float(fixed) == 0 else fixed
+
+
+def _exponent(size: float) -> int:
+    return math.floor(math.log10(size))
+
+
+def _missing(value: Any) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+# --- Tables ---------------------------------------------------------------------------------------------------------
+
+
+def text_table(
+    frame: pd.DataFrame,
+    *,
+    columns: Sequence[str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    formats: Mapping[str, Format] | None = None,
+    title: str | None = None,
+    max_width: int | None = 100,
+    digits: int = 4,
+) -> str:
+    """A table in monospace text: headings between rules, numbers to the right, missing values empty.
+
+    All lines have the same width. A table wider than `max_width` is broken into panels below each other, each
+    beginning with the first column.
+
+    Args:
+        frame: the rows; its index is not printed (`frame.reset_index()` makes it a column).
+        columns: which columns, in this order; default all.
+        headers: headings by column name, beside the usual ones in `HEADERS`.
+        formats: by column name, a format such as ".2f" or a function of one value; default `format_p` for p values,
+            `format_column` for other numbers.
+        title: a line above the table.
+        max_width: in characters; None for no limit.
+        digits: significant digits of numbers without a format.
+
+    Returns:
+        Lines joined by newlines, without one at the end.
+
+    Raises:
+        KeyError: a column that the frame lacks.
+
+    Example:
+        >>> print(text_table(pd.DataFrame({"term": ["x", "m"], "estimate": [1.5, -0.25], "p_value": [0.2, 1e-5]})))
+        ---------------------
+        Term  Estimate      p
+        ---------------------
+        x        1.500   .200
+        m       -0.250  <.001
+        ---------------------
+    """
+    cells = _columns(frame, columns, headers, formats, digits)
+    panels = "\n\n".join(_panel(panel) for panel in _split(cells, max_width))
+    return f"{title}\n{panels}" if title else panels
+
+
+def html_table(
+    frame: pd.DataFrame,
+    *,
+    columns: Sequence[str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    formats: Mapping[str, Format] | None = None,
+    title: str | None = None,
+    digits: int = 4,
+) -> str:
+    """The table of `text_table` as HTML: escaped, with no style but the alignment.
+
+    Args:
+        frame: the rows; its index is not shown.
+        columns: which columns, in this order; default all.
+        headers: headings by column name.
+        formats: formats by column name, as in `text_table`.
+        title: the table's caption.
+        digits: significant digits of numbers without a format.
+
+    Returns:
+        One table element.
+
+    Raises:
+        KeyError: a column that the frame lacks.
+
+    Example:
+        >>> print(html_table(pd.DataFrame({"term": ["a<b"]})))
+        <table>
+        <thead>
+        <tr><th style="text-align: left">Term</th></tr>
+        </thead>
+        <tbody>
+        <tr><td style="text-align: left">a&lt;b</td></tr>
+        </tbody>
+        </table>
+    """
+    cells = _columns(frame, columns, headers, formats, digits)
+
+    def row(tag: str, texts: Iterable[str]) -> str:
+        sides = ("right" if column.right else "left" for column in cells)
+        inner = (f'<{tag} style="text-align: {s}">{html.escape(t)}</{tag}>' for s, t in zip(sides, texts, strict=True))
+        return f"<tr>{''.join(inner)}</tr>"
+
+    caption = [f"<caption>{html.escape(title)}</caption>"] if title else []
+    head = ["<thead>", row("th", (column.header for column in cells)), "</thead>"]
+    body = ["<tbody>", *(row("td", texts) for texts in zip(*(c.cells for c in cells), strict=True)), "</tbody>"]
+    return "\n".join(["<table>", *caption, *head, *body, "</table>"])
+
+
+def _columns(
+    frame: pd.DataFrame,
+    columns: Sequence[str] | None,
+    headers: Mapping[str, str] | None,
+    formats: Mapping[str, Format] | None,
+    digits: int,
+) -> list[_Column]:
+    names = list(frame.columns if columns is None else columns)
+    return [_column(str(name), list(frame[name]), headers or {}, formats or {}, digits) for name in names]
+
+
+def _column(
+    name: str, values: list[Any], headers: Mapping[str, str], formats: Mapping[str, Format], digits: int
+) -> _Column:
+    header = _one_line(headers.get(name, _default_header(name)))
+    chosen = formats.get(name, _default_format(name))
+    if chosen is None and _numeric(values):
+        return _Column(header, format_column(values, digits), right=True)
+    show = _formatter(str if chosen is None else chosen)
+    texts = ["" if _missing(v) else _one_line(show(v)) for v in values]
+    return _Column(header, texts, right=chosen is not None)
+
+
+def _formatter(chosen: Format) -> Callable[[Any], str]:
+    return (lambda value: format(value, chosen)) if isinstance(chosen, str) else chosen
+
+
+def _default_header(name: str) -> str:
+    if name.startswith("corr_"):
+        return "Corr" if name == "corr_1" else ""
+    return HEADERS.get(name, name)
+
+
+def _default_format(name: str) -> Format | None:
+    if name.startswith("corr_"):
+        return str
+    return format_p if name in ("p_value", "p_count") else None
+
+
+def _numeric(values: list[Any]) -> bool:
+    present = [v for v in values if not _missing(v)]
+    return all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in present)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
+
+
+def _width(text: str) -> int:
+    """Columns a terminal uses: two for wide East Asian characters, none for combining marks."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+def _column_width(column: _Column) -> int:
+    return max(map(_width, [column.header, *column.cells]))
+
+
+def _split(columns: list[_Column], max_width: int | None) -> list[list[_Column]]:
+    """Panels no wider than max_width where that can be, each with the first column."""
+    if max_width is None or not columns:
+        return [columns]
+    first, *rest = columns
+    panels, used = [[first]], _column_width(first)
+    for column in rest:
+        width = GAP + _column_width(column)
+        if used + width > max_width and len(panels[-1]) > 1:
+            panels.append([first])
+            used = _column_width(first)
+        panels[-1].append(column)
+        used += width
+    return panels
+
+
+def _panel(columns: list[_Column]) -> str:
+    widths = [_column_width(column) for column in columns]
+
+    def line(texts: Iterable[str]) -> str:
+        padded = []
+        for text, column, width in zip(texts, columns, widths, strict=True):
+            blank = " " * (width - _width(text))
+            padded.append(blank + text if column.right else text + blank)
+        return (" " * GAP).join(padded)
+
+    rule = "-" * (sum(widths) + GAP * max(len(widths) - 1, 0))
+    rows = zip(*(column.cells for column in columns), strict=True)
+    return "\n".join([rule, line(column.header for column in columns), rule, *map(line, rows), rule])
+
+
+# --- Random effects -------------------------------------------------------------------------------------------------
+
+
+def covariance_frame(G: pd.DataFrame, sigma: pd.Series, *, fixed: ArrayLike | None = None) -> pd.DataFrame:
+    """The random effects as lme4 shows them: variances, standard deviations, correlations below the diagonal.
+
+    Args:
+        G: (q, q) covariance of the random effects, labelled "equation:term" on both sides.
+        sigma: residual standard deviation by equation.
+        fixed: (q, q) True where a covariance is fixed at 0 and not estimated; such a correlation reads "0 (fixed)".
+
+    Returns:
+        Columns equation, term, variance, std_dev and the texts corr_1 ... corr_(q-1); a row per random effect in the
+        order of G, then one "Residual" row per equation. A correlation with an effect of variance 0 is empty.
+
+    Example:
+        >>> labels = ["y:Intercept", "y:x"]
+        >>> G = pd.DataFrame([[4.0, 1.0], [1.0, 1.0]], labels, labels)
+        >>> covariance_frame(G, pd.Series({"y": 3.0}))["corr_1"].tolist()
+        ['', '0.50', '']
+    """
+    cov = G.to_numpy(dtype=np.float64)
+    q = len(cov)
+    zero = np.zeros((q, q), dtype=bool) if fixed is None else np.asarray(fixed, dtype=bool)
+    sd = np.sqrt(np.maximum(np.diag(cov), 0.0))
+
+    def correlation(i: int, j: int) -> str:
+        if j >= i:
+            return ""
+        if zero[i, j]:
+            return FIXED
+        if sd[i] * sd[j] == 0:
+            return ""
+        return f"{round(cov[i, j] / (sd[i] * sd[j]), 2) + 0.0:.2f}"  # + 0.0: no "-0.00"
+
+    equations = [str(name) for name in sigma.index]
+    names = [_equation_and_term(str(label), equations) for label in G.index]
+    residuals = np.asarray(sigma, dtype=np.float64)
+    frame = pd.DataFrame(
+        {
+            "equation": [equation for equation, _ in names] + equations,
+            "term": [term for _, term in names] + ["Residual"] * len(equations),
+            "variance": np.concatenate([sd**2, residuals**2]),
+            "std_dev": np.concatenate([sd, residuals]),
+        }
+    )
+    for j in range(q - 1):
+        frame[f"corr_{j + 1}"] = [correlation(i, j) for i in range(q)] + [""] * len(equations)
+    return frame
+
+
+def covariance_text(
+    G: pd.DataFrame,
+    sigma: pd.Series,
+    *,
+    fixed: ArrayLike | None = None,
+    title: str | None = None,
+    max_width: int | None = None,
+    digits: int = 4,
+) -> str:
+    """`covariance_frame` as an aligned text table.
+
+    Args:
+        G: (q, q) covariance of the random effects, labelled "equation:term" on both sides.
+        sigma: residual standard deviation by equation.
+        fixed: (q, q) True where a covariance is fixed at 0.
+        title: a line above the table.
+        max_width: as in `text_table`; None, the default, keeps the correlations together.
+        digits: significant digits of the largest variance.
+
+    Returns:
+        Lines joined by newlines.
+
+    Example:
+        >>> labels = ["y:Intercept", "y:x"]
+        >>> G = pd.DataFrame([[4.0, 1.0], [1.0, 1.0]], labels, labels)
+        >>> lines = covariance_text(G, pd.Series({"y": 3.0})).splitlines()
+        >>> lines[1], lines[4]
+        ('Equation  Term       Variance  SD  Corr', 'y         x                 1   1  0.50')
+    """
+    frame = covariance_frame(G, sigma, fixed=fixed)
+    return text_table(frame, title=title, max_width=max_width, digits=digits)
+
+
+def _equation_and_term(label: str, equations: Sequence[str]) -> tuple[str, str]:
+    """Split "equation:term"; the longest equation name that fits, since both sides may contain colons."""
+    fitting = [name for name in equations if label.startswith(f"{name}:")]
+    equation = max(fitting, key=len, default=label.partition(":")[0])
+    return equation, label[len(equation) + 1 :]
+
+
+# --- Pages ----------------------------------------------------------------------------------------------------------
+
+
+def page(title: str, blocks: Iterable[Block], **options: Any) -> str:
+    """A summary for the terminal: an underlined title, then blocks with their headings.
+
+    Args:
+        title: the first line.
+        blocks: pairs (heading or None, body); a body is text or a DataFrame.
+        options: for `text_table`, used for all DataFrames.
+
+    Returns:
+        Lines joined by newlines.
+
+    Example:
+        >>> print(page("Fit", [("Notes", "converged")]))
+        Fit
+        ===
+        <BLANKLINE>
+        Notes
+        converged
+    """
+    parts = [f"{title}\n{'=' * _width(title)}"]
+    for heading, body in blocks:
+        text = text_table(body, **options) if isinstance(body, pd.DataFrame) else body
+        parts.append(f"{heading}\n{text}" if heading else text)
+    return "\n\n".join(parts)
+
+
+def html_page(title: str, blocks: Iterable[Block], **options: Any) -> str:
+    """The summary of `page` as an HTML fragment for a notebook: tables for frames, text as it stands.
+
+    Args:
+        title: the heading of the fragment.
+        blocks: pairs (heading or None, body); a body is text or a DataFrame.
+        options: for `html_table`, used for all DataFrames.
+
+    Returns:
+        One div element.
+
+    Example:
+        >>> print(html_page("Fit", [("Notes", "x < y")]))
+        <div>
+        <h3>Fit</h3>
+        <h4>Notes</h4>
+        <pre>x &lt; y</pre>
+        </div>
+    """
+    parts = [f"<h3>{html.escape(title)}</h3>"]
+    for heading, body in blocks:
+        if heading:
+            parts.append(f"<h4>{html.escape(heading)}</h4>")
+        parts.append(
+            html_table(body, **options) if isinstance(body, pd.DataFrame) else f"<pre>{html.escape(body)}</pre>"
+        )
+    return "\n".join(["<div>", *parts, "</div>"])
