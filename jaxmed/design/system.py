@@ -57,6 +57,9 @@ class Design:
     paths: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     dropped: dict[str, int] = field(default_factory=dict)  # equation -> rows left out because of missing values
+    # (n rows of the user's table,) index into clusters for every row, complete or not; -1 in clusters left out
+    table_codes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    levels: dict[str, int] = field(default_factory=dict)  # variable -> level found in the data (1 or 2)
 
     @property
     def random_labels(self) -> tuple[str, ...]:

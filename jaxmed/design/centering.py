@@ -1,0 +1,233 @@
+"""Columns to predictors: coding as numbers, level, within and between parts.
+
+Axis letters: n rows of the table, J clusters. Missing values are NaN throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.checks import listed
+from jaxmed.design.system import Component
+from jaxmed.errors import InputError
+
+Centring = Literal["group_mean", "grand_mean", "none"]
+CENTRINGS: tuple[Centring, ...] = ("group_mean", "grand_mean", "none")
+
+# Relative to the column's standard deviation. Cluster means of a variable that was centred and then rounded to
+# six decimals still count as 0; means of a variable that was not are far larger than this by chance alone.
+WITHIN_TOLERANCE = 1e-8
+BETWEEN_TOLERANCE = 1e-5
+ROUNDING = 64 * np.finfo(float).eps  # of the largest absolute value
+
+
+# --------------------------------------------------------------------------------------------------- coding
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column as numbers: one (n,) array, or one per level but the first of a categorical column."""
+
+    name: str
+    columns: dict[str, np.ndarray]
+    note: str | None = None  # the coding, where there was one
+
+
+def code_column(series: pd.Series, argument: str) -> Coded:
+    """Code a column as 64-bit floats, NaN where missing.
+
+    Two-valued text, categories and booleans become 0/1 (category order, else sorted). More values: treatment
+    contrasts for ``argument="covariates"``, an InputError for x, m and y. Errors also for infinite values, an
+    all-missing and a constant column.
+    """
+    name = str(series.name)
+    where = f"{argument}={name!r}"
+    if bool(series.isna().all()):
+        raise InputError(f"{where}: all {len(series)} values are missing; use another column or fill it in.")
+    if _is_numeric(series):
+        coded = Coded(name, {name: series.to_numpy(dtype=float, na_value=np.nan)})
+    else:
+        coded = _code_levels(series, argument)
+    for values in coded.columns.values():
+        infinite = np.flatnonzero(np.isinf(values))
+        if len(infinite):
+            raise InputError(
+                f"{where}: {len(infinite)} infinite values (first at row {infinite[0]}, counted from 0); "
+                "replace them or set them missing."
+            )
+        if np.nanmax(values) - np.nanmin(values) <= ROUNDING * np.nanmax(np.abs(values)):
+            constant = values[~np.isnan(values)][0]
+            raise InputError(f"{where}: the column is constant (all {constant:g}); leave it out or use another.")
+    return coded
+
+
+def n_values(values: np.ndarray) -> int:
+    """The number of distinct observed values."""
+    return len(np.unique(values[~np.isnan(values)]))
+
+
+def _is_numeric(series: pd.Series) -> bool:
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(dtype):
+        return False
+    if pd.api.types.is_numeric_dtype(dtype):
+        return not pd.api.types.is_complex_dtype(dtype)
+    if pd.api.types.is_object_dtype(dtype):  # numbers beside None, or decimals
+        return all(isinstance(v, Real | Decimal) and not isinstance(v, bool | np.bool_) for v in series.dropna())
+    return False
+
+
+def _code_levels(series: pd.Series, argument: str) -> Coded:
+    """Code text, categories and booleans by their levels."""
+    name = str(series.name)
+    levels = _levels(series, argument)
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        positions = np.asarray(series.cat.remove_unused_categories().cat.codes)
+    else:
+        positions = np.asarray(pd.Categorical(series, categories=levels).codes)
+    codes = np.where(positions < 0, np.nan, positions.astype(float))
+    if len(levels) == 1:
+        raise InputError(
+            f"{argument}={name!r}: the column is constant (all {levels[0]!r}); leave it out or use another."
+        )
+    if len(levels) == 2:
+        return Coded(name, {name: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1")
+    if argument != "covariates":
+        raise InputError(_not_numeric(series, argument, levels))
+    observed = ~np.isnan(codes)
+    columns = {
+        f"{name}[{level}]": np.where(observed, (codes == k).astype(float), np.nan)
+        for k, level in enumerate(levels)
+        if k > 0
+    }
+    if len(columns) < len(levels) - 1:
+        raise InputError(f"{argument}={name!r}: some of its levels read alike ({listed(levels)}); rename them.")
+    return Coded(name, columns, f"{name}: treatment contrasts, reference {levels[0]}")
+
+
+def _levels(series: pd.Series, argument: str) -> list[object]:
+    """The observed values: in the order of the categories, else sorted."""
+    name = str(series.name)
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return list(series.cat.remove_unused_categories().cat.categories)
+    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
+        raise InputError(f"{argument}={name!r}: the column holds dates or times; turn them into numbers first.")
+    try:
+        values = list(pd.unique(series.dropna()))
+        return sorted(values)
+    except TypeError:
+        kinds = sorted({type(v).__name__ for v in series.dropna()})
+        raise InputError(
+            f"{argument}={name!r}: the column mixes values of the types {listed(kinds)}; "
+            "make them all numbers or all text."
+        ) from None
+
+
+def _not_numeric(series: pd.Series, argument: str, levels: list[object]) -> str:
+    """The message for a column that should hold numbers."""
+    where = f"{argument}={series.name!r}"
+    text = series.dropna().astype(str)
+    bad = text[pd.Series(pd.to_numeric(text, errors="coerce"), index=text.index).isna()]
+    if len(bad) == 0:
+        return f"{where}: its numbers are stored as {series.dtype}; convert them with pandas.to_numeric."
+    if len(bad) < len(text):
+        return (
+            f"{where}: {len(bad)} values are not numbers ({listed(pd.unique(bad))}); "
+            "set them missing or correct them, then convert the column with pandas.to_numeric."
+        )
+    return (
+        f"{where}: the column is not numeric, it has {len(levels)} values ({listed(levels)}); "
+        "give a numeric or two-valued column."
+    )
+
+
+# ------------------------------------------------------------------------------------------------ centring
+
+
+@dataclass(frozen=True)
+class Term:
+    """One column of a predictor as it enters the equations."""
+
+    name: str
+    component: Component
+    values: np.ndarray  # (n,)
+    varies: bool  # within at least one cluster
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A variable as it enters the equations: its terms, and sentences on what was left out."""
+
+    name: str
+    terms: tuple[Term, ...]
+    notes: tuple[str, ...] = ()
+
+
+def cluster_means(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Means (J,) over the observed rows of each cluster, NaN where a cluster has none."""
+    known = ~np.isnan(values)
+    sums = np.bincount(codes[known], weights=values[known], minlength=n_clusters)
+    counts = np.bincount(codes[known], minlength=n_clusters)
+    return np.divide(sums, counts, out=np.full(n_clusters, np.nan), where=counts > 0)
+
+
+def variation(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[bool, bool]:
+    """Whether a column varies within any cluster, and whether its cluster means differ."""
+    shifted = values - np.nanmean(values)  # a large origin costs digits in the sums
+    means = cluster_means(shifted, codes, n_clusters)
+    spread = np.nanstd(shifted)
+    rounding = ROUNDING * np.nanmax(np.abs(values))
+    within = np.nanmax(np.abs(shifted - means[codes]))
+    between = np.nanmax(means) - np.nanmin(means)
+    return (
+        bool(within > max(WITHIN_TOLERANCE * spread, rounding)),
+        bool(between > max(BETWEEN_TOLERANCE * spread, rounding)),
+    )
+
+
+def level_of(coded: Coded, codes: np.ndarray, n_clusters: int) -> int:
+    """1 where the variable varies within at least one cluster, else 2."""
+    return 1 if any(variation(values, codes, n_clusters)[0] for values in coded.columns.values()) else 2
+
+
+def centre(coded: Coded, codes: np.ndarray, n_clusters: int, center: Centring, *, between: bool = True) -> Predictor:
+    """Centre every column of a variable.
+
+    "group_mean" gives "<name>_within" = X - mean_j and "<name>_between" = mean_j - grand mean; a part without
+    variance is left out with a note, and so is the between part of a column that has a within part where
+    ``between`` is False. "grand_mean" and "none" give one term "<name>". Means are over the observed rows; the
+    grand mean of a column that is constant within clusters is over clusters.
+    """
+    terms: list[Term] = []
+    notes: list[str] = []
+    for name, values in coded.columns.items():
+        varies, differs = variation(values, codes, n_clusters)
+        if center == "none":
+            terms.append(Term(name, "conflated", values, varies))
+            continue
+        origin = np.nanmean(values)
+        shifted = values - origin
+        means = cluster_means(shifted, codes, n_clusters)
+        grand = np.nanmean(shifted) if varies else np.nanmean(means)
+        if center == "grand_mean":
+            terms.append(Term(name, "conflated", shifted - grand, varies))
+            continue
+        if varies:
+            terms.append(Term(f"{name}_within", "within", shifted - means[codes], True))
+        else:
+            notes.append(f"{name} is constant within clusters: it has a between part only")
+        if varies and not differs:
+            notes.append(f"{name} has no variance between clusters: it has a within part only")
+        elif varies and not between:
+            notes.append(f"the between part of {name} is left out as asked")
+        else:
+            # A missing value stays missing, though its cluster's mean is known: the row is incomplete.
+            part = np.where(np.isnan(values), np.nan, means[codes] - grand)
+            terms.append(Term(f"{name}_between", "between", part, False))
+    return Predictor(coded.name, tuple(terms), tuple(notes))

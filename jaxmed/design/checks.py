@@ -1,0 +1,267 @@
+"""Checks of arguments, columns and equations; each raises an error that says what to change."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.system import Design, Equation
+from jaxmed.errors import InputError, JaxmedWarning
+
+COLLINEAR_TOLERANCE = 1e-9  # of a column's norm, after projection on the columns before it
+IDENTIFIED_TOLERANCE = 1e-10  # smallest eigenvalue of a correlation-scaled Gram matrix
+FEW_CLUSTERS = 20
+
+
+# ---------------------------------------------------------------------------------------------- small helpers
+
+
+def warn_user(message: str) -> None:
+    """Warn at the line of the user's own code: the first frame outside this package."""
+    depth = 1
+    while True:
+        try:
+            frame = sys._getframe(depth)
+        except ValueError:
+            break
+        if not str(frame.f_globals.get("__name__", "")).startswith("jaxmed."):
+            break
+        depth += 1
+    warnings.warn(message, JaxmedWarning, stacklevel=depth + 1)
+
+
+def listed(items: Iterable[object], limit: int = 5) -> str:
+    """The first items, quoted and separated by commas; "..." stands for the rest."""
+    texts = [repr(item) for item in items]
+    return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")
+
+
+def require_option(argument: str, value: object, valid: tuple[str, ...]) -> None:
+    """``value`` is one of ``valid``, else an InputError that lists them."""
+    if not isinstance(value, str) or value not in valid:
+        raise InputError(f"{argument}={value!r} is not an option; use one of {listed(valid)}.")
+
+
+def require_bool(argument: str, value: object) -> None:
+    """``value`` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{argument}={value!r} is not an option; use True or False.")
+
+
+# ------------------------------------------------------------------------------------------------- the table
+
+
+def check_table(data: pd.DataFrame) -> None:
+    """``data`` is a pandas DataFrame with rows."""
+    if not isinstance(data, pd.DataFrame):
+        kind = f"{type(data).__module__}.{type(data).__qualname__}"
+        raise InputError(f"data is a {kind}; give a pandas DataFrame (many tables have a .to_pandas() method).")
+    if len(data) == 0:
+        raise InputError("data has no rows; give a table with one row per observation.")
+
+
+def check_columns(data: pd.DataFrame, columns: Mapping[str, str]) -> None:
+    """Every column named in an argument is in the table, once.
+
+    ``columns`` maps a column's name to the argument that named it.
+    """
+    present = list(data.columns)
+    for column, argument in columns.items():
+        count = sum(name == column for name in present)
+        if count == 0:
+            names = [name for name in present if isinstance(name, str)]
+            close = difflib.get_close_matches(column, names, n=3, cutoff=0.6)
+            folded = [name for name in names if name.lower() == column.lower() and name not in close]
+            close = folded + close
+            hint = f"did you mean {listed(close)}?" if close else f"its columns are {listed(present, 12)}."
+            raise InputError(f"{argument}={column!r}: data has no such column; {hint}")
+        if count > 1:
+            raise InputError(
+                f"{argument}={column!r}: data has {count} columns of that name; "
+                "rename them so that every column used is unique."
+            )
+
+
+def cluster_codes(cluster: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Number the clusters.
+
+    Returns codes (n,), positions in labels, and the sorted labels (J,). Errors: missing labels, a single
+    cluster, as many clusters as rows.
+    """
+    name = str(cluster.name)
+    missing = int(cluster.isna().sum())
+    if missing:
+        raise InputError(
+            f"cluster={name!r}: {missing} of {len(cluster)} rows have no cluster; "
+            "drop these rows or fill in their cluster before fitting."
+        )
+    codes, labels = pd.factorize(cluster, sort=True)
+    labels = np.asarray(labels)
+    if len(labels) == 1:
+        raise InputError(
+            f"cluster={name!r}: all rows are in one cluster ({labels[0]!r}); a multilevel model needs many. "
+            "Check that this is the column of the groups."
+        )
+    if len(labels) == len(codes):
+        raise InputError(
+            f"cluster={name!r}: all {len(codes)} labels are distinct, so that every cluster is one row. "
+            "Check that this is the column of the groups and not of the rows."
+        )
+    return codes, labels
+
+
+# ---------------------------------------------------------------------------------------------- the equations
+
+
+def find_collinear(fixed: np.ndarray, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+    """The first column that is a linear combination of those before it, with the columns of the combination.
+
+    ``fixed`` (n, p) has a first column of ones. The other columns are compared after subtracting their means
+    and dividing by their norms, so that neither their scale nor their origin matters. None: full rank.
+    """
+    columns = np.empty_like(fixed[:, 1:])
+    for k, column in enumerate(fixed[:, 1:].T):
+        centred = column - column.mean()
+        norm = np.linalg.norm(centred)
+        # What rounding leaves of a constant column is not variation.
+        if norm <= 1e-13 * np.abs(column).max(initial=0.0) * np.sqrt(len(column)):
+            return names[k + 1], (names[0],)
+        columns[:, k] = centred / norm
+    # R has the columns' inner products: the search itself is over a p x p matrix, however many rows there are.
+    small = np.asarray(np.linalg.qr(columns, mode="r"))
+    basis = np.empty((small.shape[0], 0))
+    for k in range(small.shape[1]):
+        rest = small[:, k]
+        for _ in range(2):  # twice is enough: the second pass removes the rounding of the first
+            rest = rest - basis @ (basis.T @ rest)
+        size = np.linalg.norm(rest)
+        if size <= COLLINEAR_TOLERANCE:
+            weights = np.linalg.lstsq(small[:, :k], small[:, k], rcond=None)[0]
+            return names[k + 1], tuple(names[i + 1] for i in range(k) if abs(weights[i]) > 1e-6)
+        basis = np.column_stack([basis, rest / size])
+    return None
+
+
+def check_fixed(equation: Equation, n_between: int) -> None:
+    """The equation's fixed effects can be estimated.
+
+    ``n_between`` counts its level-2 coefficients, the intercept included. Errors: too few clusters or rows,
+    collinear columns, a response that is an exact combination of the predictors.
+    """
+    name = equation.response
+    n, p = equation.fixed.shape
+    n_clusters = len(np.unique(equation.codes))
+    if n_clusters <= n_between:
+        raise InputError(
+            f"equation {name!r}: {n_clusters} clusters with complete rows, but {n_between} level-2 coefficients "
+            "(intercept, between parts and level-2 covariates); more clusters than that are needed. "
+            "Leave out covariates, or between parts (between=False)."
+        )
+    if n <= p:
+        raise InputError(
+            f"equation {name!r}: {n} complete rows, but {p} coefficients ({listed(equation.fixed_names, 12)}); "
+            "leave out covariates or give more data."
+        )
+    found = find_collinear(np.column_stack([equation.fixed, equation.y]), (*equation.fixed_names, name))
+    if found is None:
+        return
+    column, others = found
+    if others == (equation.fixed_names[0],):
+        raise InputError(
+            f"equation {name!r}: column {column!r} does not vary in the {n} rows used; "
+            "leave it out, or leave out columns whose missing values cost these rows."
+        )
+    if column == name:
+        raise InputError(
+            f"equation {name!r}: column {name!r} is an exact linear combination of {listed(others, 12)}, "
+            "so that nothing is left to model; check that the right columns were given."
+        )
+    raise InputError(
+        f"equation {name!r}: column {column!r} is a linear combination of {listed(others, 12)}; leave one of them out."
+    )
+
+
+def check_random(equation: Equation, free: np.ndarray) -> None:
+    """The variances of the equation's random effects and residual can be told apart.
+
+    ``free`` (q, q) is the equation's block of the mask of estimated elements of G. Errors: all clusters of
+    size 1, a slope whose column varies within no cluster, or any other exact confounding.
+    """
+    name = equation.response
+    q = equation.random.shape[1]
+    if q == 0:
+        return
+    present, codes = np.unique(equation.codes, return_inverse=True)
+    sizes = np.bincount(codes)
+    if sizes.max() == 1:
+        effects = "random intercept" if q == 1 else "random intercept and slopes"
+        raise InputError(
+            f"equation {name!r}: each of its {len(present)} clusters has one complete row, so that its {effects} "
+            "cannot be told from the residual; more complete rows per cluster are needed."
+        )
+    z = equation.random / np.sqrt(np.mean(equation.random**2, axis=0))
+    for k, effect in enumerate(equation.random_names[1:], start=1):
+        means = np.bincount(codes, weights=z[:, k]) / sizes
+        if np.abs(z[:, k] - means[codes]).max() <= 1e-8:
+            raise InputError(
+                f"equation {name!r}: the random slope of {effect!r} cannot be estimated, because within every cluster "
+                "it has one value in the rows used; leave this slope out of random or random_covariates."
+            )
+    if not _variances_identified(z, codes, len(present), free):
+        raise InputError(
+            f"equation {name!r}: the variances of its random effects ({listed(equation.random_names, 12)}) and of its "
+            f"residual cannot be told apart with clusters of at most {sizes.max()} rows; leave out a random slope."
+        )
+
+
+def _variances_identified(z: np.ndarray, codes: np.ndarray, n_clusters: int, free: np.ndarray) -> bool:
+    """No symmetric S with the pattern ``free``, other than 0, has Z_j S Z_j' = s I in every cluster j.
+
+    The sum over clusters of |Z_j S Z_j' - s I|^2 is a quadratic form in (S, s); it must have no null vector.
+    It needs only A_j = Z_j'Z_j.
+    """
+    q = z.shape[1]
+    gram = np.empty((n_clusters, q, q))
+    for a in range(q):
+        for b in range(q):
+            gram[:, a, b] = np.bincount(codes, weights=z[:, a] * z[:, b], minlength=n_clusters)
+    directions = []
+    for a in range(q):
+        for b in range(a + 1):
+            if free[a, b]:
+                direction = np.zeros((q, q))
+                direction[a, b] = direction[b, a] = 1.0
+                directions.append(direction)
+    products = [d @ gram for d in directions]  # each (J, q, q)
+    size = len(directions) + 1
+    form = np.empty((size, size))
+    for i, left in enumerate(products):
+        for k, right in enumerate(products):
+            form[i, k] = np.einsum("jab,jba->", left, right)
+        form[i, -1] = form[-1, i] = -np.einsum("jaa->", left)
+    form[-1, -1] = len(z)
+    scale = np.sqrt(np.diag(form))
+    if not np.all(scale > 0):
+        return False
+    return bool(np.linalg.eigvalsh(form / np.outer(scale, scale))[0] > IDENTIFIED_TOLERANCE)
+
+
+def warn_few_clusters(design: Design) -> None:
+    """Warn under 20 clusters, and where there are fewer clusters than variance parameters."""
+    n_clusters = len(design.clusters)
+    n_variances = int(np.tril(design.free).sum()) + len(design.equations)
+    if n_clusters < FEW_CLUSTERS:
+        warn_user(
+            f"{n_clusters} clusters are few (under {FEW_CLUSTERS}): standard errors, and cluster-bootstrap "
+            "intervals above all, tend to be too small."
+        )
+    if n_clusters < n_variances:
+        warn_user(
+            f"{n_clusters} clusters for {n_variances} variance parameters: leave out random slopes, or take "
+            'covariance="by_equation" or "diagonal".'
+        )
