@@ -69,33 +69,46 @@ def _row_order(layout: Layout) -> tuple[int, ...]:
     return tuple(i for k in reversed(range(layout.n_equations)) for i in layout.members(k))
 
 
-def _factor(rows, G, s, *, layout: Layout):
+def _factor(rows, G, s, *, layout: Layout, stage=stage):
     """Columns of the Cholesky factor of V (unscaled) and the reciprocal roots of its pivots."""
     order = _row_order(layout)
     q = layout.n_random
     R = jnp.stack([rows[i, :q] for i in order])  # (row, column, J)
-    RG = sum(R[:, m, None] * G[m][None, :, None] for m in range(q))
-    columns, scales = [], []
-    for i in range(q):
+
+    def spread(G):
+        return sum(R[:, m, None] * G[m][None, :, None] for m in range(q))
+
+    def column(RG, s, columns, scales):
+        i = len(columns)
         k = layout.equation_of[order[i]]
-        column = sum(RG[i:, m] * R[i, m] for m in layout.members(k) if m >= order[i])
-        column = column + s[k] * (jnp.arange(q - i) == 0)[:, None]
+        out = sum(RG[i:, m] * R[i, m] for m in layout.members(k) if m >= order[i])
+        out = out + s[k] * (jnp.arange(q - i) == 0)[:, None]
         for h in range(i):
-            column = column - columns[h][i - h :] * (columns[h][i - h] * scales[h] ** 2)
-        columns.append(column)
-        scales.append(jax.lax.rsqrt(column[0]))
+            out = out - columns[h][i - h :] * (columns[h][i - h] * scales[h] ** 2)
+        return out
+
+    RG = stage(spread)(G)
+    columns, scales = [], []
+    for _ in range(q):
+        columns.append(stage(column)(RG, s, columns, scales))
+        scales.append(stage(jax.lax.rsqrt)(columns[-1][0]))
     return columns, scales
 
 
-def _whiten(rows, columns, scales, *, layout: Layout):
+def _whiten(rows, columns, scales, *, layout: Layout, stage=stage):
     """F = L^-1 W, a list of q rows (c, J)."""
     order = _row_order(layout)
-    F = []
-    for i in range(layout.n_random):
-        row = rows[order[i]]
+
+    def row(F, columns, scales):
+        i = len(F)
+        out = rows[order[i]]
         for h in range(i):
-            row = row - F[h] * (columns[h][i - h] * scales[h])
-        F.append(row * scales[i])
+            out = out - F[h] * (columns[h][i - h] * scales[h])
+        return out * scales[i]
+
+    F = []
+    for _ in range(layout.n_random):
+        F.append(stage(row)(F, columns, scales))
     return F
 
 
@@ -205,8 +218,8 @@ def evaluate(
     q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
     total = totals(gram, weights) if total is None else total
     s = _ratios(log_ratio)
-    columns, scales = stage(partial(_factor, layout=layout))(gram.rows, G, s)
-    F = stage(partial(_whiten, layout=layout))(gram.rows, columns, scales)
+    columns, scales = _factor(gram.rows, G, s, layout=layout)
+    F = _whiten(gram.rows, columns, scales, layout=layout)
     logdet_V = weights @ stage(_log_pivots)(columns)
     beta, root, logdet_H, quad = _fixed_effects(_crossproduct(F, weights, s, total), layout)
     value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)
@@ -258,6 +271,54 @@ def evaluate(
         d = len(trace) - (K - 1)
         hessian = hessian.at[jnp.arange(d, d + K - 1), jnp.arange(d, d + K - 1)].add(gradient[d:])
     return Evaluation(value, gradient, hessian, moments, direct, beta, root, quad / degrees, degrees)
+
+
+class Influence(NamedTuple):
+    """What each cluster adds to the gradient at one point, beta and the common scale held at that point's values."""
+
+    logdet: Float[Array, "J d"]  # to the gradient of A
+    quadratic: Float[Array, "J d"]  # to the gradient of quad / sigma^2
+    quad: Float[Array, " J"]  # to quad / sigma^2 itself
+
+
+def cluster_influence(gram: Gram, G, log_ratio, at: Evaluation, *, layout: Layout, reml: bool = True) -> Influence:
+    """Contributions of the clusters to the gradient, at the point where ``at`` was evaluated (unit weights)."""
+    q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
+    s = _ratios(log_ratio)
+    columns, scales = _factor(gram.rows, G, s, layout=layout, stage=_inline)
+    F = jnp.stack(_whiten(gram.rows, columns, scales, layout=layout, stage=_inline))
+    used = np.array((*layout.fixed_columns, layout.n_columns - 1))
+    last = jnp.concatenate([-at.beta, jnp.ones(1)])[:, None] / jnp.sqrt(at.scale)
+    basis = jnp.concatenate([jnp.concatenate([at.root, jnp.zeros((1, p))]), last], 1)
+    FP = jnp.einsum("maj,ar->mrj", F[:, used], basis)
+    P = jnp.einsum("mij,mrj->irj", F[:, :q], FP)
+    T = jnp.einsum("mij,mlj->ilj", F[:, :q], F[:, :q])
+    fixed = 1.0 if reml else 0.0
+    i, l = np.tril_indices(q)
+    twice = np.where(i == l, 1.0, 2.0)[:, None]
+    logdet = (T - fixed * jnp.einsum("irj,lrj->ilj", P[:, :p], P[:, :p]))[i, l] * twice
+    quadratic = -(P[i, p] * P[l, p]) * twice
+    rest = jnp.einsum("kabj,ar,br->krj", gram.rest[:, used][:, :, used], basis, basis) / s[:, None, None]
+    quad = (FP[:, p] ** 2).sum(0) + rest[:, p].sum(0)
+    if K > 1:
+        order = _row_order(layout)
+        first = len(layout.members(K - 1))
+        own = np.array([[float(layout.equation_of[r] == k) for r in order[first:]] for k in range(K - 1)])
+        trace = gram.n[: K - 1] - own.sum(1)[:, None] - fixed * rest[: K - 1, :p].sum(1)
+        square = -rest[: K - 1, p]
+        if q > first:
+            Y, Vi = _solve_last(list(F), columns, scales, first)
+            YP = jnp.einsum("maj,ar->mrj", Y[:, used], basis)
+            own = own * s[: K - 1, None]
+            diagonal = jnp.stack([Vi[r, r] for r in range(q - first)])
+            trace = trace + own @ (diagonal - fixed * (YP[:, :p] ** 2).sum(1))
+            square = square - own @ YP[:, p] ** 2
+        logdet, quadratic = jnp.concatenate([logdet, trace]), jnp.concatenate([quadratic, square])
+    return Influence(logdet.T, quadratic.T, quad)
+
+
+def _inline(fn):
+    return fn
 
 
 class _Rows(NamedTuple):

@@ -1,0 +1,168 @@
+"""From equations to a standardised problem for the criterion, and back to the user's units.
+
+Columns are scaled to unit mean square (and, where an intercept can absorb it, centred) before they are multiplied,
+because cross-products square their condition number. Every map back is exact and linear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmed.design.system import Equation
+from jaxmed.reml import covariance, gram
+
+
+class Estimates(NamedTuple):
+    """Parameters in the user's units and order; arrays may carry leading batch axes."""
+
+    beta: np.ndarray  # (..., p)
+    G: np.ndarray  # (..., q, q)
+    sigma2: np.ndarray  # (..., K)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One system whose equations are linked through G, standardised, with its map back to the user's units."""
+
+    layout: gram.Layout
+    pattern: covariance.Pattern
+    gram: gram.Gram
+    order: np.ndarray  # (q,) internal position -> the user's position
+    fixed_map: np.ndarray  # (p, p): beta = fixed_map @ standardised beta + fixed_shift
+    fixed_shift: np.ndarray  # (p,)
+    random_scale: np.ndarray  # (q,) in internal order: u = random_scale * standardised u
+    response_scale: np.ndarray  # (K,)
+    products: tuple[np.ndarray, ...]  # cross-products of every equation, columns in the user's order
+    free: np.ndarray  # (q, q) in the user's order
+
+    def reordered(self, size: np.ndarray) -> Problem:
+        """The same problem with random effects of vanishing conditional variance last (``size`` in the user's order)."""
+        return _assemble(self, covariance.internal_order(self.free, size))
+
+    def estimates(self, beta, G, sigma2, log_ratio) -> Estimates:
+        """Map standardised (..., p), relative G (..., q, q) internal, sigma^2 of the outcome and ratios back."""
+        ratios = np.concatenate([np.exp(log_ratio), np.ones((*log_ratio.shape[:-1], 1))], -1)
+        back = np.argsort(self.order)
+        scaled = G * np.asarray(sigma2)[..., None, None] * np.multiply.outer(self.random_scale, self.random_scale)
+        return Estimates(
+            beta @ self.fixed_map.T + self.fixed_shift,
+            scaled[..., back[:, None], back],
+            ratios * np.asarray(sigma2)[..., None] * self.response_scale**2,
+        )
+
+    def deviance_shift(self, n: np.ndarray, reml: bool) -> np.ndarray:
+        """What to add to the standardised criterion for the user's units; ``n`` (..., K) weighted rows per equation."""
+        shift = 2 * n @ np.log(self.response_scale)
+        return shift - 2 * np.linalg.slogdet(self.fixed_map)[1] if reml else shift
+
+
+def _columns(equation: Equation) -> tuple[np.ndarray, ...]:
+    """Standardised [Z, other X, y] of one equation, positions of X in it, and the map back.
+
+    Returns columns (n, c), fixed positions (p,), fixed map (p, p), fixed shift (p,), random scale (q,), response scale.
+    """
+    X, Z, y = equation.fixed, equation.random, equation.y
+    p, q = X.shape[1], Z.shape[1]
+    shared = {a: equation.random_names.index(name) for a, name in enumerate(equation.fixed_names) if name in equation.random_names}
+    constant = [a for a in range(p) if np.ptp(X[:, a]) == 0 and X[0, a] != 0]
+    intercept = constant[0] if constant else None
+    shift = np.zeros(p)
+    if intercept is not None:
+        alone = [a for a in range(p) if a not in shared and a != intercept]
+        shift[alone] = X[:, alone].mean(0)
+    centred = X - shift
+    scale = np.sqrt((centred**2).mean(0))
+    z_scale = np.sqrt((Z**2).mean(0))
+    y_shift = y.mean() if intercept is not None else 0.0
+    y_scale = float(np.sqrt(((y - y_shift) ** 2).mean()))
+    fixed_map = np.diag(y_scale / scale)
+    fixed_shift = np.zeros(p)
+    if intercept is not None:
+        level = X[0, intercept]
+        fixed_map[intercept] -= (shift * (y_scale / scale)) / level
+        fixed_shift[intercept] = y_shift / level
+    others = [a for a in range(p) if a not in shared]
+    columns = np.concatenate([Z / z_scale, (centred / scale)[:, others], ((y - y_shift) / y_scale)[:, None]], 1)
+    position = {a: q + i for i, a in enumerate(others)} | shared
+    return columns, np.array([position[a] for a in range(p)], int), fixed_map, fixed_shift, y_scale / z_scale, y_scale
+
+
+def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) -> Problem:
+    """Standardise the equations and sum their products over clusters.
+
+    Arguments: equations, mediators first and the outcome last; ``free`` (q, q), the estimated elements of G.
+    """
+    parts = [_columns(e) for e in equations]
+    p = [len(part[1]) for part in parts]
+    q = [e.random.shape[1] for e in equations]
+    n_random, n_other = sum(q), sum(part[0].shape[1] - 1 for part in parts) - sum(q)
+    c = n_random + n_other + 1
+    fixed, products, counts = [], [], []
+    z0, x0 = 0, n_random
+    for e, (columns, position, *_), qk in zip(equations, parts, q, strict=True):
+        extra = columns.shape[1] - 1 - qk
+        place = np.r_[z0 : z0 + qk, x0 : x0 + extra, c - 1]
+        small = gram.cross_products(columns, e.codes, n_clusters)
+        full = np.zeros((n_clusters, c, c))
+        full[:, place[:, None], place] = small
+        products.append(full)
+        fixed.append(place[position])
+        counts.append(np.bincount(e.codes, minlength=n_clusters))
+        z0, x0 = z0 + qk, x0 + extra
+    fixed_map = np.zeros((sum(p), sum(p)))
+    start = 0
+    for part, pk in zip(parts, p, strict=True):
+        fixed_map[start : start + pk, start : start + pk] = part[2]
+        start += pk
+    raw = Problem(
+        layout=gram.Layout(
+            tuple(k for k, qk in enumerate(q) for _ in range(qk)), tuple(int(f) for f in np.concatenate(fixed)), c, len(equations)
+        ),
+        pattern=covariance.Pattern(n_random, (), ()),
+        gram=gram.Gram(np.zeros((0, 0, 0)), np.zeros((0, 0, 0, 0)), np.array(counts, float)),
+        order=np.arange(n_random),
+        fixed_map=fixed_map,
+        fixed_shift=np.concatenate([part[3] for part in parts]),
+        random_scale=np.concatenate([part[4] for part in parts]),
+        response_scale=np.array([part[5] for part in parts]),
+        products=tuple(products),
+        free=free,
+    )
+    return _assemble(raw, covariance.internal_order(free))
+
+
+def _assemble(problem: Problem, order: np.ndarray) -> Problem:
+    """Put the random effects into internal ``order`` (positions in the user's order) and reduce the products."""
+    user_scale = problem.random_scale[np.argsort(problem.order)]
+    user_equation = np.array(problem.layout.equation_of, int)[np.argsort(problem.order)]
+    user_fixed = _to_user_columns(problem)
+    q, c = len(order), problem.layout.n_columns
+    move = np.r_[order, np.arange(q, c)]
+    where = np.argsort(move)
+    layout = gram.Layout(
+        tuple(int(k) for k in user_equation[order]),
+        tuple(int(where[f]) for f in user_fixed),
+        c,
+        problem.layout.n_equations,
+    )
+    moved = [s[:, move[:, None], move] for s in problem.products]
+    return Problem(
+        layout=layout,
+        pattern=covariance.pattern(problem.free[np.ix_(order, order)]),
+        gram=gram.from_products(layout, moved, problem.gram.n),
+        order=order,
+        fixed_map=problem.fixed_map,
+        fixed_shift=problem.fixed_shift,
+        random_scale=user_scale[order],
+        response_scale=problem.response_scale,
+        products=problem.products,
+        free=problem.free,
+    )
+
+
+def _to_user_columns(problem: Problem) -> list[int]:
+    q = problem.layout.n_random
+    return [int(problem.order[f]) if f < q else f for f in problem.layout.fixed_columns]
