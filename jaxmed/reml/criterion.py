@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxmed.reml import small
 from jaxmed.reml.gram import Gram, Layout
 from jaxmed.reml.stages import stage
 
@@ -112,26 +113,41 @@ def _whiten(rows, columns, scales, *, layout: Layout, stage=stage):
     return F
 
 
-def _solve_last(F, columns, scales, first: int):
+def _solve_last(F, columns, scales, first: int, stage=stage):
     """The rows of V^-1 W from ``first`` on, (rows, c, J), and the same block of V^-1 itself, (rows, rows, J)."""
     q = len(F)
-    Y: dict[int, Array] = {}
-    for i in reversed(range(first, q)):
+
+    def solve(below, F, columns, scales):  # row i of L^-T F from the rows below it
+        i = q - 1 - len(below)
         row = F[i]
-        for m in range(i + 1, q):
-            row = row - Y[m] * (columns[i][m - i] * scales[i])
-        Y[i] = row * scales[i]
-    inverse: dict[tuple[int, int], Array] = {}  # L^-1 in that block
+        for m, y in zip(range(q - 1, i, -1), below, strict=True):
+            row = row - y * (columns[i][m - i] * scales[i])
+        return row * scales[i]
+
+    def invert(above, columns, scales, i):  # next element of column i of L^-1
+        m = i + len(above)
+        return -sum(columns[h][m - h] * scales[h] * a for h, a in zip(range(i, m), above, strict=True)) * scales[m]
+
+    Y = []
+    for _ in range(first, q):
+        Y.append(stage(solve)(Y, F, columns, scales))
+    inverse = {}  # L^-1 in that block, by columns
     for i in range(first, q):
-        inverse[i, i] = scales[i]
-        for m in range(i + 1, q):
-            above = sum(columns[h][m - h] * scales[h] * inverse[h, i] for h in range(i, m))
-            inverse[m, i] = -above * scales[m]
-    Vi = [
-        jnp.stack([sum(inverse[m, i] * inverse[m, l] for m in range(max(i, l), q)) for l in range(first, q)])
-        for i in range(first, q)
-    ]
-    return jnp.stack([Y[i] for i in range(first, q)]), jnp.stack(Vi)
+        inverse[i] = [scales[i]]
+        for _ in range(i + 1, q):
+            inverse[i].append(stage(partial(invert, i=i))(inverse[i], columns, scales))
+
+    def block(inverse):
+        product = {
+            (i, l): sum(inverse[i][m - i] * inverse[l][m - l] for m in range(max(i, l), q))
+            for i in range(first, q)
+            for l in range(first, i + 1)
+        }
+        return jnp.stack(
+            [jnp.stack([product[max(i, l), min(i, l)] for l in range(first, q)]) for i in range(first, q)]
+        )
+
+    return stage(jnp.stack)(Y[::-1]), stage(block)(inverse)
 
 
 def _log_pivots(columns):
@@ -144,11 +160,8 @@ def _log_pivots(columns):
 def _fixed_effects(CVC, layout: Layout):
     """beta, the root C of H^-1, log|H| and the generalised residual sum of squares, from C'V^-1 C."""
     fixed = np.array(layout.fixed_columns, int)
-    H, h = CVC[fixed[:, None], fixed[None]], CVC[fixed, -1]
-    L = jnp.linalg.cholesky(H)
-    root = jax.scipy.linalg.solve_triangular(L, jnp.eye(len(fixed)), lower=True).T
-    projected = root.T @ h
-    return root @ projected, root, 2 * jnp.log(jnp.diagonal(L)).sum(), CVC[-1, -1] - projected @ projected
+    inverse, projected, logdet = small.whiten(CVC[fixed[:, None], fixed[None]], CVC[fixed, -1])
+    return projected @ inverse, inverse.T, logdet, CVC[-1, -1] - projected @ projected
 
 
 def _value(logdet_V, logdet_H, quad, s, total: Totals, layout: Layout, reml: bool):
@@ -177,8 +190,9 @@ def profile(gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = T
     s = _ratios(log_ratio)
     columns, scales = _factor(gram.rows, G, s, layout=layout)
     F = _whiten(gram.rows, columns, scales, layout=layout)
-    logdet_V = weights @ _log_pivots(columns) if columns else 0.0
-    beta, root, logdet_H, quad = _fixed_effects(_crossproduct(F, weights, s, total), layout)
+    logdet_V = weights @ stage(_log_pivots)(columns) if columns else 0.0
+    CVC = stage(_crossproduct)(F, weights, s, total)
+    beta, root, logdet_H, quad = _fixed_effects(CVC, layout)
     value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)
     return value, beta, quad / degrees, root
 
@@ -221,7 +235,8 @@ def evaluate(
     columns, scales = _factor(gram.rows, G, s, layout=layout)
     F = _whiten(gram.rows, columns, scales, layout=layout)
     logdet_V = weights @ stage(_log_pivots)(columns)
-    beta, root, logdet_H, quad = _fixed_effects(_crossproduct(F, weights, s, total), layout)
+    CVC = stage(_crossproduct)(F, weights, s, total)
+    beta, root, logdet_H, quad = _fixed_effects(CVC, layout)
     value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)
     residual = jnp.sqrt(degrees / quad) * quadratic
     last = jnp.concatenate([-beta, jnp.ones(1)])[:, None] * residual
@@ -246,31 +261,51 @@ def evaluate(
     T = TU[:, :q].reshape(q * q, -1)
     M = jnp.einsum("aj,bj->ab", stage(jnp.multiply)(T, weights), N.reshape(q * q, -1))
     PP = P.reshape(q * (p + 1), -1)
-    PP = jnp.einsum("aj,bj->ab", stage(jnp.multiply)(PP, weights), PP).reshape(q, p + 1, q, p + 1)
-    i, l = np.tril_indices(q)
-    half = np.where(i == l, 0.5, 1.0)
-    moments = (PP[i, :, l] + PP[l, :, i]) * half[:, None, None]
-    trace = (T @ weights)[i * q + l] * 2 * half
-    index, factor = _hessian_index(q)
-    direct = M.reshape(-1)[index].sum(0) * factor
-    direct = (direct + direct.T) / 2
+    PP = jnp.einsum("aj,bj->ab", stage(jnp.multiply)(PP, weights), PP)
+    moments, trace, direct = stage(partial(_covariance_directions, q=q))(M, PP, T @ weights)
     if K > 1:
         rows = _residual_directions(F, columns, scales, P, basis, weights, s, total, layout, active)
-        moments = jnp.concatenate([moments, rows.moments])
-        trace = jnp.concatenate([trace, rows.trace])
-        direct = jnp.block([[direct, rows.mixed.T], [rows.mixed, rows.direct]])
-    each = jnp.ones(p + 1).at[:p].set(1.0 if reml else 0.0)
-    gradient = trace - jnp.einsum("arr,r->a", moments, each)
-    pairs = np.ones((p + 1, p + 1))
-    if not reml:
-        pairs[:p, :p] = 0.0
-    flat = moments.reshape(len(trace), -1)
-    counts = jnp.asarray(pairs).at[p, p].set(1 / degrees).reshape(-1)
-    hessian = direct - (flat * counts) @ flat.T
-    if K > 1:  # log s_k is the parameter: a second derivative of exp adds the gradient
-        d = len(trace) - (K - 1)
-        hessian = hessian.at[jnp.arange(d, d + K - 1), jnp.arange(d, d + K - 1)].add(gradient[d:])
+        moments, trace, direct = stage(_join)(moments, trace, direct, *rows)
+    gradient, hessian = stage(partial(_derivatives, n_log=K - 1, reml=reml))(moments, trace, direct, degrees)
     return Evaluation(value, gradient, hessian, moments, direct, beta, root, quad / degrees, degrees)
+
+
+def _covariance_directions(M, PP, Tw, *, q: int):
+    """Moments, traces and the direct term of the Hessian for the elements of G."""
+    i, l = np.tril_indices(q)
+    half = np.where(i == l, 0.5, 1.0)
+    PP = PP.reshape(q, PP.shape[0] // q, q, -1)
+    moments = (PP[i, :, l] + PP[l, :, i]) * half[:, None, None]
+    index, factor = _hessian_index(q)
+    direct = M.reshape(-1)[index].sum(0) * factor
+    return moments, Tw[i * q + l] * 2 * half, (direct + direct.T) / 2
+
+
+def _join(moments, trace, direct, moments_s, trace_s, mixed, direct_s):
+    """Append the directions of the residual variances to those of G."""
+    return (
+        jnp.concatenate([moments, moments_s]),
+        jnp.concatenate([trace, trace_s]),
+        jnp.concatenate([jnp.concatenate([direct, mixed.T], 1), jnp.concatenate([mixed, direct_s], 1)]),
+    )
+
+
+def _derivatives(moments, trace, direct, degrees, *, n_log: int, reml: bool):
+    """Gradient and Hessian of the profiled criterion from its parts."""
+    p = moments.shape[1] - 1
+    first = 0 if reml else p
+    gradient = trace - jnp.trace(moments[:, first:, first:], axis1=1, axis2=2)
+    counts = np.zeros((p + 1, p + 1))
+    if reml:
+        counts[:] = 1.0
+    counts[p, :] = counts[:, p] = 1.0
+    counts[p, p] = 0.0
+    flat = moments.reshape(len(trace), -1)
+    last = moments[:, p, p]
+    hessian = direct - (flat * counts.reshape(-1)) @ flat.T - last[:, None] * last / degrees
+    # log s_k is the parameter: a second derivative of exp adds the gradient
+    log = np.arange(len(trace)) >= len(trace) - n_log
+    return gradient, hessian + jnp.where(log, gradient, 0.0)[:, None] * np.eye(len(trace))
 
 
 class Influence(NamedTuple):
@@ -307,7 +342,7 @@ def cluster_influence(gram: Gram, G, log_ratio, at: Evaluation, *, layout: Layou
         trace = gram.n[: K - 1] - own.sum(1)[:, None] - fixed * rest[: K - 1, :p].sum(1)
         square = -rest[: K - 1, p]
         if q > first:
-            Y, Vi = _solve_last(list(F), columns, scales, first)
+            Y, Vi = _solve_last(list(F), columns, scales, first, stage=_inline)
             YP = jnp.einsum("maj,ar->mrj", Y[:, used], basis)
             own = own * s[: K - 1, None]
             diagonal = jnp.stack([Vi[r, r] for r in range(q - first)])
@@ -345,7 +380,7 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
     direct = jnp.diag(2 * jnp.einsum("krr->kr", moments)[:, active].sum(1) - freedom)
     mixed = jnp.zeros((K - 1, q * (q + 1) // 2))
     if q > first:
-        Y, Vi = stage(partial(_solve_last, first=first))(F, columns, scales)
+        Y, Vi = _solve_last(F, columns, scales, first)
 
         def project(Y, basis):
             return sum(Y[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used))
@@ -364,10 +399,15 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
         D, t = stage(small)(Vi, YP[:, active], weights)
         i, l = np.tril_indices(q)
         half = np.where(i == l, 0.5, 1.0)
-        sk = s[: K - 1]
-        moments = moments + jnp.einsum("km,mab->kab", indicator, E) * sk[:, None, None]
-        trace = trace + indicator @ t.sum(-1) * sk
-        mixed = jnp.einsum("km,mab->kab", indicator, X)
-        mixed = (mixed[:, i, l] + mixed[:, l, i]) * half * sk[:, None]
-        direct = direct + (indicator @ D.sum(-1) @ indicator.T) * sk[:, None] * sk
+
+        def assemble(moments, trace, direct, E, X, D, t, s):
+            sk = s[: K - 1]
+            moments = moments + jnp.einsum("km,mab->kab", indicator, E) * sk[:, None, None]
+            trace = trace + indicator @ t.sum(-1) * sk
+            mixed = jnp.einsum("km,mab->kab", indicator, X)
+            mixed = (mixed[:, i, l] + mixed[:, l, i]) * half * sk[:, None]
+            direct = direct + (indicator @ D.sum(-1) @ indicator.T) * sk[:, None] * sk
+            return moments, trace, mixed, direct
+
+        return _Rows(*stage(assemble)(moments, trace, direct, E, X, D, t, s))
     return _Rows(moments, trace, mixed, direct)

@@ -21,13 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmed.reml import small
 from jaxmed.reml.covariance import Pattern
 from jaxmed.reml.criterion import Evaluation, Totals, evaluate, profile, totals
 from jaxmed.reml.gram import Gram, Layout
+from jaxmed.reml.stages import stage
 
 TOLERANCE = 1e-8  # Newton decrement, in units of the deviance
-MAX_EVALUATIONS = 60
-INNER_STEPS = 3
+MAX_EVALUATIONS = 25  # 99 in 100 need fewer than 10; the rest go the safe route
+INNER_STEPS = 6
+SNAP = 1e-4  # elements of the relative Lambda below it are tried at 0 (lme4's tolerance)
+INNER_TOLERANCE = 1e-6  # decrement of the quadratic model at which its minimisation stops, relative
+RAISE = 0.01  # first damping of an inner step whose Hessian is not positive definite
 FLOOR = 0.03  # smallest diagonal of the factor from which an inner iteration starts, same units
 MAX_STEP = 1.5  # longest move of the factor in one inner step, in units of residual SD per standardised column
 
@@ -75,74 +80,77 @@ def covariance_matrix(factor: Float[Array, "*B f"], pattern: Pattern) -> Float[A
     return full @ jnp.swapaxes(full, -1, -2)
 
 
-def _jacobian(L, pattern: Pattern):
-    """d G / d Lambda: (B, q(q+1)/2, f), G packed as the lower triangle by rows."""
+def _unpack(packed, pattern: Pattern):
+    """Symmetric matrices (B, q, q) from their lower triangles by rows."""
+    q = pattern.n_random
+    i, l = np.tril_indices(q)
+    where = np.zeros((q, q), int)
+    where[i, l] = where[l, i] = np.arange(len(i))
+    return packed[:, where]
+
+
+def _jacobian(x, pattern: Pattern):
+    """d (packed G, log s) / d (Lambda, log s): (B, d, x), G packed as the lower triangle by rows.
+
+    G is homogeneous of degree 2 in Lambda: packed G = jacobian @ factor / 2.
+    """
+    f, extra = pattern.n_free, x.shape[1] - pattern.n_free
     i, l = np.tril_indices(pattern.n_random)
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    first = jnp.asarray((i[:, None] == rows[None]).astype(float))
-    second = jnp.asarray((l[:, None] == rows[None]).astype(float))
-    return first * L[:, l[:, None], cols[None]] + second * L[:, i[:, None], cols[None]]
+    full = np.full((pattern.n_random,) * 2, f)  # where Lambda has no free element: a column of zeros
+    full[rows, cols] = np.arange(f)
+    lam = jnp.concatenate([x[:, :f], jnp.zeros((x.shape[0], 1))], 1)
+    first = (i[:, None] == rows[None]).astype(float)
+    second = (l[:, None] == rows[None]).astype(float)
+    J = first * lam[:, full[l[:, None], cols[None]]] + second * lam[:, full[i[:, None], cols[None]]]
+    if not extra:
+        return J
+    eye = jnp.broadcast_to(jnp.eye(extra), (x.shape[0], extra, extra))
+    top = jnp.concatenate([J, jnp.zeros((x.shape[0], len(i), extra))], 2)
+    return jnp.concatenate([top, jnp.concatenate([jnp.zeros((x.shape[0], extra, f)), eye], 2)], 1)
 
 
-def _pack(G):
-    i, l = np.tril_indices(G.shape[-1])
-    return G[..., i, l]
-
-
-def in_factor(L, gradient, hessian, pattern: Pattern):
-    """Gradient and Hessian in (Lambda, log s) from those in (packed G, log s) at G = L L'; batched."""
-    q, f = pattern.n_random, pattern.n_free
-    d = q * (q + 1) // 2
+def in_factor(J, gradient, hessian, pattern: Pattern):
+    """Gradient and Hessian in (Lambda, log s) from those in (packed G, log s); batched, ``J`` the Jacobian there."""
+    q, f, x = pattern.n_random, pattern.n_free, J.shape[2]
     i, l = np.tril_indices(q)
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    J = _jacobian(L, pattern)
-    HJ = hessian[:, :, :d] @ J  # (B, d + K - 1, f)
-    upper = jnp.swapaxes(J, 1, 2) @ HJ[:, :d]
-    # d tr(E D) adds 2 D[i, i'] for elements of Lambda in the same column; off-diagonal G counts twice in D
-    D = jnp.zeros_like(L).at[:, i, l].set(gradient[:, :d] * jnp.where(i == l, 1.0, 0.5))
-    D = D + jnp.swapaxes(jnp.tril(D, -1), 1, 2)
-    upper = upper + 2 * D[:, rows[:, None], rows[None]] * (cols[:, None] == cols[None])
-    g = jnp.concatenate([jnp.einsum("bdf,bd->bf", J, gradient[:, :d]), gradient[:, d:]], 1)
-    H = jnp.concatenate(
-        [
-            jnp.concatenate([upper, jnp.swapaxes(HJ[:, d:], 1, 2)], 2),
-            jnp.concatenate([HJ[:, d:], hessian[:, d:, d:]], 2),
-        ],
-        1,
-    )
-    return g, H
-
-
-def _solve(L, b):
-    y = jax.scipy.linalg.solve_triangular(L, b[..., None], lower=True)
-    return y, jax.scipy.linalg.solve_triangular(L, y, lower=True, trans=1)[..., 0]
+    packed = np.zeros((q, q), int)
+    packed[i, l] = packed[l, i] = np.arange(len(i))
+    # d2 G adds 2 D[i, i'] for elements of Lambda in the same column; D's off-diagonals are half the packed gradient's
+    where, times = np.zeros((x, x), int), np.zeros((x, x))
+    where[:f, :f] = packed[rows[:, None], rows[None]]
+    times[:f, :f] = (cols[:, None] == cols[None]) * np.where(rows[:, None] == rows[None], 2.0, 1.0)
+    H = jnp.swapaxes(J, 1, 2) @ (hessian @ J) + gradient[:, where] * times
+    return jnp.einsum("bdx,bd->bx", J, gradient), H
 
 
 def _size(H):
-    """Diagonal matrix of the Hessian's own scale, never 0."""
+    """Diagonal of the Hessian's own scale, never 0."""
     size = jnp.abs(jnp.diagonal(H, axis1=1, axis2=2))
-    return jnp.maximum(size, 1e-3 * size.max(1, keepdims=True))[:, :, None] * jnp.eye(H.shape[1])
+    return jnp.maximum(size, 1e-3 * size.max(1, keepdims=True))
+
+
+def _add_diagonal(H, diagonal):
+    return H + diagonal[:, :, None] * np.eye(H.shape[1])
 
 
 def _damped_step(g, H, damping):
-    """Newton step with Levenberg damping raised until the matrix has a Cholesky factor; the step and the damping used."""
+    """Newton step with Levenberg damping raised until the matrix has a Cholesky factor; step, decrement, damping used."""
     size = _size(H)
 
     def attempt(mu):
-        root = jnp.linalg.cholesky(H + (mu + 1e-12)[:, None, None] * size)
-        return root, jnp.isfinite(root).all((1, 2))
-
-    root, ok = attempt(damping)
+        return small.solve(_add_diagonal(H, (mu + 1e-12)[:, None] * size), -g)
 
     def body(state):
-        mu, _, ok, n = state
-        mu = jnp.where(ok, mu, jnp.maximum(10 * mu, 1e-3))
+        mu, _, _, ok, n = state
+        mu = jnp.where(ok, mu, jnp.maximum(10 * mu, RAISE))
         return mu, *attempt(mu), n + 1
 
-    damping, root, ok, _ = jax.lax.while_loop(
-        lambda s: ~s[2].all() & (s[3] < 12), body, (damping, root, ok, jnp.zeros((), int))
+    damping, step, decrement, ok, _ = jax.lax.while_loop(
+        lambda s: ~s[3].all() & (s[4] < 8), body, (damping, *attempt(damping), jnp.zeros((), int))
     )
-    return jnp.where(ok[:, None], _solve(root, -g)[1], 0.0), damping
+    return jnp.where(ok[:, None], step, 0.0), jnp.where(ok, decrement, 0.0), damping
 
 
 def _positive_factor(G, pattern: Pattern):
@@ -153,14 +161,18 @@ def _positive_factor(G, pattern: Pattern):
     q = pattern.n_random
     mask = pattern.mask
     bound = jnp.maximum(jnp.abs(jnp.diagonal(G, axis1=1, axis2=2)).max(1), FLOOR**2)
+
+    def column(G, bound, columns):
+        i = len(columns)
+        out = (G[:, :, i] - sum(c * c[:, i : i + 1] for c in columns)) * mask[:, i]
+        below = (out**2)[:, i + 1 :].max(1) if i + 1 < q else 0.0
+        pivot = jnp.maximum(jnp.maximum(out[:, i], FLOOR**2), below / bound)
+        return jnp.where(np.arange(q) == i, pivot[:, None], out) / jnp.sqrt(pivot)[:, None]
+
     columns = []
-    for i in range(q):
-        column = G[:, :, i] - sum(c * c[:, i : i + 1] for c in columns)
-        column = column * mask[:, i]
-        below = (column**2)[:, i + 1 :].max(1) if i + 1 < q else 0.0
-        pivot = jnp.maximum(jnp.maximum(column[:, i], FLOOR**2), below / bound)
-        column = jnp.where(np.arange(q) == i, pivot[:, None], column)
-        columns.append(column / jnp.sqrt(pivot)[:, None])
+    for _ in range(q):
+        # a stage each: fused, every column would compute all earlier ones again, and theirs
+        columns.append(stage(column)(G, bound, columns))
     return jnp.stack(columns, 2)[:, np.array(pattern.rows, int), np.array(pattern.cols, int)]
 
 
@@ -168,71 +180,88 @@ def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, 
     """Minimise the quadratic model in (G, log s) over (Lambda, log s): trial point, decrement at the base, damping.
 
     Without the constraint G >= 0 the minimum is one Newton step in (G, log s). Its Cholesky factor, with pivots kept
-    positive, is where Newton iterations in Lambda start; they change nothing where the step stayed inside. Where the
-    Hessian is not positive definite, and after a rejected step, multiples of the expected Hessian ``metric`` are added.
+    positive, is where Newton iterations in Lambda start if the model is lower there than at the base; they change nothing
+    where the step stayed inside. Where the Hessian is positive definite neither in (G, log s) nor in (Lambda, log s), and
+    after a rejected step, multiples of the expected Hessian ``metric`` are added.
     """
-    q, f = pattern.n_random, pattern.n_free
-    i, l = np.tril_indices(q)
-    used = np.r_[(pattern.mask @ pattern.mask.T)[i, l], np.ones(gradient.shape[1] - len(i), bool)]
-    L0 = factor_matrix(base.factor, pattern)
-    G0 = L0 @ jnp.swapaxes(L0, 1, 2)
-    g, H = in_factor(L0, gradient, hessian, pattern)
-    root = jnp.linalg.cholesky(H + 1e-12 * _size(H))
-    fine = jnp.isfinite(root).all((1, 2))
-    decrement = jnp.where(fine, (_solve(root, -g)[0][..., 0] ** 2).sum(1), jnp.inf)
+    f = pattern.n_free
+    i, l = np.tril_indices(pattern.n_random)
+    packed = len(i)
+    moves = (pattern.mask.astype(int) @ pattern.mask.T.astype(int) > 0)[i, l]
+    used = np.r_[moves, np.ones(gradient.shape[1] - packed, bool)]
+    jacobian = stage(partial(_jacobian, pattern=pattern))
+    to_factor = stage(partial(in_factor, pattern=pattern))
+    x0 = jnp.concatenate([base.factor, base.log_ratio], 1)
+    J0 = jacobian(x0)
+    g, H = to_factor(J0, gradient, hessian)
+    _, decrement, fine = small.solve(_add_diagonal(H, 1e-12 * _size(H)), -g)
+    decrement = jnp.where(fine, decrement, jnp.inf)
 
     # structural zeros of G do not move
     gradient = jnp.where(used, gradient, 0.0)
     both = used[:, None] & used[None]
-    hessian, metric = jnp.where(both, hessian, jnp.eye(len(used))), jnp.where(both, metric, 0.0)
+    hessian, metric = jnp.where(both, hessian, np.eye(len(used))), jnp.where(both, metric, 0.0)
 
     def attempt(mu):
-        root = jnp.linalg.cholesky(hessian + mu[:, None, None] * metric)
-        return root, jnp.isfinite(root).all((1, 2))
+        step, _, ok = small.solve(hessian + mu[:, None, None] * metric, -gradient)
+        return step, ok
 
     def body(state):
-        mu, _, ok, n = state
+        mu, _, _, ok, n = state
         mu = jnp.where(ok, mu, jnp.maximum(4 * mu, 0.25))
-        root, now = attempt(mu)
-        return mu, root, ok | now, n + 1
+        step, now = attempt(mu)
+        return mu, step, now, ok | now, n + 1
 
     # a Hessian that is definite in Lambda needs no help, though at the boundary it often is indefinite in G
-    root, inside = attempt(damping)
-    damping, root, _, _ = jax.lax.while_loop(
-        lambda s: ~s[2].all() & (s[3] < 12), body, (damping, root, inside | (fine & (damping == 0)), jnp.zeros((), int))
+    step, inside = attempt(damping)
+    ready = inside | (fine & (damping == 0))
+    damping, step, inside, _, _ = jax.lax.while_loop(
+        lambda s: ~s[3].all() & (s[4] < 12), body, (damping, step, inside, ready, jnp.zeros((), int))
     )
     hessian = hessian + damping[:, None, None] * metric
-    step = _solve(root, -gradient)[1]
-    dG = jnp.zeros_like(G0).at[:, i, l].set(step[:, : len(i)]).at[:, l, i].set(step[:, : len(i)])
-    x = jnp.concatenate([_positive_factor(G0 + dG, pattern), base.log_ratio + step[:, len(i) :]], 1)
-    packed = _pack(G0)
+    scale = np.r_[np.full(f, 0.5), np.ones(x0.shape[1] - f)]
+    origin = jnp.einsum("bdx,bx->bd", J0, x0 * scale)
+    target = _unpack((origin + step)[:, :packed], pattern)
+    x = jnp.concatenate([_positive_factor(target, pattern), base.log_ratio + step[:, packed:]], 1)
 
     def model(x):
-        L = factor_matrix(x[:, :f], pattern)
-        move = jnp.concatenate([_pack(L @ jnp.swapaxes(L, 1, 2)) - packed, x[:, f:] - base.log_ratio], 1)
+        J = jacobian(x)
+        move = jnp.einsum("bdx,bx->bd", J, x * scale) - origin
         pull = jnp.einsum("bde,be->bd", hessian, move)
-        return L, gradient + pull, ((gradient + 0.5 * pull) * move).sum(1)
+        return J, gradient + pull, ((gradient + 0.5 * pull) * move).sum(1)
 
-    def advance(carry, _):
-        x, best, mu = carry
-        L, g, _ = model(x)
-        g, H = in_factor(L, g, hessian, pattern)
-        step, mu = _damped_step(g, H, mu)
+    def advance(state):
+        x, J, slope, best, mu, _, n = state
+        g, H = to_factor(J, slope, hessian)
+        step, gain, mu = _damped_step(g, H, mu)
         longest = jnp.abs(step).max(1, keepdims=True)
         new = x + step * jnp.minimum(1.0, MAX_STEP / jnp.where(longest > 0, longest, 1.0))
-        value = model(new)[2]
+        Jn, slope_n, value = model(new)
         better = value <= best
-        return (
-            jnp.where(better[:, None], new, x),
-            jnp.where(better, value, best),
-            jnp.where(better, 0.1 * mu * (mu > 1e-3), 10 * jnp.maximum(mu, 1e-3)),
-        ), None
+        x, J, slope, best = _choose(better, (new, Jn, slope_n, value), (x, J, slope, best))
+        mu = jnp.where(better, 0.1 * mu * (mu > 1e-3), 10 * jnp.maximum(mu, RAISE))
+        busy = gain > 1e-12 + INNER_TOLERANCE * jnp.abs(best)
+        return x, J, slope, best, mu, busy, n + 1
 
-    value = model(x)[2]
-    better = value < 0  # False for the NaN of a Hessian without a factor
-    x = jnp.where(better[:, None], x, jnp.concatenate([base.factor, base.log_ratio], 1))
-    (x, _, _), _ = jax.lax.scan(advance, (x, jnp.where(better, value, 0.0), jnp.zeros_like(damping)), length=inner)
+    J, slope, value = model(x)
+    better = inside & (value < 0)
+    first = _choose(better, (x, J, slope, value), (x0, J0, gradient, jnp.zeros_like(value)))
+
+    def leave():
+        # at a saddle the gradient is 0 in every column of Lambda that is: start from a factor without such columns
+        x = jnp.concatenate([_positive_factor(_unpack(origin[:, :packed], pattern), pattern), base.log_ratio], 1)
+        J, slope, value = model(x)
+        return _choose(fine | better, first, (x, J, slope, value))
+
+    first = jax.lax.cond((fine | better).all(), lambda: first, leave)
+    state = (*first, jnp.zeros_like(value), jnp.ones_like(better), jnp.zeros((), int))
+    x = jax.lax.while_loop(lambda s: s[5].any() & (s[6] < inner), advance, state)[0]
     return Point(x[:, :f], x[:, f:]), decrement, damping
+
+
+def _choose(mask, a, b):
+    """Lane by lane ``a`` where ``mask``, else ``b``, for trees of arrays with leading lanes."""
+    return jax.tree.map(lambda x, y: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y), a, b)
 
 
 def start_points(base: Point, gradient, metric, *, pattern: Pattern, inner: int = 10) -> Point:
@@ -251,6 +280,7 @@ def minimise(
     weights: Float[Array, "B J"],
     start: Point,
     metric: Float[Array, "d d"],
+    count: Int[Array, ""],
     *,
     layout: Layout,
     pattern: Pattern,
@@ -260,14 +290,18 @@ def minimise(
     max_evaluations: int = MAX_EVALUATIONS,
     inner: int = INNER_STEPS,
 ) -> Solution:
-    """Minimise the criterion for every row of ``weights`` from ``start`` (one point per row); shapes as in the fields."""
-    n = weights.shape[0]
-    lanes = min(lanes, n)
+    """Minimise the criterion for the first ``count`` rows of ``weights`` from ``start`` (one point per row).
+
+    ``metric`` (d, d) is the expected Hessian somewhere near, see :func:`expected_hessian`. Rows from ``count`` on are left
+    alone: one compiled program of B rows serves any smaller number of replicates.
+    """
+    rows = weights.shape[0]
+    lanes = min(lanes, rows)
     d = layout.n_random * (layout.n_random + 1) // 2 + layout.n_equations - 1
     total = jax.vmap(lambda w: totals(gram, w))(weights)
 
     def take(tree, index):
-        return jax.tree.map(lambda a: a[jnp.minimum(index, n - 1)], tree)
+        return jax.tree.map(lambda a: a[jnp.minimum(index, rows - 1)], tree)
 
     def look(lane: _Lane) -> Evaluation:
         w, t = take((weights, total), lane.index)
@@ -284,66 +318,72 @@ def minimise(
         slack = 1e-12 * (1 + jnp.abs(lane.value))
         sound = jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all(1) & jnp.isfinite(new.hessian).all((1, 2))
         accept = sound & ~(new.value > lane.value + slack)
-
-        def choose(a, b):
-            return jax.tree.map(lambda x, y: jnp.where(accept.reshape(-1, *[1] * (x.ndim - 1)), x, y), a, b)
-
-        base = choose(lane.trial, lane.base)
-        value, gradient, hessian = choose(
-            (new.value, new.gradient, new.hessian), (lane.value, lane.gradient, lane.hessian)
+        base, value, gradient, hessian = _choose(
+            accept,
+            (lane.trial, new.value, new.gradient, new.hessian),
+            (lane.base, lane.value, lane.gradient, lane.hessian),
         )
-        damping = jnp.where(accept, jnp.where(lane.damping > 1, lane.damping / 4, 0.0), jnp.maximum(lane.damping * 4, 0.5))
+        eased = jnp.where(lane.damping > 1, lane.damping / 4, 0.0)
+        damping = jnp.where(accept, eased, jnp.maximum(lane.damping * 4, 0.5))
         trial, decrement, damping = _propose(base, gradient, hessian, metric, damping, pattern, inner)
         evaluations = lane.evaluations + 1
         # a step that rounding alone refuses, from a point whose decrement is already negligible, is the optimum too
-        done = (decrement < tolerance) & (accept | (decrement < 100 * tolerance))
+        done = (decrement < tolerance) & jnp.isfinite(value) & (accept | (decrement < 100 * tolerance))
         stop = done | (evaluations >= max_evaluations)
-        write = jnp.where(stop & (lane.index < n), lane.index, n)
-        final = choose_point(done, trial, base)
+        write = jnp.where(stop & (lane.index < count), lane.index, rows)
+        final = _choose(done, trial, base)
         out = jax.tree.map(
-            lambda a, v: a.at[write].set(v, mode="drop"), out, (final, value, decrement, evaluations, done)
+            lambda a, v: a.at[write].set(v, mode="drop"), out, (final, decrement, evaluations, done)
         )
         rank = jnp.cumsum(stop) - 1
-        index = jnp.where(stop, jnp.minimum(next_ + rank, n), lane.index)
+        index = jnp.where(stop, jnp.minimum(next_ + rank, count), lane.index)
         fresh = take(start, index)
         lane = _Lane(
             index,
-            choose_point(stop, fresh, trial),
-            choose_point(stop, fresh, base),
+            _choose(stop, fresh, trial),
+            _choose(stop, fresh, base),
             jnp.where(stop, jnp.inf, value),
             jnp.where(stop[:, None], 0.0, gradient),
             jnp.where(stop[:, None, None], jnp.eye(d), hessian),
             jnp.where(stop, 0.0, damping),
             jnp.where(stop, 0, evaluations),
         )
-        return lane, jnp.minimum(next_ + stop.sum(), n), out
+        return lane, jnp.minimum(next_ + stop.sum(), count), out
 
-    def choose_point(mask, a: Point, b: Point) -> Point:
-        return jax.tree.map(lambda x, y: jnp.where(mask[:, None], x, y), a, b)
-
-    index = jnp.arange(lanes)
+    index = jnp.minimum(jnp.arange(lanes), count)
     first = take(start, index)
     zero = jnp.zeros(lanes)
     lane = _Lane(
         index, first, first, zero + jnp.inf, jnp.zeros((lanes, d)), jnp.broadcast_to(jnp.eye(d), (lanes, d, d)), zero,
         jnp.zeros(lanes, int),
     )  # fmt: skip
-    out = (
-        jax.tree.map(jnp.zeros_like, start), jnp.full(n, jnp.nan), jnp.full(n, jnp.inf), jnp.zeros(n, int),
-        jnp.zeros(n, bool),
-    )  # fmt: skip
-    _, _, (point, _, decrement, evaluations, done) = jax.lax.while_loop(
-        lambda s: (s[0].index < n).any(), body, (lane, jnp.asarray(lanes), out)
+    out = (jax.tree.map(jnp.asarray, start), jnp.full(rows, jnp.inf), jnp.zeros(rows, int), jnp.zeros(rows, bool))
+    _, _, (point, decrement, evaluations, done) = jax.lax.while_loop(
+        lambda s: (s[0].index < count).any(), body, (lane, jnp.minimum(lanes, count), out)
     )
-    value, beta, scale = final_values(gram, weights, total, point, layout=layout, pattern=pattern, reml=reml)
-    return Solution(point, value, beta, scale, decrement, evaluations, done & jnp.isfinite(value))
 
-
-def final_values(gram, weights, total, point: Point, *, layout, pattern, reml):
-    """Criterion, beta and scale at given points: one cheap evaluation per replicate, in batches."""
-
-    def one(args):
+    def finish(args):
         w, t, factor, ratio = args
-        return profile(gram, w, covariance_matrix(factor, pattern), ratio, layout=layout, reml=reml, total=t)[:3]
+        return _snapped(gram, w, Totals(*t), factor, ratio, layout=layout, pattern=pattern, reml=reml)
 
-    return jax.lax.map(one, (weights, total, point.factor, point.log_ratio), batch_size=16)
+    factor, value, beta, scale = jax.lax.map(
+        finish, (weights, total, point.factor, point.log_ratio), batch_size=min(lanes, rows)
+    )
+    fine = done & jnp.isfinite(value)
+    return Solution(Point(factor, point.log_ratio), value, beta, scale, decrement, evaluations, fine)
+
+
+def _snapped(gram, w, t, factor, ratio, *, layout, pattern, reml):
+    """Criterion, beta and scale at the end, with elements of Lambda that are all but 0 set to 0 if that costs nothing."""
+    rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
+    column = jnp.zeros(pattern.n_random).at[cols].max(jnp.abs(factor))[cols]
+    near = jnp.where(rows == cols, jnp.abs(factor) < SNAP, column < SNAP)
+    exact = jnp.where(near, 0.0, factor)
+
+    def at(factor):
+        G = covariance_matrix(factor, pattern)
+        return profile(gram, w, G, ratio, layout=layout, reml=reml, total=t)[:3]
+
+    before, after = at(factor), at(exact)
+    keep = after[0] <= before[0] + 1e-8
+    return jnp.where(keep, exact, factor), *jax.tree.map(lambda a, b: jnp.where(keep, a, b), after, before)
