@@ -74,6 +74,8 @@ def _factor(rows, G, s, *, layout: Layout, stage=stage):
     """Columns of the Cholesky factor of V (unscaled) and the reciprocal roots of its pivots."""
     order = _row_order(layout)
     q = layout.n_random
+    if not q:
+        return [], []
     R = jnp.stack([rows[i, :q] for i in order])  # (row, column, J)
 
     def spread(G):

@@ -1,0 +1,111 @@
+"""The slow and safe route for the few replicates that the batched Newton leaves: one at a time, on the host.
+
+About one replicate in a thousand crawls where a diagonal of Lambda that is not its last one vanishes: there the lower-triangular
+factor is not unique and its criterion a curved valley. Here G = L L' with every element of L that the zeros of G permit, so
+that no column is special; flat directions (rotations) are left alone by an eigenvalue decomposition, negative
+curvature is followed. Several starting points; the lowest optimum wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmed.reml.covariance import Pattern
+
+MAX_STEPS = 200
+TOLERANCE = 1e-10
+
+
+class Safe(NamedTuple):
+    """Relative G (q, q), log ratios, criterion, decrement, steps taken and whether it is an optimum."""
+
+    G: np.ndarray
+    log_ratio: np.ndarray
+    value: float
+    decrement: float
+    steps: int
+    converged: bool
+
+
+def support(pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of all elements of a square factor that leave the structural zeros of G at 0."""
+    mask = pattern.mask
+    zero = ~((mask.astype(int) @ mask.T.astype(int)) > 0)
+    full = mask.copy()
+    for i in range(pattern.n_random):
+        for m in range(i + 1, pattern.n_random):
+            if not (full[:, m] & zero[i]).any():
+                full[i, m] = True
+    rows, cols = np.nonzero(full)
+    return rows, cols
+
+
+def minimise(evaluate: Callable, pattern: Pattern, starts: Iterable[tuple[np.ndarray, np.ndarray]]) -> Safe:
+    """Lowest optimum from several starts; ``evaluate(G, log_ratio)`` gives value, gradient and Hessian in (packed G, log s)."""
+    best = None
+    for L, log_ratio in starts:
+        found = _descend(evaluate, pattern, L, log_ratio)
+        if found is not None and (best is None or (found.converged, -found.value) > (best.converged, -best.value)):
+            best = found
+    nothing = np.full((pattern.n_random,) * 2, np.nan)
+    return best or Safe(nothing, np.zeros(0), np.nan, np.inf, 0, False)
+
+
+def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -> Safe | None:
+    rows, cols = support(pattern)
+    f, q = len(rows), pattern.n_random
+    i, l = np.tril_indices(q)
+    first, second = i[:, None] == rows, l[:, None] == rows
+    packed = np.zeros((q, q), int)
+    packed[i, l] = packed[l, i] = np.arange(len(i))
+    pairs, same = packed[rows[:, None], rows], (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
+
+    def look(x):
+        L = np.zeros((q, q))
+        L[rows, cols] = x[:f]
+        value, g, H = (np.asarray(a) for a in evaluate(L @ L.T, x[f:]))
+        J = np.zeros((len(g), len(x)))
+        J[: len(i), :f] = first * L[l[:, None], cols] + second * L[i[:, None], cols]
+        J[len(i) :, f:] = np.eye(len(x) - f)
+        H = J.T @ H @ J
+        H[:f, :f] += g[pairs] * same
+        return float(value), J.T @ g, H
+
+    x = np.concatenate([L[rows, cols], log_ratio])
+    value, g, H = look(x)
+    if not (np.isfinite(value) and np.isfinite(H).all()):
+        return None
+    radius, decrement = 1.0, np.inf
+    for step in range(MAX_STEPS):
+        lam, V = np.linalg.eigh(H)
+        floor = 1e-9 * max(abs(lam[-1]), 1e-12)
+        slope = V.T @ g
+        curved = lam > floor
+        decrement = float((slope[curved] ** 2 / lam[curved]).sum())
+        flat = np.abs(lam) <= floor
+        if decrement < TOLERANCE and not (lam < -1e-6 * lam[-1]).any():
+            return _result(x, f, q, rows, cols, value, decrement, step, True)
+        move = np.where(flat, 0.0, -slope / np.where(flat, 1.0, np.abs(lam)))
+        downhill = lam < -1e-6 * lam[-1]
+        # at a saddle the slope along negative curvature is 0: leave it by a step of the trust radius' size
+        move = np.where(downhill & (np.abs(move) < 0.05 * radius), np.where(slope > 0, -0.05, 0.05) * radius, move)
+        d = V @ move
+        d *= min(1.0, radius / max(np.linalg.norm(d), 1e-300))
+        new_value, new_g, new_H = look(x + d)
+        if np.isfinite(new_value) and np.isfinite(new_H).all() and new_value <= value + 1e-12 * (1 + abs(value)):
+            x, value, g, H = x + d, new_value, new_g, new_H
+            radius = min(2 * radius, 10.0)
+        else:
+            radius /= 4
+            if radius < 1e-12:
+                break
+    return _result(x, f, q, rows, cols, value, decrement, MAX_STEPS, decrement < 1e-6)
+
+
+def _result(x, f, q, rows, cols, value, decrement, steps, converged) -> Safe:
+    L = np.zeros((q, q))
+    L[rows, cols] = x[:f]
+    return Safe(L @ L.T, x[f:], value, decrement, steps, converged)
