@@ -207,7 +207,7 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     x, ratio, decrement = found.point.factor[best], found.point.log_ratio[best], float(found.decrement[best])
     if not converged:
         points = [(_lower(s, pattern), log_ratio) for s in starts]
-        slow = safe.minimise(_host(built, gram, ones, reml), pattern, points)
+        slow = safe.minimise(_host(built, gram, ones, reml), pattern, points, every=True)
         converged, x, ratio, decrement = slow.converged, _factor(slow.G, pattern, 0.0), slow.log_ratio, slow.decrement
     if not np.isfinite(x).all():
         x, ratio = starts[0], log_ratio

@@ -43,13 +43,20 @@ def support(pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
     return rows, cols
 
 
-def minimise(evaluate: Callable, pattern: Pattern, starts: Iterable[tuple[np.ndarray, np.ndarray]]) -> Safe:
-    """Lowest optimum from several starts; ``evaluate(G, log_ratio)`` gives value, gradient and Hessian in (packed G, log s)."""
+def minimise(
+    evaluate: Callable, pattern: Pattern, starts: Iterable[tuple[np.ndarray, np.ndarray]], *, every: bool = False
+) -> Safe:
+    """The first optimum found, or with ``every`` the lowest of all starts.
+
+    ``evaluate(G, log_ratio)`` gives value, gradient and Hessian in (packed G, log s).
+    """
     best = None
     for L, log_ratio in starts:
         found = _descend(evaluate, pattern, L, log_ratio)
         if found is not None and (best is None or (found.converged, -found.value) > (best.converged, -best.value)):
             best = found
+        if best is not None and best.converged and not every:
+            break
     nothing = np.full((pattern.n_random,) * 2, np.nan)
     return best or Safe(nothing, np.zeros(0), np.nan, np.inf, 0, False)
 

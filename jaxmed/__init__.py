@@ -1,0 +1,18 @@
+"""Multilevel mediation by one joint REML fit, bootstrapped thousands of times a second on JAX."""
+
+from jaxmed import datasets
+from jaxmed.api import enable_compilation_cache, mediate
+from jaxmed.errors import ConvergenceError, InputError, JaxmedError, JaxmedWarning, NotYetError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConvergenceError",
+    "InputError",
+    "JaxmedError",
+    "JaxmedWarning",
+    "NotYetError",
+    "datasets",
+    "enable_compilation_cache",
+    "mediate",
+]

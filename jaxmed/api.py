@@ -1,0 +1,127 @@
+"""The verbs: parse, fit, wrap; no numerics here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from jaxmed.design.matrices import mediation_design
+from jaxmed.errors import NotYetError
+from jaxmed.report.results import MediationResult
+
+
+def mediate(
+    data: pd.DataFrame,
+    *,
+    x: str,
+    m: str | Sequence[str],
+    y: str,
+    cluster: str,
+    random: None | str | Sequence[str] | Mapping[str, Any] = None,
+    moderators: Mapping[str, Any] | None = None,
+    moderator_values: Mapping[str, Any] | None = None,
+    covariates: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    random_covariates: Mapping[str, Sequence[str]] | None = None,
+    center: Literal["group_mean", "grand_mean", "none"] = "group_mean",
+    center_covariates: bool = True,
+    between: bool | Sequence[str] = True,
+    covariance: Literal["full", "by_equation", "diagonal"] = "full",
+    levels: Mapping[str, int] | None = None,
+    extra: Mapping[str, Callable] | None = None,
+    reml: bool = True,
+) -> MediationResult:
+    """Fit the mediator and outcome models of a multilevel mediation as one joint mixed-model system.
+
+    Args:
+        data: one row per observation.
+        x: predictor; a two-valued string, category or boolean is coded 0/1.
+        m: mediator (several mediators come in a later version).
+        y: outcome.
+        cluster: column that names each row's cluster.
+        random: random slopes beside the random intercepts that every equation has: None, a list of "a", "b", "cprime", or
+            "all". Under group-mean centring they belong to the within-cluster parts.
+        moderators, moderator_values: come in a later version.
+        covariates: {"m": [...], "y": [...]} or one list for all equations.
+        random_covariates: covariates with random slopes, by the same keys.
+        center: "group_mean" splits x, and m as a predictor, into within- and between-cluster parts; "grand_mean" subtracts the
+            grand mean; "none" leaves columns as they are. The last two give conflated effects.
+        center_covariates: whether level-1 covariates are split under group-mean centring too.
+        between: False, or the names whose between-cluster parts to keep out ... as a list.
+        covariance: "full" estimates the covariances of random effects across equations (needed for cov(a, b)); "by_equation"
+            keeps the equations' random effects apart, "diagonal" all random effects.
+        levels: optional check, e.g. {"x": 1}: an error if the data say otherwise.
+        extra: comes in a later version.
+        reml: restricted (True) or full maximum likelihood.
+
+    Returns:
+        A MediationResult; ``print(fit.summary())``, ``fit.effects()``, ``fit.bootstrap(10_000, seed=1)``.
+
+    Raises:
+        InputError: something in the arguments or the data cannot be used; the message says what and how to mend it.
+        NotYetError: an argument whose feature is not built yet.
+
+    Example:
+        >>> import jaxmed
+        >>> data = jaxmed.datasets.bpg06_twin(seed=7).data
+        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random="all", center="none")
+        >>> round(float(fit.effects().set_index("label").loc["indirect[m] conflated", "estimate"]), 3)
+        0.522
+
+    The model is that of Bauer, Preacher & Gil (2006), fitted jointly by REML; effects as in Kenny, Korchmaros & Bolger (2003)
+    and Zhang, Zyphur & Preacher (2009).
+    """
+    # deferred: JAX takes a while to import, and a typing error in an argument should not wait for it
+    from jaxmed.reml.fit import fit_design
+
+    if extra is not None:
+        raise NotYetError("extra= comes in a later version; use boot.parameters for functions of the parameters until then")
+    started = time.perf_counter()
+    design = mediation_design(
+        data,
+        x=x,
+        m=m,
+        y=y,
+        cluster=cluster,
+        random=random,
+        covariates=covariates,
+        random_covariates=random_covariates,
+        center=center,
+        center_covariates=center_covariates,
+        between=between,
+        covariance=covariance,
+        levels=levels,
+        moderators=moderators,
+        moderator_values=moderator_values,
+    )
+    designed = time.perf_counter()
+    system = fit_design(design, reml=reml)
+    seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
+    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds)
+
+
+def enable_compilation_cache(folder: str | os.PathLike[str]) -> Path:
+    """Keep compiled programs in ``folder`` so that later Python processes start faster; returns the folder used.
+
+    Programs depend on the version of jaxlib and on the processor, so each combination has a subfolder of its own. This sets
+    JAX's own persistent cache for the whole process (opt-in for that reason).
+
+    Example:
+        >>> import tempfile, jaxmed
+        >>> jaxmed.enable_compilation_cache(tempfile.mkdtemp()).is_dir()
+        True
+    """
+    import jax
+    import jaxlib
+
+    place = Path(folder).expanduser() / f"jaxlib-{jaxlib.__version__}-{platform.machine()}-{platform.node()}"
+    place.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(place))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return place
