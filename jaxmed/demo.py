@@ -42,39 +42,30 @@ def main() -> None:
         random=["a", "b", "cprime"],  # every school has its own intercepts and its own a, b and c'
         center="group_mean",  # the within-school and the between-school effects are kept apart
     )
-    print(f"{fit.n_clusters} schools; rows used: {dict(fit.n_obs)}; converged: {fit.converged}")
-    show("Fixed effects (SE from the joint covariance)", fit.fixef())
-    show("Covariance of the random effects across schools", fit.varcorr())
+    print(fit.summary())  # fixed effects, covariance of the random effects, effects by the delta method
 
     boot = fit.bootstrap(N_REPLICATES, seed=1, kind="cluster", progress=True)
     started = time.perf_counter()
     percentile = boot.tidy(level=0.95, method="percentile")
     bca = boot.tidy(level=0.95, method="bca")
-    seconds_intervals = time.perf_counter() - started
+    seconds_tables = time.perf_counter() - started
 
     table = percentile[["label", "estimate", "std_error"]].copy()
     for name, tidy in {"percentile": percentile, "BCa": bca}.items():
         table[f"{name} low"] = tidy["conf_low"]
         table[f"{name} high"] = tidy["conf_high"]
         table[f"{name} p"] = tidy["p_value"]
-    show(f"Effects: {N_REPLICATES:,} cluster-bootstrap replicates, 95% intervals", table)
+    print(f"\nEffects: {N_REPLICATES:,} cluster-bootstrap replicates, 95% intervals")
+    print(table.to_string(index=False, float_format="{:.4f}".format))
 
-    counts = pd.Series(boot.status).value_counts()
-    print("Replicates:", ", ".join(f"{counts.get(s, 0):,} {s}" for s in ("converged", "singular", "failed")))
-    print("(singular: an optimum where the covariance matrix of the random effects is on its boundary; it counts)\n")
+    counts = boot.status.value_counts()
+    print("\nReplicates:", ", ".join(f"{counts[s]:,} {s}" for s in ("converged", "singular", "failed")))
+    print("(singular: a valid optimum, where some combination of the random effects has variance 0)")
 
-    print("Seconds")
-    print(f"  set-up: design            {fit.seconds['design']:8.2f}")
-    print(f"  set-up: full-sample fit   {fit.seconds['fit']:8.2f}")
-    print(f"  compilation               {boot.seconds['compilation']:8.2f}")
-    print(f"  replicates                {boot.seconds['replicates']:8.2f}")
-    print(f"  intervals (BCa: {fit.n_clusters} refits) {seconds_intervals:7.2f}")
-
-
-def show(title: str, table: pd.DataFrame) -> None:
-    """Print a table under its title, never folded or cut."""
-    text = table.to_string(float_format=lambda v: f"{v:.4f}", index=not isinstance(table.index, pd.RangeIndex))
-    print(f"\n{title}\n{text}\n")
+    print("\nSeconds")
+    seconds = {f"set-up: {part}": taken for part, taken in fit.seconds.items()} | boot.seconds
+    for part, taken in (seconds | {"tables, with the jackknife for BCa": seconds_tables}).items():
+        print(f"  {part:35s} {taken:6.2f}")
 
 
 if __name__ == "__main__":

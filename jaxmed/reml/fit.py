@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.design.system import Design
-from jaxmed.reml import covariance, criterion, information, newton, problem, safe
+from jaxmed.reml import covariance, criterion, gram, information, newton, problem, safe
 from jaxmed.reml.precision import double_precision
 
 CHUNK = 1024  # replicates of one compiled program
@@ -190,15 +190,15 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     built = built.reordered(covariance.pivot_sizes(G[np.ix_(back, back)]))
     o = back[built.order]
     G = G[np.ix_(o, o)]
-    gram, layout, pattern = _device(built.gram), built.layout, built.pattern
+    data, layout, pattern = _device(built.gram), built.layout, built.pattern
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
     starts = [_factor(G, pattern)] + [np.where(rows == cols, size, 0.0) for size in (0.5, 0.1, 1.5)]
-    at, influence, metric = _expand(gram, ones, _matrix(starts[0], pattern), log_ratio, layout=layout, reml=reml)
+    at, influence, metric = _expand(data, ones, _matrix(starts[0], pattern), log_ratio, layout=layout, reml=reml)
     factor = np.zeros((CHUNK, len(rows)))
     factor[: len(starts)] = starts
     start = newton.Point(jnp.asarray(factor), jnp.asarray(np.tile(log_ratio, (CHUNK, 1))))
     found = _minimise(
-        gram, jnp.ones((CHUNK, J)), start, metric, jnp.asarray(len(starts)), layout=layout, pattern=pattern, reml=reml
+        data, jnp.ones((CHUNK, J)), start, metric, jnp.asarray(len(starts)), layout=layout, pattern=pattern, reml=reml
     )
     found = jax.tree.map(lambda a: np.asarray(a)[: len(starts)], found)
     value = np.where(found.converged, found.value, np.inf)
@@ -207,12 +207,12 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     x, ratio, decrement = found.point.factor[best], found.point.log_ratio[best], float(found.decrement[best])
     if not converged:
         points = [(_lower(s, pattern), log_ratio) for s in starts]
-        slow = safe.minimise(_host(built, gram, ones, reml), pattern, points, every=True)
+        slow = safe.minimise(_host(built, data, ones, reml), pattern, points, every=True)
         converged, x, ratio, decrement = slow.converged, _factor(slow.G, pattern, 0.0), slow.log_ratio, slow.decrement
     if not np.isfinite(x).all():
         x, ratio = starts[0], log_ratio
         converged = False
-    at, influence, metric = _expand(gram, ones, _matrix(x, pattern), ratio, layout=layout, reml=reml)
+    at, influence, metric = _expand(data, ones, _matrix(x, pattern), ratio, layout=layout, reml=reml)
     at, influence, metric = jax.tree.map(np.asarray, (at, influence, metric))
     relative = _matrix(x, pattern)
     estimates = built.estimates(at.beta, relative, at.scale, ratio)
@@ -233,36 +233,20 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK) -> Refits:
     padded = np.ones((rows, weights.shape[1]))
     padded[:n] = weights
     w = jnp.asarray(padded)
-    gram = _device(built.gram)
+    data = _device(built.gram)
     base = newton.Point(jnp.asarray(fit.point.factor), jnp.asarray(fit.point.log_ratio))
     start = _start(base, fit.influence, fit.evaluation, fit.metric, w, pattern=pattern, n_fixed=layout.n_fixed, reml=reml)
-    out = _minimise(gram, w, start, jnp.asarray(fit.metric), jnp.asarray(n), layout=layout, pattern=pattern, reml=reml)
+    out = _minimise(data, w, start, jnp.asarray(fit.metric), jnp.asarray(n), layout=layout, pattern=pattern, reml=reml)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
-    relative = np.einsum("...im,...jm->...ij", *[_lower(out.point.factor, pattern)] * 2)
-    ratio, beta, scale, value = out.point.log_ratio, out.beta, out.scale, out.value
-    converged, reason = out.converged.copy(), {}
-    slow = np.flatnonzero(~converged)
-    for b in slow:
-        look = _host(built, gram, weights[b], reml)
-        points = [(_lower(x, pattern), r) for x, r in (
-            (out.point.factor[b], ratio[b]), (np.asarray(start.factor[b]), np.asarray(start.log_ratio[b])), fit.point,
-        ) if np.isfinite(x).all()]  # fmt: skip
-        points = [(L + 0.03 * np.eye(len(L)), r) for L, r in points]
-        found = safe.minimise(look, pattern, points)
-        if not found.converged:
-            reason[int(b)] = (
-                "the criterion has no finite value: the fixed effects are not estimable in this resample"
-                if not np.isfinite(found.value)
-                else "no optimum was found from several starting points"
-            )
-            beta[b], scale[b], value[b] = np.nan, np.nan, np.nan
-            continue
-        converged[b] = True
-        relative[b], ratio[b], out.decrement[b] = found.G, found.log_ratio, found.decrement
-        value[b], _, _, beta[b], scale[b] = map(
-            np.asarray, _look(gram, weights[b], found.G, found.log_ratio, layout=layout, reml=reml)
-        )
-        out.evaluations[b] += found.steps
+    found = _Found(
+        _square(_lower(out.point.factor, pattern)), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
+        out.evaluations, out.converged,
+    )  # fmt: skip
+    slow = np.flatnonzero(~found.converged)
+    if len(slow):
+        _retry_reversed(fit, found, slow, padded.shape[0], weights, start)
+    reason = _retry_safely(fit, found, weights, data, jax.tree.map(np.asarray, start))
+    relative, ratio, beta, scale, value, decrement, evaluations, converged = found
     status = np.where(converged, _boundary(relative, ratio, layout), FAILED)
     deviance = value + built.deviance_shift(weights @ built.gram.n.T, reml)
     taken = np.zeros(n, bool)
@@ -272,7 +256,101 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK) -> Refits:
         lost = list(reason)
         for a in estimates:
             a[lost] = np.nan
-    return Refits(estimates, deviance, status, out.decrement, out.evaluations, taken, reason)
+    return Refits(estimates, deviance, status, decrement, evaluations, taken, reason)
+
+
+class _Found(NamedTuple):
+    """Relative parameters of a batch while its slow replicates are worked on; the arrays are changed in place."""
+
+    relative: np.ndarray
+    ratio: np.ndarray
+    beta: np.ndarray
+    scale: np.ndarray
+    value: np.ndarray
+    decrement: np.ndarray
+    evaluations: np.ndarray
+    converged: np.ndarray
+
+
+def _retry_reversed(fit: Fit, found: _Found, slow: np.ndarray, rows: int, weights: np.ndarray, start: newton.Point) -> None:
+    """The same compiled program with each equation's random effects in reverse order.
+
+    Most replicates that crawl do so because a column of Lambda vanishes that is not the last one of its equation. Columns
+    change places within their equation, so that layout and pattern, and with them the program, stay the same.
+    """
+    built, layout, pattern = fit.problem, fit.problem.layout, fit.problem.pattern
+    turn = _reversal(built)
+    if turn is None:
+        return
+    place = np.r_[turn, np.arange(layout.n_random, layout.n_columns)]
+    user = np.r_[built.order, np.arange(layout.n_random, layout.n_columns)][place]
+    moved = [s[:, user[:, None], user] for s in built.products]
+    other = _device(gram.from_products(layout, moved, built.gram.n))
+    n = len(slow)
+    w = np.ones((rows, weights.shape[1]))
+    w[:n] = weights[slow]
+    factor, ratio = np.array(start.factor), np.array(start.log_ratio)
+    for a, b in enumerate(slow):
+        G = found.relative[b] if np.isfinite(found.relative[b]).all() else _matrix(fit.point.factor, pattern)
+        factor[a], ratio[a] = _factor(G[np.ix_(turn, turn)], pattern, 0.03), found.ratio[b]
+    d = pattern.n_random * (pattern.n_random + 1) // 2
+    i, l = np.tril_indices(pattern.n_random)
+    packed = np.zeros((pattern.n_random,) * 2, int)
+    packed[i, l] = packed[l, i] = np.arange(d)
+    shift = np.r_[packed[turn[i], turn[l]], np.arange(d, len(fit.metric))]
+    out = _minimise(
+        other, jnp.asarray(w), newton.Point(jnp.asarray(factor), jnp.asarray(ratio)),
+        jnp.asarray(fit.metric[np.ix_(shift, shift)]), jnp.asarray(n), layout=layout, pattern=pattern, reml=fit.reml,
+    )  # fmt: skip
+    out = jax.tree.map(lambda a: np.asarray(a)[:n], out)
+    back = np.argsort(turn)
+    fixed = list(layout.fixed_columns)
+    beta_of = [fixed.index(int(place[f])) for f in fixed]  # new coefficient -> old coefficient
+    good = out.converged
+    at = slow[good]
+    found.relative[at] = _square(_lower(out.point.factor[good], pattern))[:, back[:, None], back]
+    found.ratio[at], found.scale[at], found.value[at] = out.point.log_ratio[good], out.scale[good], out.value[good]
+    found.beta[at[:, None], beta_of] = out.beta[good]
+    found.decrement[at], found.converged[at] = out.decrement[good], True
+    found.evaluations[slow] += out.evaluations
+
+
+def _reversal(built: problem.Problem) -> np.ndarray | None:
+    """Internal positions with each equation's interchangeable random effects reversed; None where nothing moves."""
+    layout = built.layout
+    free = built.free[np.ix_(built.order, built.order)]
+    turn = np.arange(layout.n_random)
+    for k in range(layout.n_equations):
+        # only effects with the same zeros in G, and with a fixed counterpart, can change places
+        own = [i for i in layout.members(k) if free[i].all() and i in layout.fixed_columns]
+        turn[own] = own[::-1]
+    return None if (turn == np.arange(layout.n_random)).all() else turn
+
+
+def _retry_safely(fit: Fit, found: _Found, weights: np.ndarray, data, start: newton.Point) -> dict[int, str]:
+    """What is still left goes the safe route, one by one; returns why replicates failed."""
+    built, pattern, reason = fit.problem, fit.problem.pattern, {}
+    for b in np.flatnonzero(~found.converged):
+        look = _host(built, data, weights[b], fit.reml)
+        points = [(_lower(start.factor[b], pattern), start.log_ratio[b]), (_lower(fit.point.factor, pattern), fit.point.log_ratio)]
+        if np.isfinite(found.relative[b]).all():
+            points.insert(0, (_lower(_factor(found.relative[b], pattern, 0.03), pattern), found.ratio[b]))
+        best = safe.minimise(look, pattern, [(L + 0.03 * np.eye(len(L)) * (np.diag(L) == 0), r) for L, r in points])
+        if not best.converged:
+            reason[int(b)] = (
+                "the criterion has no finite value: the fixed effects are not estimable in this resample"
+                if not np.isfinite(best.value)
+                else "no optimum was found from several starting points"
+            )
+            found.beta[b], found.scale[b], found.value[b] = np.nan, np.nan, np.nan
+            continue
+        found.converged[b] = True
+        found.relative[b], found.ratio[b], found.decrement[b] = best.G, best.log_ratio, best.decrement
+        found.value[b], _, _, found.beta[b], found.scale[b] = map(
+            np.asarray, _look(data, weights[b], best.G, best.log_ratio, layout=built.layout, reml=fit.reml)
+        )
+        found.evaluations[b] += best.steps
+    return reason
 
 
 @partial(jax.jit, static_argnames=("pattern", "n_fixed", "reml"))
@@ -315,9 +393,12 @@ def _lower(factor: np.ndarray, pattern) -> np.ndarray:
     return L
 
 
+def _square(L: np.ndarray) -> np.ndarray:
+    return L @ np.swapaxes(L, -1, -2)
+
+
 def _matrix(factor: np.ndarray, pattern) -> np.ndarray:
-    L = _lower(factor, pattern)
-    return L @ L.T
+    return _square(_lower(factor, pattern))
 
 
 def _factor(G: np.ndarray, pattern, floor: float = 0.05) -> np.ndarray:
