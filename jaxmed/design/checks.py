@@ -82,8 +82,7 @@ def check_columns(data: pd.DataFrame, columns: Mapping[str, str]) -> None:
             raise InputError(f"{argument}={column!r}: data has no such column; {hint}")
         if count > 1:
             raise InputError(
-                f"{argument}={column!r}: data has {count} columns of that name; "
-                "rename them so that every column used is unique."
+                f"{argument}={column!r}: data has {count} columns of that name; rename them so that every column used is unique."
             )
 
 

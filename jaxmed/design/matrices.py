@@ -242,9 +242,7 @@ def _slope_terms(response: str, roles: Roles, predictors: dict[str, Predictor], 
         if not varying and required:
             raise InputError(
                 f"{asked} asks for a random slope of {column!r} in equation {response!r}, but {column!r} is constant "
-                "within every cluster"
-                + (" and has no within part" if center == "group_mean" else "")
-                + "; leave it out."
+                "within every cluster" + (" and has no within part" if center == "group_mean" else "") + "; leave it out."
             )
         found.update(varying)
     return frozenset(found)

@@ -104,18 +104,14 @@ def parse_roles(
         )
     for argument, value in (("moderators", moderators), ("moderator_values", moderator_values)):
         if value is not None and value != {}:
-            raise NotYetError(
-                f"{argument}={value!r}: moderators come in a later version of jaxmed; leave it out for now."
-            )
+            raise NotYetError(f"{argument}={value!r}: moderators come in a later version of jaxmed; leave it out for now.")
 
     by_equation = _by_equation("covariates", covariates, mediators, y)
     taken = {x: "x", y: "y", cluster: "cluster"} | dict.fromkeys(mediators, "m")
     for columns in by_equation.values():
         for column in columns:
             if column in taken:
-                raise InputError(
-                    f"covariates names {column!r}, which is also {taken[column]}; give each role its own column."
-                )
+                raise InputError(f"covariates names {column!r}, which is also {taken[column]}; give each role its own column.")
     random_by_equation = _by_equation("random_covariates", random_covariates, mediators, y)
     for equation, columns in random_by_equation.items():
         absent = [column for column in columns if column not in by_equation[equation]]
@@ -181,15 +177,12 @@ def _mediators_of(arrow: str, value: object, mediators: tuple[str, ...]) -> tupl
     for name in names:
         if name not in mediators:
             raise InputError(
-                f"{argument} names {name!r}, which is no mediator; "
-                f"use True, False or mediators among {listed(mediators)}."
+                f"{argument} names {name!r}, which is no mediator; use True, False or mediators among {listed(mediators)}."
             )
     return tuple(name for name in mediators if name in names)
 
 
-def _by_equation(
-    argument: str, value: CovariateArgument, mediators: tuple[str, ...], y: str
-) -> dict[str, tuple[str, ...]]:
+def _by_equation(argument: str, value: CovariateArgument, mediators: tuple[str, ...], y: str) -> dict[str, tuple[str, ...]]:
     """Covariates per equation, from one list for all or a dictionary keyed by role ("m", "y") or response."""
     equations = (*mediators, y)
     if value is None:
@@ -200,8 +193,7 @@ def _by_equation(
     for key, columns in value.items():
         if (key == "m" and y == "m") or (key == "y" and "y" in mediators):
             raise InputError(
-                f"{argument}[{key!r}] can mean the role or the column of that name, which has another role; "
-                "rename the column."
+                f"{argument}[{key!r}] can mean the role or the column of that name, which has another role; rename the column."
             )
         if key == "m":
             targets = mediators
@@ -289,9 +281,7 @@ def between_left_out(between: bool | Names, roles: Roles, level: dict[str, int])
     names = as_names("between", between)
     for name in names:
         if name not in candidates:
-            raise InputError(
-                f"between names {name!r}, which is no predictor; use True, False or {listed(candidates, 12)}."
-            )
+            raise InputError(f"between names {name!r}, which is no predictor; use True, False or {listed(candidates, 12)}.")
         if level[name] == 2:
             raise InputError(
                 f"between names {name!r}, which is constant within clusters: without its between part nothing of it is "

@@ -49,19 +49,19 @@ def run(
     started = time.perf_counter()
 
     def chunk(span):
-        w = resampling.weights(kind, seed, *span, J)
+        w = resampling.weights(kind, seed, span[0], span[1], J)
         return [reml.refit(fit, w, rows=chunk_size) for fit in system.fits]
 
+    before = reml.programs.seconds
     first = chunk(spans[0])  # compiles, alone
-    compiled = time.perf_counter()
     progress(spans[0][1])
     parts = [first]
     with ThreadPoolExecutor(_workers()) as pool:
         for span, done in zip(spans[1:], pool.map(chunk, spans[1:]), strict=True):
             parts.append(done)
             progress(span[1] - span[0])
-    ended = time.perf_counter()
-    return _gather(system, spans, parts, {"first_chunk": compiled - started, "other_chunks": ended - compiled})
+    total, compilation = time.perf_counter() - started, reml.programs.seconds - before
+    return _gather(system, spans, parts, {"compilation": compilation, "replicates": total - compilation})
 
 
 def _workers() -> int:

@@ -487,9 +487,7 @@ def _tail(level: float) -> float:
     raise InputError(f"level={level!r} is not a number between 0 and 1, such as 0.95{hint}.")
 
 
-def _checked(
-    draws: ArrayLike, estimate: ArrayLike, method: str, acceleration: ArrayLike | None
-) -> tuple[Floats, Floats, Floats]:
+def _checked(draws: ArrayLike, estimate: ArrayLike, method: str, acceleration: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
     """Draws (B, E), estimate (E,) and acceleration (E,), 0 for the methods that do not use it."""
     if method not in METHODS:
         raise InputError(f"method={method!r} is not known: choose one of {', '.join(map(repr, METHODS))}.")
@@ -511,8 +509,7 @@ def _two_dimensional(draws: ArrayLike, name: str = "draws") -> Floats:
     values = np.asarray(draws, dtype=np.float64)
     if values.ndim != 2:
         raise InputError(
-            f"{name} has shape {values.shape}, where (replicates, effects) is needed: "
-            f"for a single effect give {name}[:, None]."
+            f"{name} has shape {values.shape}, where (replicates, effects) is needed: for a single effect give {name}[:, None]."
         )
     if values.shape[0] == 0:
         return np.full((1, values.shape[1]), np.nan)

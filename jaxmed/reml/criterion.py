@@ -145,9 +145,7 @@ def _solve_last(F, columns, scales, first: int, stage=stage):
             for i in range(first, q)
             for l in range(first, i + 1)
         }
-        return jnp.stack(
-            [jnp.stack([product[max(i, l), min(i, l)] for l in range(first, q)]) for i in range(first, q)]
-        )
+        return jnp.stack([jnp.stack([product[max(i, l), min(i, l)] for l in range(first, q)]) for i in range(first, q)])
 
     return stage(jnp.stack)(Y[::-1]), stage(block)(inverse)
 
@@ -224,7 +222,15 @@ def _hessian_index(q: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def evaluate(
-    gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = True, total: Totals | None = None, quadratic: float = 1.0
+    gram: Gram,
+    weights,
+    G,
+    log_ratio,
+    *,
+    layout: Layout,
+    reml: bool = True,
+    total: Totals | None = None,
+    quadratic: float = 1.0,
 ) -> Evaluation:
     """Criterion, gradient and Hessian at the relative covariance ``G`` (q, q) and ``log_ratio`` (K - 1,).
 

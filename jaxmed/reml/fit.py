@@ -7,6 +7,8 @@ fit, the jackknife and every chunk of a bootstrap share one.
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -92,7 +94,7 @@ class System:
         n = P + Q * (Q + 1) // 2 + K
         conditional, joint = np.zeros((P, P)), np.zeros((n, n))
         for fit in self.fits:
-            part = information.covariance(fit.problem, *map(np.asarray, fit.point), fit.evaluation)
+            part = information.covariance(fit.problem, fit.point.factor, fit.point.log_ratio, fit.evaluation)
             at_p, at_q = _positions(p, fit.equations), _positions(q, fit.equations)
             i, l = np.tril_indices(len(at_q))
             at_G = P + at_q[i] * (at_q[i] + 1) // 2 + at_q[l]
@@ -116,15 +118,46 @@ def _options() -> dict | None:
     return {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else None
 
 
-_STATIC = ("layout", "pattern", "reml")
+class Programs:
+    """Compiled programs by structure and shapes, with the seconds that compiling took."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.made: dict = {}
+        self.seconds = 0.0
+
+    def run(self, fn, *args, options=None, **static):
+        """``fn(*args, **static)``, compiled on first use for these shapes; safe to call from several threads."""
+        shapes = tuple((a.shape, a.dtype.name) for a in jax.tree.leaves(args))
+        key = (
+            fn,
+            jax.tree.structure(args),
+            shapes,
+            tuple(sorted(static.items(), key=lambda kv: kv[0])),
+            jax.default_backend(),
+        )
+        with self.lock:
+            if key not in self.made:
+                started = time.perf_counter()
+                jitted = jax.jit(partial(fn, **static), compiler_options=options)
+                self.made[key] = jitted.lower(*args).compile()
+                self.seconds += time.perf_counter() - started
+        return self.made[key](*args)
 
 
-@partial(jax.jit, static_argnames=("layout", "reml"))
-def _expand(gram, weights, G, log_ratio, *, layout, reml):
+programs = Programs()
+
+
+def _expand_point(data, weights, G, log_ratio, *, layout, reml):
     """Everything about one point: the criterion's derivatives, the clusters' part in them, the expected Hessian."""
-    at = criterion.evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml)
-    plain = criterion.evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml, quadratic=0.0)
-    influence = criterion.cluster_influence(gram, G, log_ratio, at, layout=layout, reml=reml)
+
+
+    def look(quadratic):
+        return criterion.evaluate(data, weights, G, log_ratio, layout=layout, reml=reml, quadratic=quadratic)
+
+    # as a batch of two: the program is compiled once
+    at, plain = (jax.tree.map(lambda a, k=k: a[k], jax.vmap(look)(jnp.array([1.0, 0.0]))) for k in (0, 1))
+    influence = criterion.cluster_influence(data, G, log_ratio, at, layout=layout, reml=reml)
     d, extra = plain.gradient.shape[0], layout.n_equations - 1
     log = np.arange(d) >= d - extra
     # second derivatives of the log-determinants are minus the expected Hessian; log s adds a gradient to either
@@ -132,25 +165,39 @@ def _expand(gram, weights, G, log_ratio, *, layout, reml):
     return at, influence, expected + jnp.where(log, plain.gradient, 0.0)[:, None] * np.eye(d)
 
 
-@partial(jax.jit, static_argnames=("layout", "reml"))
-def _look(gram, weights, G, log_ratio, *, layout, reml):
-    at = criterion.evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml)
+def _look_at(data, weights, G, log_ratio, *, layout, reml):
+    at = criterion.evaluate(data, weights, G, log_ratio, layout=layout, reml=reml)
     return at.value, at.gradient, at.hessian, at.beta, at.scale
 
 
-_programs: dict = {}
+def _start_points(base, influence, at, metric, weights, *, pattern):
+    """Each replicate's gradient at the full sample's optimum, and the minimum of the quadratic model from there."""
+    ratio = at.degrees / (weights @ influence.quad)
+    gradient = weights @ influence.logdet + ratio[:, None] * (weights @ influence.quadratic)
+
+    def some(g):
+        return newton.start_points(base, g, metric, pattern=pattern)
+
+    blocks = gradient.reshape(-1, 16, gradient.shape[1]) if len(gradient) % 16 == 0 else gradient[None]
+    out = jax.lax.map(some, blocks)
+    return jax.tree.map(lambda a: a.reshape(len(gradient), -1), out)
 
 
-def _minimise(gram, weights, start, metric, count, *, layout, pattern, reml):
-    """newton.minimise, compiled once per structure and shapes."""
-    lanes = _lanes(weights.shape[1])
-    key = (layout, pattern, reml, weights.shape, jax.default_backend())
-    if key not in _programs:
-        run = jax.jit(
-            partial(newton.minimise, layout=layout, pattern=pattern, reml=reml, lanes=lanes), compiler_options=_options()
-        )
-        _programs[key] = run.lower(gram, weights, start, metric, count).compile()
-    return _programs[key](gram, weights, start, metric, count)
+def _expand(*args, layout, reml):
+    return programs.run(_expand_point, *args, options=_options(), layout=layout, reml=reml)
+
+
+def _look(*args, layout, reml):
+    return programs.run(_look_at, *args, options=_options(), layout=layout, reml=reml)
+
+
+def _start(*args, pattern):
+    return programs.run(_start_points, *args, options=_options(), pattern=pattern)
+
+
+def _minimise(data, weights, *args, layout, pattern, reml):
+    static = {"layout": layout, "pattern": pattern, "reml": reml, "lanes": _lanes(weights.shape[1])}
+    return programs.run(newton.minimise, data, weights, *args, options=_options(), **static)
 
 
 def _lanes(n_clusters: int) -> int:
@@ -235,7 +282,7 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK) -> Refits:
     w = jnp.asarray(padded)
     data = _device(built.gram)
     base = newton.Point(jnp.asarray(fit.point.factor), jnp.asarray(fit.point.log_ratio))
-    start = _start(base, fit.influence, fit.evaluation, fit.metric, w, pattern=pattern, n_fixed=layout.n_fixed, reml=reml)
+    start = _start(base, fit.influence, fit.evaluation, fit.metric, w, pattern=pattern)
     out = _minimise(data, w, start, jnp.asarray(fit.metric), jnp.asarray(n), layout=layout, pattern=pattern, reml=reml)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
     found = _Found(
@@ -332,7 +379,10 @@ def _retry_safely(fit: Fit, found: _Found, weights: np.ndarray, data, start: new
     built, pattern, reason = fit.problem, fit.problem.pattern, {}
     for b in np.flatnonzero(~found.converged):
         look = _host(built, data, weights[b], fit.reml)
-        points = [(_lower(start.factor[b], pattern), start.log_ratio[b]), (_lower(fit.point.factor, pattern), fit.point.log_ratio)]
+        points = [
+            (_lower(start.factor[b], pattern), start.log_ratio[b]),
+            (_lower(fit.point.factor, pattern), fit.point.log_ratio),
+        ]
         if np.isfinite(found.relative[b]).all():
             points.insert(0, (_lower(_factor(found.relative[b], pattern, 0.03), pattern), found.ratio[b]))
         best = safe.minimise(look, pattern, [(L + 0.03 * np.eye(len(L)) * (np.diag(L) == 0), r) for L, r in points])
@@ -353,28 +403,14 @@ def _retry_safely(fit: Fit, found: _Found, weights: np.ndarray, data, start: new
     return reason
 
 
-@partial(jax.jit, static_argnames=("pattern", "n_fixed", "reml"))
-def _start(base, influence, at, metric, weights, *, pattern, n_fixed, reml):
-    """Each replicate's gradient at the full sample's optimum, and the minimum of the quadratic model from there."""
-    degrees = at.degrees + 0.0
-    n = weights @ influence.quad
-    gradient = weights @ influence.logdet + (degrees / n)[:, None] * (weights @ influence.quadratic)
-
-    def some(g):
-        return newton.start_points(base, g, metric, pattern=pattern)
-
-    blocks = gradient.reshape(-1, 16, gradient.shape[1]) if len(gradient) % 16 == 0 else gradient[None]
-    out = jax.lax.map(some, blocks)
-    return jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), out)
-
-
 def _boundary(relative: np.ndarray, ratio: np.ndarray, layout) -> np.ndarray:
     """SINGULAR where the smallest eigenvalue of the scaled G is 0 but for rounding, else CONVERGED."""
     if not layout.n_random:
         return np.full(len(relative), CONVERGED)
     s = np.concatenate([np.exp(ratio), np.ones((len(ratio), 1))], 1)[:, list(layout.equation_of)]
     scaled = relative / np.sqrt(s[:, :, None] * s[:, None])
-    sound = np.where(np.isfinite(scaled).all((1, 2))[:, None, None], scaled, np.eye(layout.n_random))
+    finite = np.isfinite(scaled.reshape(len(scaled), -1)).all(1)
+    sound = np.where(finite[:, None, None], scaled, np.eye(layout.n_random))
     return np.where(np.linalg.eigvalsh(sound)[:, 0] < SINGULAR_BELOW, SINGULAR, CONVERGED)
 
 

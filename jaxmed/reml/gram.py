@@ -19,10 +19,10 @@ S_kj itself (W and S_perp give it back), at a fraction of the work per evaluatio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Layout:
 
 
 class Gram(NamedTuple):
-    """The data as the criterion sees them; clusters on the trailing axis."""
+    """The data as the criterion sees them, NumPy or JAX arrays; clusters on the trailing axis."""
 
-    rows: Float[Array, "q c J"]  # pseudo-observations W; row i belongs to the equation of random effect i
-    rest: Float[Array, "K c c J"]  # S_perp
-    n: Float[Array, "K J"]  # rows per equation and cluster
+    rows: Float[Any, "q c J"]  # pseudo-observations W; row i belongs to the equation of random effect i
+    rest: Float[Any, "K c c J"]  # S_perp
+    n: Float[Any, "K J"]  # rows per equation and cluster
 
 
 def cross_products(columns: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:

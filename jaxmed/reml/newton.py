@@ -14,7 +14,7 @@ replicates do not hold up the others. A NaN stays in its lane and is a rejected 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,8 @@ MAX_STEP = 1.5  # longest move of the factor in one inner step, in units of resi
 class Point(NamedTuple):
     """Variance parameters: the free elements of the relative Lambda and log s_k for k < K."""
 
-    factor: Float[Array, "B f"]
-    log_ratio: Float[Array, "B K-1"]
+    factor: Float[Any, "B f"]
+    log_ratio: Float[Any, "B K-1"]
 
 
 class Solution(NamedTuple):
@@ -57,7 +57,7 @@ class Solution(NamedTuple):
 
 
 class _Lane(NamedTuple):
-    index: Array  # replicate at work, B when idle
+    replicate: Array  # at work, the number of rows when idle
     trial: Point
     base: Point
     value: Array
@@ -304,7 +304,7 @@ def minimise(
         return jax.tree.map(lambda a: a[jnp.minimum(index, rows - 1)], tree)
 
     def look(lane: _Lane) -> Evaluation:
-        w, t = take((weights, total), lane.index)
+        w, t = take((weights, total), lane.replicate)
         G = covariance_matrix(lane.trial.factor, pattern)
 
         def one(w, t, G, r):
@@ -330,13 +330,11 @@ def minimise(
         # a step that rounding alone refuses, from a point whose decrement is already negligible, is the optimum too
         done = (decrement < tolerance) & jnp.isfinite(value) & (accept | (decrement < 100 * tolerance))
         stop = done | (evaluations >= max_evaluations)
-        write = jnp.where(stop & (lane.index < count), lane.index, rows)
+        write = jnp.where(stop & (lane.replicate < count), lane.replicate, rows)
         final = _choose(done, trial, base)
-        out = jax.tree.map(
-            lambda a, v: a.at[write].set(v, mode="drop"), out, (final, decrement, evaluations, done)
-        )
+        out = jax.tree.map(lambda a, v: a.at[write].set(v, mode="drop"), out, (final, decrement, evaluations, done))
         rank = jnp.cumsum(stop) - 1
-        index = jnp.where(stop, jnp.minimum(next_ + rank, count), lane.index)
+        index = jnp.where(stop, jnp.minimum(next_ + rank, count), lane.replicate)
         fresh = take(start, index)
         lane = _Lane(
             index,
@@ -359,16 +357,14 @@ def minimise(
     )  # fmt: skip
     out = (jax.tree.map(jnp.asarray, start), jnp.full(rows, jnp.inf), jnp.zeros(rows, int), jnp.zeros(rows, bool))
     _, _, (point, decrement, evaluations, done) = jax.lax.while_loop(
-        lambda s: (s[0].index < count).any(), body, (lane, jnp.minimum(lanes, count), out)
+        lambda s: (s[0].replicate < count).any(), body, (lane, jnp.minimum(lanes, count), out)
     )
 
     def finish(args):
         w, t, factor, ratio = args
         return _snapped(gram, w, Totals(*t), factor, ratio, layout=layout, pattern=pattern, reml=reml)
 
-    factor, value, beta, scale = jax.lax.map(
-        finish, (weights, total, point.factor, point.log_ratio), batch_size=min(lanes, rows)
-    )
+    factor, value, beta, scale = jax.lax.map(finish, (weights, total, point.factor, point.log_ratio), batch_size=min(lanes, rows))
     fine = done & jnp.isfinite(value)
     return Solution(Point(factor, point.log_ratio), value, beta, scale, decrement, evaluations, fine)
 

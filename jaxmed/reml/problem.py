@@ -7,7 +7,7 @@ because cross-products square their condition number. Every map back is exact an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,14 +59,16 @@ class Problem:
         return shift - 2 * np.linalg.slogdet(self.fixed_map)[1] if reml else shift
 
 
-def _columns(equation: Equation) -> tuple[np.ndarray, ...]:
+def _columns(equation: Equation) -> tuple[Any, ...]:
     """Standardised [Z, other X, y] of one equation, positions of X in it, and the map back.
 
     Returns columns (n, c), fixed positions (p,), fixed map (p, p), fixed shift (p,), random scale (q,), response scale.
     """
     X, Z, y = equation.fixed, equation.random, equation.y
     p, q = X.shape[1], Z.shape[1]
-    shared = {a: equation.random_names.index(name) for a, name in enumerate(equation.fixed_names) if name in equation.random_names}
+    shared = {
+        a: equation.random_names.index(name) for a, name in enumerate(equation.fixed_names) if name in equation.random_names
+    }
     constant = [a for a in range(p) if np.ptp(X[:, a]) == 0 and X[0, a] != 0]
     intercept = constant[0] if constant else None
     shift = np.zeros(p)
@@ -119,7 +121,10 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
         start += pk
     raw = Problem(
         layout=gram.Layout(
-            tuple(k for k, qk in enumerate(q) for _ in range(qk)), tuple(int(f) for f in np.concatenate(fixed)), c, len(equations)
+            tuple(k for k, qk in enumerate(q) for _ in range(qk)),
+            tuple(int(f) for f in np.concatenate(fixed)),
+            c,
+            len(equations),
         ),
         pattern=covariance.Pattern(n_random, (), ()),
         gram=gram.Gram(np.zeros((0, 0, 0)), np.zeros((0, 0, 0, 0)), np.array(counts, float)),

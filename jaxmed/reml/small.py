@@ -7,6 +7,8 @@ library (2 to 30), run the same way on a GPU, and report a matrix that is not po
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,7 @@ def solve(H: Float[Array, "B n n"], b: Float[Array, "B n"]) -> tuple[Array, Floa
     if n > UNROLL:
         return _solve_loop(A, zero, fine)
 
-    def step(A, total, fine, j):
+    def step(j, A, total, fine):
         pivot = A[:, j, 0]
         ok = pivot > 0
         row = A[:, j] / jnp.where(ok, pivot, 1.0)[:, None]
@@ -33,7 +35,7 @@ def solve(H: Float[Array, "B n n"], b: Float[Array, "B n"]) -> tuple[Array, Floa
         return rest, total + A[:, j, -1] * row[:, -1], fine & ok
 
     for j in range(n):
-        A, zero, fine = stage(lambda *a, j=j: step(*a, j))(A, zero, fine)
+        A, zero, fine = stage(partial(step, j))(A, zero, fine)
     return A[:, :, 0], zero, fine
 
 

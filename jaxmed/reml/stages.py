@@ -9,7 +9,7 @@ of JAX has no such call, a stage is a plain function.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import jax
 
@@ -18,10 +18,7 @@ try:
 except ImportError:  # an experimental name: without it everything works, slower
     xla_metadata_call = None
 
-F = TypeVar("F", bound=Callable)
-
-
-def stage(fn: F) -> F:
+def stage(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Keep ``fn`` from being fused into what uses its results (CPU only); the numbers do not change."""
     if xla_metadata_call is None or jax.default_backend() != "cpu":
         return fn

@@ -235,9 +235,7 @@ class MediationResult:
         n = self.n_clusters if kind == "jackknife" else int(n_resamples)
         started = time.perf_counter()
         with _bar(n, progress) as update:
-            draws = bootstrap.run(
-                self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml.CHUNK, progress=update
-            )
+            draws = bootstrap.run(self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml.CHUNK, progress=update)
         seconds = draws.seconds | {"total": time.perf_counter() - started}
         return BootstrapResult(self, draws, kind, int(seed), seconds)
 
@@ -315,7 +313,7 @@ class BootstrapResult:
 
     @property
     def status(self) -> pd.Series:
-        """"converged", "singular" (an optimum on the boundary, valid) or "failed", per replicate."""
+        """ "converged", "singular" (an optimum on the boundary, valid) or "failed", per replicate."""
         names = np.array(reml.STATUS)
         return pd.Series(pd.Categorical(names[self.raw.status], categories=list(reml.STATUS)), name="status")
 
@@ -403,7 +401,7 @@ class BootstrapResult:
         return out.assign(**{self.fit.cluster: labels})
 
     def _blocks(self) -> list[tuple[str | None, str | pd.DataFrame]]:
-        counts = self.status.value_counts()
+        counts = {s: int((self.status == s).sum()) for s in reml.STATUS}
         n = len(self)
         said = ", ".join(f"{counts[s]:,} {s}" for s in reml.STATUS)
         head = (

@@ -234,9 +234,7 @@ def _columns(
     return [_column(str(name), list(frame[name]), headers or {}, formats or {}, digits) for name in names]
 
 
-def _column(
-    name: str, values: list[Any], headers: Mapping[str, str], formats: Mapping[str, Format], digits: int
-) -> _Column:
+def _column(name: str, values: list[Any], headers: Mapping[str, str], formats: Mapping[str, Format], digits: int) -> _Column:
     header = _one_line(headers.get(name, _default_header(name)))
     chosen = formats.get(name, _default_format(name))
     if chosen is None and _numeric(values):
@@ -455,7 +453,5 @@ def html_page(title: str, blocks: Iterable[Block], **options: Any) -> str:
     for heading, body in blocks:
         if heading:
             parts.append(f"<h4>{html.escape(heading)}</h4>")
-        parts.append(
-            html_table(body, **options) if isinstance(body, pd.DataFrame) else f"<pre>{html.escape(body)}</pre>"
-        )
+        parts.append(html_table(body, **options) if isinstance(body, pd.DataFrame) else f"<pre>{html.escape(body)}</pre>")
     return "\n".join(["<div>", *parts, "</div>"])

@@ -1,0 +1,40 @@
+"""Fixtures for all tests. 64-bit floats are never switched on globally: jaxmed must work in JAX's default configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for naive.py
+
+
+@pytest.fixture
+def x64():
+    """64-bit floats for a test that calls the numerical core directly."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Committed numbers of other software: ``reference("bpg06_twin")["models"]["full_reml"]``."""
+
+    def load(name: str) -> dict:
+        return json.loads((HERE / "reference" / f"{name}.json").read_text())
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with data sets that may not be committed; its tests are skipped where it is missing."""
+    folder = Path(os.environ.get("JAXMED_SHARED_DATA", HERE.parent.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data: {folder} is not a folder (set JAXMED_SHARED_DATA)")
+    return folder

@@ -1,0 +1,147 @@
+"""Standardisation is exact: estimates map back, the criterion's units come back, and any order gives the same problem."""
+
+from dataclasses import replace
+
+import naive
+import numpy as np
+import pytest
+
+from jaxmed.reml.problem import build
+
+J = naive.N_CLUSTERS
+
+
+def problem_of(equations, free=None):
+    q = naive.n_random(equations)
+    return build(equations, np.ones((q, q), bool) if free is None else free, J)
+
+
+def test_layout_of_a_system():
+    equations = naive.system("two equations")
+    problem = problem_of(equations)
+    assert problem.layout.equation_of == (0, 0, 1, 1, 1)
+    # every fixed effect shares its random effect's column: no further columns but the response
+    assert problem.layout.fixed_columns == (0, 1, 2, 3, 4)
+    assert problem.layout.n_columns == 6
+    assert problem.gram.n.tolist() == [np.bincount(e.codes, minlength=J).tolist() for e in equations]
+
+
+def test_columns_of_only_one_kind():
+    problem = problem_of(naive.system("random column without fixed effect"))
+    # m: 1 x | 1 z, y: 1 m x | 1 v; C = [1 z | 1 v] of Z, then [x], [m x], then the response
+    assert problem.layout.fixed_columns == (0, 4, 2, 5, 6)
+    assert problem.layout.n_columns == 8
+
+
+def test_columns_have_unit_mean_square():
+    problem = problem_of(naive.system("two equations"))
+    rows = problem.gram.n.sum(1)
+    for k, products in enumerate(problem.products):
+        diagonal = np.diagonal(products.sum(0))
+        np.testing.assert_allclose(diagonal[diagonal > 0], rows[k], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", naive.SYSTEMS)
+def test_estimates_map_back(name):
+    """Residuals, random parts and residual variances of a standardised point are those of its mapped estimates."""
+    equations = naive.system(name)
+    problem = problem_of(equations)
+    rng = np.random.default_rng(3)
+    p, q, K = problem.layout.n_fixed, problem.layout.n_random, len(equations)
+    beta, G, log_ratio = rng.normal(size=p), naive.relative_covariance(q), np.linspace(0.3, 0.1, K - 1)
+    sigma2 = 1.7
+    at = problem.estimates(beta, G, np.array(sigma2), log_ratio)
+    ratios = np.append(np.exp(log_ratio), 1.0)
+    np.testing.assert_allclose(at.sigma2, sigma2 * ratios * problem.response_scale**2)
+    start_p = start_q = 0
+    for k, e in enumerate(equations):
+        pk, qk = e.fixed.shape[1], e.random.shape[1]
+        # residual sum of squares from the cross-products of the standardised columns
+        c = np.zeros(problem.layout.n_columns)
+        user = np.append(np.array(problem.order), np.arange(q, problem.layout.n_columns)).astype(int)
+        position = [user[f] for f in problem.layout.fixed_columns[start_p : start_p + pk]]
+        c[position] = -beta[start_p : start_p + pk]
+        c[-1] = 1.0
+        standardised = c @ problem.products[k].sum(0) @ c
+        residual = e.y - e.fixed @ at.beta[start_p : start_p + pk]
+        assert standardised * problem.response_scale[k] ** 2 == pytest.approx(residual @ residual, rel=1e-11)
+        # the variance of the random part, summed over rows
+        block = np.s_[start_q : start_q + qk]
+        back = np.argsort(problem.order)
+        relative = G[np.ix_(back, back)][block, block] * sigma2
+        z = problem.products[k].sum(0)[:q, :q][block, block]
+        expected = np.trace(e.random @ at.G[block, block] @ e.random.T)
+        assert (z * relative).sum() * problem.response_scale[k] ** 2 == pytest.approx(expected, rel=1e-11)
+        start_p, start_q = start_p + pk, start_q + qk
+
+
+def test_estimates_take_leading_axes():
+    problem = problem_of(naive.system("two equations"))
+    rng = np.random.default_rng(0)
+    beta, log_ratio, sigma2 = rng.normal(size=(4, 3, 5)), rng.normal(size=(4, 3, 1)), rng.random((4, 3)) + 0.5
+    G = np.broadcast_to(naive.relative_covariance(5), (4, 3, 5, 5))
+    together = problem.estimates(beta, G, sigma2, log_ratio)
+    assert [a.shape for a in together] == [(4, 3, 5), (4, 3, 5, 5), (4, 3, 2)]
+    single = problem.estimates(beta[2, 1], G[2, 1], sigma2[2, 1], log_ratio[2, 1])
+    for a, b in zip(together, single, strict=True):
+        np.testing.assert_allclose(a[2, 1], b, rtol=1e-14)
+
+
+def test_reordered_is_the_same_problem_in_another_order():
+    equations = naive.system("two equations")
+    problem = problem_of(equations)
+    size = np.array([0.2, 0.5, 0.1, 0.4, 0.3])
+    other = problem.reordered(size)
+    assert other.order.tolist() == [1, 3, 4, 0, 2]
+    assert other.layout.equation_of == (0, 1, 1, 0, 1)
+    assert other.pattern.n_free == 15
+    again = other.reordered(size[::-1]).reordered(size)
+    assert again.layout == other.layout
+    for a, b in zip(again.gram, other.gram, strict=True):
+        np.testing.assert_array_equal(a, b)
+    G = naive.relative_covariance(5)
+    a = problem.estimates(np.zeros(5), G, np.array(2.0), np.zeros(1))
+    b = other.estimates(np.zeros(5), G[np.ix_(other.order, other.order)], np.array(2.0), np.zeros(1))
+    np.testing.assert_allclose(a.G, b.G, rtol=1e-14)
+    for j in range(J):  # either order's pseudo-observations and rest give back the same cross-products
+        for k in range(2):
+            totals = []
+            for p in (problem, other):
+                W = p.gram.rows[list(p.layout.members(k)), :, j]
+                S = W.T @ W + p.gram.rest[k, :, :, j]
+                back = np.append(np.argsort(p.order), 5)
+                totals.append(S[np.ix_(back, back)])
+            np.testing.assert_allclose(totals[0], totals[1], atol=1e-10)
+
+
+def test_structural_zeros_come_first():
+    equations = naive.system("two equations")
+    free = np.ones((5, 5), bool)
+    free[0, 2] = free[2, 0] = False
+    problem = problem_of(equations, free)
+    assert problem.order.tolist() == [0, 2, 1, 3, 4]
+    assert problem.pattern.n_free == 14
+    assert not problem.pattern.mask[1, 0]
+    assert problem.reordered(np.arange(5.0)).order.tolist() == [0, 2, 4, 3, 1]
+
+
+def test_an_intercept_need_not_be_one():
+    """A constant column of another value absorbs the centring too."""
+    e = naive.system("one equation")[0]
+    scaled = replace(e, fixed=e.fixed * [-4.0, 1, 1], random=e.random * [-4.0, 1])
+    a, b = problem_of((e,)), problem_of((scaled,))
+    # the standardised column is -1 instead of 1, and so is its coefficient
+    plain = a.estimates(np.array([0.5, 1.0, 2.0]), np.eye(2), np.array(1.0), np.zeros(0)).beta
+    flipped = b.estimates(np.array([-0.5, 1.0, 2.0]), np.eye(2), np.array(1.0), np.zeros(0)).beta
+    np.testing.assert_allclose(scaled.fixed @ flipped, e.fixed @ plain, atol=1e-10)
+
+
+def test_deviance_shift_counts_weighted_rows():
+    problem = problem_of(naive.system("two equations"))
+    n = np.array([[10.0, 20.0], [1.5, 0.0]])
+    ml = problem.deviance_shift(n, reml=False)
+    np.testing.assert_allclose(ml, 2 * n @ np.log(problem.response_scale))
+    # REML: log|H| is in the units of the fixed effects
+    np.testing.assert_allclose(
+        problem.deviance_shift(n, reml=True) - ml, -2 * np.linalg.slogdet(problem.fixed_map)[1] * np.ones(2)
+    )
