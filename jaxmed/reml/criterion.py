@@ -78,8 +78,9 @@ def _factor(rows, G, s, *, layout: Layout, stage=stage):
         return [], []
     R = jnp.stack([rows[i, :q] for i in order])  # (row, column, J)
 
-    def spread(G):
-        return sum(R[:, m, None] * G[m][None, :, None] for m in range(q))
+    def spread(G):  # row i of R is 0 but in the columns from i on of its own equation
+        own = [[m for m in layout.members(layout.equation_of[i]) if m >= i] for i in order]
+        return jnp.stack([sum(r[m] * G[m][:, None] for m in at) for r, at in zip(R, own, strict=True)])
 
     def column(RG, s, columns, scales):
         i = len(columns)
@@ -177,6 +178,24 @@ def _crossproduct(F, weights, s, total: Totals):
     return inside + jnp.einsum("k,kab->ab", 1 / s, total.rest)
 
 
+def _products(F, weights, s, total: Totals):
+    """Z'V^-1 C by cluster, from F alone, and sum_j w_j C'V^-1 C."""
+    q = len(F)
+
+    def random(F):
+        return sum(f[:q, None] * f[None] for f in F)
+
+    def other(F):
+        return sum(f[q:, None] * f[None, q:] for f in F)
+
+    def assemble(inner, outer, s, rest):
+        inside = jnp.concatenate([inner, jnp.concatenate([inner[:, q:].T, outer], 1)])
+        return inside + jnp.einsum("k,kab->ab", 1 / s, rest)
+
+    TU = stage(random)(F)
+    return TU, stage(assemble)(TU @ weights, stage(other)(F) @ weights, s, total.rest)
+
+
 def _ratios(log_ratio):
     return jnp.concatenate([jnp.exp(log_ratio), jnp.ones(1, log_ratio.dtype)])
 
@@ -210,13 +229,15 @@ def deviance(theta, weights, gram: Gram, *, layout: Layout, rows: tuple[int, ...
 
 
 def _hessian_index(q: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where sum_j w_j tr(E_a T E_b N) finds its four terms among the q^2 x q^2 products of T and N, and its factors."""
+    """Where sum_j w_j tr(E_a T E_b N) finds its terms among the products S of packed T and N, added to S': and factors.
+
+    For E_a = e_i e_l' + e_l e_i' and E_b = e_u e_t' + e_t e_u' the four terms are S[lu, it] and S[iu, lt].
+    """
     i, l = np.tril_indices(q)
+    packed = np.zeros((q, q), int)
+    packed[i, l] = packed[l, i] = np.arange(len(i))
     a, b = np.arange(len(i))[:, None], np.arange(len(i))[None]
-    terms = []
-    for x, y in ((i, l), (l, i)):  # E_a = e_x e_y'
-        for u, t in ((i, l), (l, i)):  # E_b = e_u e_t'; tr = T[y, u] N[t, x]
-            terms.append(((y[a] * q + u[b]) * q + t[b]) * q + x[a])
+    terms = [packed[y[a], i[b]] * len(i) + packed[x[a], l[b]] for x, y in ((i, l), (l, i))]
     half = np.where(i == l, 0.5, 1.0)
     return np.stack(terms), half[:, None] * half[None]
 
@@ -243,7 +264,7 @@ def evaluate(
     columns, scales = _factor(gram.rows, G, s, layout=layout)
     F = _whiten(gram.rows, columns, scales, layout=layout)
     logdet_V = weights @ stage(_log_pivots)(columns)
-    CVC = stage(_crossproduct)(F, weights, s, total)
+    TU, CVC = _products(F, weights, s, total)
     beta, root, logdet_H, quad = _fixed_effects(CVC, layout)
     value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)
     residual = jnp.sqrt(degrees / quad) * quadratic
@@ -253,24 +274,21 @@ def evaluate(
     # ML has no log|H|: there only the residual column takes part in the second derivatives
     active = slice(0, p + 1) if reml else slice(p, p + 1)
 
-    def products(*F):
-        return sum(f[:q, None] * f[None] for f in F)
-
     def project(TU, basis):
         return sum(TU[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used))
 
-    def curvature(TU, P):
+    def curvature(T, P, weights):
         P = P[:, active]
-        return 2 * sum(P[:, None, r] * P[None, :, r] for r in range(P.shape[1])) - TU[:, :q]
+        terms = [2 * sum(P[i, r] * P[: i + 1, r] for r in range(P.shape[1])) - T[i, : i + 1] for i in range(q)]
+        return _padded(jnp.concatenate(terms) * weights)
 
-    TU = stage(products)(*F)
     P = stage(project)(TU, basis)
-    N = stage(curvature)(TU, P)
-    T = TU[:, :q].reshape(q * q, -1)
-    M = jnp.einsum("aj,bj->ab", stage(jnp.multiply)(T, weights), N.reshape(q * q, -1))
+    N = stage(curvature)(TU, P, weights)
+    T = stage(lambda T: jnp.concatenate([T[i, : i + 1] for i in range(q)]))(TU)
+    M = jnp.einsum("aj,bj->ab", T, N)
     PP = P.reshape(q * (p + 1), -1)
-    PP = jnp.einsum("aj,bj->ab", stage(jnp.multiply)(PP, weights), PP)
-    moments, trace, direct = stage(partial(_covariance_directions, q=q))(M, PP, T @ weights)
+    PP = jnp.einsum("aj,bj->ab", PP, stage(lambda P, w: _padded(P * w))(PP, weights))
+    moments, trace, direct = stage(partial(_covariance_directions, q=q, p=p))(M, PP, CVC)
     if K > 1:
         rows = _residual_directions(F, columns, scales, P, basis, weights, s, total, layout, active)
         moments, trace, direct = stage(_join)(moments, trace, direct, *rows)
@@ -278,15 +296,23 @@ def evaluate(
     return Evaluation(value, gradient, hessian, moments, direct, beta, root, quad / degrees, degrees)
 
 
-def _covariance_directions(M, PP, Tw, *, q: int):
+def _padded(rows):
+    """Rows of zeros up to a multiple of 16, where few are needed: a product's second operand is then much faster on CPU."""
+    extra = -rows.shape[0] % 16
+    return rows if extra > rows.shape[0] // 4 else jnp.concatenate([rows, jnp.zeros((extra, *rows.shape[1:]), rows.dtype)])
+
+
+def _covariance_directions(M, PP, CVC, *, q: int, p: int):
     """Moments, traces and the direct term of the Hessian for the elements of G."""
     i, l = np.tril_indices(q)
     half = np.where(i == l, 0.5, 1.0)
-    PP = PP.reshape(q, PP.shape[0] // q, q, -1)
-    moments = (PP[i, :, l] + PP[l, :, i]) * half[:, None, None]
+    PP = PP[:, : q * (p + 1)].reshape(q, p + 1, q, p + 1)
+    moments = jnp.concatenate([jnp.swapaxes(PP[i, :, : i + 1], 0, 1) for i in range(q)])
+    moments = (moments + jnp.swapaxes(moments, 1, 2)) * half[:, None, None]
     index, factor = _hessian_index(q)
-    direct = M.reshape(-1)[index].sum(0) * factor
-    return moments, Tw[i * q + l] * 2 * half, (direct + direct.T) / 2
+    M = M[:, : len(i)]
+    direct = (M + M.T).reshape(-1)[index].sum(0) * factor
+    return moments, CVC[i, l] * 2 * half, direct
 
 
 def _join(moments, trace, direct, moments_s, trace_s, mixed, direct_s):
@@ -373,13 +399,13 @@ class _Rows(NamedTuple):
 
 def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals, layout: Layout, active) -> _Rows:
     """Derivatives in log s_k of the mediators, from equation k's rows of V^-1 W; the chain rule is in here."""
-    q, K = layout.n_random, layout.n_equations
+    q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
     mediators = range(K - 1)
     order = _row_order(layout)
     first = len(layout.members(K - 1))
     used = (*layout.fixed_columns, layout.n_columns - 1)
-    at = [[r for r in range(first, q) if layout.equation_of[order[r]] == k] for k in mediators]
-    indicator = np.array([[float(r in a) for r in range(first, q)] for a in at]).reshape(K - 1, q - first)
+    at = [[m for m in range(q - first) if layout.equation_of[order[first + m]] == k] for k in mediators]
+    indicator = np.array([[float(m in a) for m in range(q - first)] for a in at]).reshape(K - 1, q - first)
     own = np.array([len(a) for a in at], float)
     freedom = total.n[: K - 1] - own * total.clusters  # rows beyond the pseudo-observations
     rest = jnp.einsum("kab,ar,bt->krt", total.rest[: K - 1][:, used][:, :, used], basis, basis)
@@ -393,29 +419,40 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
         def project(Y, basis):
             return sum(Y[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used))
 
-        def cross(P, Y, YP, weights):
-            A = sum(P[None, :, r] * YP[:, None, r] for r in range(P.shape[1]))
-            return (2 * A - Y[:, :q]) * weights
+        def cross(P, Y, YP):
+            return 2 * sum(P[None, :, r] * YP[:, None, r] for r in range(P.shape[1])) - Y[:, :q]
 
-        def small(Vi, YP, weights):
+        def own_moments(YP):
+            return jnp.concatenate([sum(YP[m, r] * YP[m, : r + 1] for m in a) for a in at if a for r in range(p + 1)])
+
+        def own_mixed(A, Y):
+            pairs = [[A[m, i] * Y[m, : i + 1] + Y[m, i] * A[m, : i + 1] for m in a] for a in at if a for i in range(q)]
+            return jnp.concatenate([sum(pair) for pair in pairs])
+
+        def small(Vi, YP):
             YY = 2 * sum(YP[:, None, r] * YP[None, :, r] for r in range(YP.shape[1]))
-            return (Vi * (YY - Vi)) * weights, jnp.stack([Vi[r, r] for r in range(q - first)]) * weights
+            return jnp.concatenate([(Vi * (YY - Vi)).reshape(-1, Vi.shape[2]), jnp.stack([Vi[r, r] for r in range(q - first)])])
 
         YP = stage(project)(Y, basis)
-        E = jnp.einsum("maj,mbj->mab", stage(jnp.multiply)(YP, weights), YP)
-        X = jnp.einsum("maj,mbj->mab", stage(cross)(P[:, active], Y, YP[:, active], weights), Y[:, :q])
-        D, t = stage(small)(Vi, YP[:, active], weights)
+        A = stage(cross)(P[:, active], Y, YP[:, active])
+        # packed rows by cluster, and their weighted sums, for the mediators that have random effects
+        E = stage(own_moments)(YP) @ weights
+        X = stage(own_mixed)(A, Y) @ weights
+        D = stage(small)(Vi, YP[:, active]) @ weights
+        some = np.array([k for k in mediators if at[k]])
         i, l = np.tril_indices(q)
         half = np.where(i == l, 0.5, 1.0)
+        r, t = np.indices((p + 1, p + 1))
+        packed = np.maximum(r, t) * (np.maximum(r, t) + 1) // 2 + np.minimum(r, t)
 
-        def assemble(moments, trace, direct, E, X, D, t, s):
+        def assemble(moments, trace, direct, E, X, D, s):
             sk = s[: K - 1]
-            moments = moments + jnp.einsum("km,mab->kab", indicator, E) * sk[:, None, None]
-            trace = trace + indicator @ t.sum(-1) * sk
-            mixed = jnp.einsum("km,mab->kab", indicator, X)
-            mixed = (mixed[:, i, l] + mixed[:, l, i]) * half * sk[:, None]
-            direct = direct + (indicator @ D.sum(-1) @ indicator.T) * sk[:, None] * sk
+            D, t = D[: (q - first) ** 2].reshape(q - first, q - first), D[(q - first) ** 2 :]
+            moments = moments.at[some].add(E.reshape(len(some), -1)[:, packed] * sk[some, None, None])
+            trace = trace + indicator @ t * sk
+            mixed = jnp.zeros((K - 1, len(i))).at[some].set(X.reshape(len(some), -1) * half * sk[some, None])
+            direct = direct + (indicator @ D @ indicator.T) * sk[:, None] * sk
             return moments, trace, mixed, direct
 
-        return _Rows(*stage(assemble)(moments, trace, direct, E, X, D, t, s))
+        return _Rows(*stage(assemble)(moments, trace, direct, E, X, D, s))
     return _Rows(moments, trace, mixed, direct)

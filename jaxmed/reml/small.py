@@ -22,21 +22,38 @@ UNROLL = 28  # larger systems are eliminated in a loop, so that programs stay sm
 def solve(H: Float[Array, "B n n"], b: Float[Array, "B n"]) -> tuple[Array, Float[Array, " B"], Bool[Array, " B"]]:
     """H^-1 b, b'H^-1 b and whether H is positive definite (else the numbers mean nothing), by Gauss-Jordan elimination."""
     n = H.shape[1]
-    A = jnp.concatenate([H, b[:, :, None]], 2)
-    zero, fine = jnp.zeros(H.shape[0]), jnp.ones(H.shape[0], bool)
     if n > UNROLL:
-        return _solve_loop(A, zero, fine)
+        zero, fine = jnp.zeros(H.shape[0]), jnp.ones(H.shape[0], bool)
+        return _solve_loop(jnp.concatenate([H, b[:, :, None]], 2), zero, fine)
 
-    def step(j, A, total, fine):
-        pivot = A[:, j, 0]
-        ok = pivot > 0
-        row = A[:, j] / jnp.where(ok, pivot, 1.0)[:, None]
-        rest = jnp.where(np.arange(n)[:, None] == j, row[:, None, 1:], A[:, :, 1:] - A[:, :, :1] * row[:, None, 1:])
-        return rest, total + A[:, j, -1] * row[:, -1], fine & ok
+    def start(H, b):  # lanes trailing: steps then work on whole vectors, whatever is left of the matrix
+        return jnp.concatenate([jnp.transpose(H, (1, 2, 0)), b.T[:, None]], 1)
 
-    for j in range(n):
-        A, zero, fine = stage(partial(step, j))(A, zero, fine)
-    return A[:, :, 0], zero, fine
+    def reduced(A, j):  # one or two pivot rows freed of each other's columns, each behind its pivot
+        first = A[j] / jnp.where(A[j, :1] > 0, A[j, :1], 1.0)
+        if j + 1 == n:
+            return jnp.concatenate([A[j, :1], first[1:]])[None]
+        rest = A[j + 1, 1:] - A[j + 1, :1] * first[1:]
+        second = rest[1:] / jnp.where(rest[:1] > 0, rest[:1], 1.0)
+        above = jnp.concatenate([A[j, :1], first[2:] - first[1:2] * second])
+        return jnp.stack([above, jnp.concatenate([rest[:1], second])])
+
+    def step(A, rows, j):
+        k = rows.shape[0]
+        out = A[:, k:] - sum(A[:, i, None] * rows[i, 1:] for i in range(k))
+        for i in range(k):
+            out = jnp.where(np.arange(n)[:, None, None] == j + i, rows[i, 1:], out)
+        return out
+
+    def end(x, b, rows):
+        return x.T, (x.T * b).sum(1), jnp.stack([(r[:, 0] > 0).all(0) for r in rows]).all(0)
+
+    A = stage(start)(H, b)
+    rows = []
+    for j in range(0, n, 2):  # pivot rows in a stage of their own: fused, their divisions would be done again for every row
+        rows.append(stage(partial(reduced, j=j))(A))
+        A = stage(partial(step, j=j))(A, rows[-1])
+    return stage(end)(A[:, 0], b, rows)
 
 
 def _solve_loop(A, total, fine):
