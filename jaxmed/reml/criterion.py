@@ -263,7 +263,7 @@ def evaluate(
     s = _ratios(log_ratio)
     columns, scales = _factor(gram.rows, G, s, layout=layout)
     F = _whiten(gram.rows, columns, scales, layout=layout)
-    logdet_V = weights @ stage(_log_pivots)(columns)
+    logdet_V = weights @ stage(_log_pivots)(columns) if columns else 0.0
     TU, CVC = _products(F, weights, s, total)
     beta, root, logdet_H, quad = _fixed_effects(CVC, layout)
     value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)

@@ -151,7 +151,6 @@ programs = Programs()
 def _expand_point(data, weights, G, log_ratio, *, layout, reml):
     """Everything about one point: the criterion's derivatives, the clusters' part in them, the expected Hessian."""
 
-
     def look(quadratic):
         return criterion.evaluate(data, weights, G, log_ratio, layout=layout, reml=reml, quadratic=quadratic)
 

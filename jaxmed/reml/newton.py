@@ -231,17 +231,17 @@ def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, 
         return J, gradient + pull, ((gradient + 0.5 * pull) * move).sum(1)
 
     def advance(state):
-        x, J, slope, best, mu, _, n = state
+        x, J, slope, best, mu, busy, n = state
         g, H = to_factor(J, slope, hessian)
         step, gain, mu = _damped_step(g, H, mu)
         longest = jnp.abs(step).max(1, keepdims=True)
         new = x + step * jnp.minimum(1.0, MAX_STEP / jnp.where(longest > 0, longest, 1.0))
         Jn, slope_n, value = model(new)
-        better = value <= best
+        # a lane that is finished stays as it is, however long its neighbours take: no lane depends on another
+        better = busy & (value <= best)
         x, J, slope, best = _choose(better, (new, Jn, slope_n, value), (x, J, slope, best))
         mu = jnp.where(better, 0.1 * mu * (mu > 1e-3), 10 * jnp.maximum(mu, RAISE))
-        busy = gain > 1e-12 + INNER_TOLERANCE * jnp.abs(best)
-        return x, J, slope, best, mu, busy, n + 1
+        return x, J, slope, best, mu, busy & (gain > 1e-12 + INNER_TOLERANCE * jnp.abs(best)), n + 1
 
     J, slope, value = model(x)
     better = inside & (value < 0)

@@ -78,9 +78,7 @@ def whiten(H: Float[Array, "n n"], h: Float[Array, " n"]) -> tuple[Array, Array,
     n = H.shape[0]
     A = jnp.concatenate([H, h[:, None], jnp.eye(n, dtype=H.dtype)], 1)
     if n > UNROLL:
-        L = jnp.linalg.cholesky(H)
-        inverse = jax.scipy.linalg.solve_triangular(L, jnp.eye(n), lower=True)
-        return inverse, inverse @ h, 2 * jnp.log(jnp.diagonal(L)).sum()
+        return _whiten_loop(A)
 
     def first(A):
         return A[0] * jax.lax.rsqrt(A[0, 0]), A[0, 0]
@@ -98,3 +96,21 @@ def whiten(H: Float[Array, "n n"], h: Float[Array, " n"]) -> tuple[Array, Array,
             A = stage(rest)(A, row)
     out = jnp.stack(rows)
     return out[:, 1:], out[:, 0], jnp.log(jnp.stack(pivots)).sum()
+
+
+def _whiten_loop(A):
+    """The same elimination in a loop, every step on the whole array; A is [H | h | I]."""
+    n = A.shape[0]
+
+    def step(j, state):
+        A, logdet = state
+        row = jax.lax.dynamic_slice_in_dim(A, j, 1, 0)
+        pivot = jax.lax.dynamic_slice_in_dim(row, j, 1, 1)
+        scaled = row * jax.lax.rsqrt(pivot)
+        column = jax.lax.dynamic_slice_in_dim(A, j, 1, 1) * jax.lax.rsqrt(pivot)
+        place = jnp.arange(n)[:, None]
+        A = jnp.where(place > j, A - column * scaled, jnp.where(place == j, scaled, A))
+        return A, logdet + jnp.log(pivot[0, 0])
+
+    A, logdet = jax.lax.fori_loop(0, n, step, (A, jnp.zeros((), A.dtype)))
+    return A[:, n + 1 :], A[:, n], logdet

@@ -18,6 +18,7 @@ try:
 except ImportError:  # an experimental name: without it everything works, slower
     xla_metadata_call = None
 
+
 def stage(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Keep ``fn`` from being fused into what uses its results (CPU only); the numbers do not change."""
     if xla_metadata_call is None or jax.default_backend() != "cpu":

@@ -23,9 +23,7 @@ WEIGHT_SEEDS = {"interior": 10, "boundary": 2}
 def resample_clusters(data: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
     """Return the table in which cluster j stands weights[j] times, each copy under a label of its own."""
     copies = [
-        data[data["id"] == label]
-        for label, weight in zip(np.unique(data["id"]), weights, strict=True)
-        for _ in range(weight)
+        data[data["id"] == label] for label, weight in zip(np.unique(data["id"]), weights, strict=True) for _ in range(weight)
     ]
     return pd.concat([copy.assign(id=k + 1) for k, copy in enumerate(copies)], ignore_index=True)
 

@@ -60,9 +60,7 @@ def test_a_cold_refit_of_the_resampled_data_is_the_draw(boot):
 
 def test_parameters_give_the_draws(boot):
     p = boot.parameters
-    np.testing.assert_allclose(
-        p["m:x"] * p["y:m"] + p["cov(m:x, y:m)"], boot.draws["indirect[m] conflated"], rtol=1e-12
-    )
+    np.testing.assert_allclose(p["m:x"] * p["y:m"] + p["cov(m:x, y:m)"], boot.draws["indirect[m] conflated"], rtol=1e-12)
     assert (p.filter(like="sigma(") > 0).all().all()
 
 

@@ -59,7 +59,13 @@ def test_within_and_between(split):
 
 @pytest.mark.parametrize(
     ("random", "covariance", "counts"),
-    [("all", "full", True), ("all", "by_equation", False), (["a"], "full", False), (["a", "b"], "full", True), (None, "full", False)],
+    [
+        ("all", "full", True),
+        ("all", "by_equation", False),
+        (["a"], "full", False),
+        (["a", "b"], "full", True),
+        (None, "full", False),
+    ],
 )
 def test_the_covariance_counts_when_it_is_estimated(random, covariance, counts):
     data = datasets.bpg06_twin().data

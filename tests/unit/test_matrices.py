@@ -229,9 +229,7 @@ def test_covariates_of_both_levels_and_kinds():
         "kind[red]_between",
     )
     green = (data["kind"] == "green").astype(float)
-    np.testing.assert_allclose(
-        column(y, "kind[green]_within"), green - green.groupby(data["id"]).transform("mean"), atol=1e-12
-    )
+    np.testing.assert_allclose(column(y, "kind[green]_within"), green - green.groupby(data["id"]).transform("mean"), atol=1e-12)
     assert "kind: treatment contrasts, reference blue" in d.notes
     assert d.levels["w"] == 2
 

@@ -1,0 +1,52 @@
+# make demo, make test, ...: each sets up .venv first and installs only what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+DATA := $(or $(JAXMED_SHARED_DATA),../shared/data)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench validation clean
+
+help:
+	@echo "make demo        the main job on real data: minority status -> family SES -> maths, pupils in schools"
+	@echo "make test        the tests"
+	@echo "make lint        style (ruff) and types (pyright)"
+	@echo "make bench       speed, time to first answer and scaling, with other programs timed in the same run"
+	@echo "make validation  run the validation notebooks; HTML into build/validation/"
+	@echo "make clean       remove .venv, build/ and caches"
+	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or later; default python3)"
+
+demo: $(VENV)/.installed
+	$(PY) -m jaxmed.demo
+
+test: $(VENV)/.group-test
+	$(PY) -m pytest
+
+lint: $(VENV)/.group-lint $(VENV)/.group-test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+
+bench: $(VENV)/.group-validation
+	JAXMED_SHARED_DATA="$(DATA)" $(PY) -m bench.run
+
+validation: $(VENV)/.group-validation
+	JAXMED_SHARED_DATA="$(DATA)" $(PY) validation/run.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .jax_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: .installed is the package with its examples, .group-* one dependency group of pyproject.toml each.
+# pip learned --group in 25.1, and a new venv brings whatever pip came with Python: bring it up to date first.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxmed needs Python 3.11 or later, this is " + sys.version.split()[0] + ": make ... PYTHON=python3.11")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade "pip>=25.1"
+	$(PY) -m pip install --quiet --editable ".[examples]"
+	touch $@
+
+$(VENV)/.group-%: $(VENV)/.installed
+	$(PY) -m pip install --quiet --group $*
+	touch $@

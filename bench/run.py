@@ -1,0 +1,30 @@
+"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling] [--quick]``.
+
+Times depend on what else the machine does: run them on a quiet one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from bench import cold, scaling, speed
+from bench.common import machine
+
+PARTS = {"speed": speed.run, "cold": cold.run, "scaling": scaling.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description="Print jaxmed's benchmark tables.")
+    parser.add_argument("--only", choices=PARTS, action="append", help="run this part only (may be repeated)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
+    options = parser.parse_args()
+    print(machine())
+    started = time.perf_counter()
+    for name in options.only or PARTS:
+        PARTS[name](quick=options.quick)
+    print(f"\n{time.perf_counter() - started:.0f} seconds in all")
+
+
+if __name__ == "__main__":
+    main()
