@@ -42,7 +42,7 @@ clean:
 # pip learned --group in 25.1, and a new venv brings whatever pip came with Python: bring it up to date first.
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxmed needs Python 3.11 or later, this is " + sys.version.split()[0] + ": make ... PYTHON=python3.11")'
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --upgrade "pip>=25.1"
 	$(PY) -m pip install --quiet --editable ".[examples]"
 	touch $@

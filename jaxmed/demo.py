@@ -63,8 +63,10 @@ def main() -> None:
     print("(singular: a valid optimum, where some combination of the random effects has variance 0)")
 
     print("\nSeconds")
-    seconds = {f"set-up: {part}": taken for part, taken in fit.seconds.items()} | boot.seconds
-    for part, taken in (seconds | {"tables, with the jackknife for BCa": seconds_tables}).items():
+    seconds = {f"set-up: {part}": taken for part, taken in fit.seconds.items()}
+    seconds |= {f"bootstrap: {part}": taken for part, taken in boot.seconds.items()}
+    seconds |= {"tables, with the jackknife for BCa": seconds_tables}
+    for part, taken in seconds.items():
         print(f"  {part:35s} {taken:6.2f}")
 
 

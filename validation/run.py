@@ -43,7 +43,7 @@ def execute(source: Path) -> bool:
 
     lines = [line for line in printed(notebook).splitlines() if line.startswith(("pass ", "FAIL "))]
     failed = [line for line in lines if line.startswith("FAIL ")]
-    verdict = "did not run to its end" if error else "holds"
+    verdict = "does NOT hold" if failed else "did not run to its end" if error else "holds"
     print(f"{source.stem}: {verdict}; {len(lines) - len(failed)} checks pass, {len(failed)} fail ", end="")
     print(f"({time.perf_counter() - started:.0f} s, build/validation/{source.stem}.html)")
     for line in failed:

@@ -53,11 +53,9 @@ def run(
         return [reml.refit(fit, w, rows=chunk_size) for fit in system.fits]
 
     before = reml.programs.seconds
-    first = chunk(spans[0])  # compiles, alone
-    progress(spans[0][1])
-    parts = [first]
+    parts = []
     with ThreadPoolExecutor(_workers()) as pool:
-        for span, done in zip(spans[1:], pool.map(chunk, spans[1:]), strict=True):
+        for span, done in zip(spans, pool.map(chunk, spans), strict=True):
             parts.append(done)
             progress(span[1] - span[0])
     total, compilation = time.perf_counter() - started, reml.programs.seconds - before

@@ -408,7 +408,7 @@ def _boundary(relative: np.ndarray, ratio: np.ndarray, layout) -> np.ndarray:
         return np.full(len(relative), CONVERGED)
     s = np.concatenate([np.exp(ratio), np.ones((len(ratio), 1))], 1)[:, list(layout.equation_of)]
     scaled = relative / np.sqrt(s[:, :, None] * s[:, None])
-    finite = np.isfinite(scaled.reshape(len(scaled), -1)).all(1)
+    finite = np.all(np.isfinite(scaled.reshape(len(scaled), -1)), axis=1)
     sound = np.where(finite[:, None, None], scaled, np.eye(layout.n_random))
     return np.where(np.linalg.eigvalsh(sound)[:, 0] < SINGULAR_BELOW, SINGULAR, CONVERGED)
 

@@ -360,11 +360,20 @@ def minimise(
         lambda s: (s[0].replicate < count).any(), body, (lane, jnp.minimum(lanes, count), out)
     )
 
-    def finish(args):
-        w, t, factor, ratio = args
-        return _snapped(gram, w, Totals(*t), factor, ratio, layout=layout, pattern=pattern, reml=reml)
+    size = max(k for k in range(1, lanes + 1) if rows % k == 0)
 
-    factor, value, beta, scale = jax.lax.map(finish, (weights, total, point.factor, point.log_ratio), batch_size=min(lanes, rows))
+    def finish(block, out):
+        def part(a):
+            return jax.lax.dynamic_slice_in_dim(a, block * size, size)
+
+        def one(w, t, factor, ratio):
+            return _snapped(gram, w, t, factor, ratio, layout=layout, pattern=pattern, reml=reml)
+
+        made = jax.vmap(one)(*jax.tree.map(part, (weights, total, *point)))
+        return jax.tree.map(lambda a, v: jax.lax.dynamic_update_slice_in_dim(a, v, block * size, 0), out, made)
+
+    blank = (point.factor, jnp.full(rows, jnp.nan), jnp.full((rows, layout.n_fixed), jnp.nan), jnp.full(rows, jnp.nan))
+    factor, value, beta, scale = jax.lax.fori_loop(0, -(-count // size), finish, blank)
     fine = done & jnp.isfinite(value)
     return Solution(Point(factor, point.log_ratio), value, beta, scale, decrement, evaluations, fine)
 

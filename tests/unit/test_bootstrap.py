@@ -1,10 +1,10 @@
 """The bootstrap through the public API, on one small model so that one set of compiled programs serves all tests."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-import jax
 import jaxmed
 from jaxmed.inference import intervals, resampling
 
