@@ -47,18 +47,20 @@ def components(free: np.ndarray) -> list[list[int]]:
     return groups
 
 
-def internal_order(free: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
+def internal_order(free: np.ndarray, size: np.ndarray | None = None, block: np.ndarray | None = None) -> np.ndarray:
     """An order of the random effects in which the zeros of G are zeros of Lambda.
 
     ``free`` is the (q, q) mask of estimated elements of G. Within each group of linked effects those with structural zeros
     come first (most zeros first), the others by decreasing ``size`` (conditional variances of a first fit, if given):
-    a factor whose vanishing columns stand last is unique, and Newton steps on it are well behaved.
+    a factor whose vanishing columns stand last is unique, and Newton steps on it are well behaved. Effects of one ``block``
+    (equation) stay together, so that data sets of the same structure have the same order of equations and share programs.
     """
+    block = np.zeros(len(free), int) if block is None else block
     order = []
     for group in components(free):
         zeros = (~free[np.ix_(group, group)]).sum(1)
-        key = [(-z, 0.0 if size is None or z else -size[g], g) for z, g in zip(zeros, group, strict=True)]
-        order += [k[2] for k in sorted(key)]
+        key = [(-z, block[g], 0.0 if size is None or z else -size[g], g) for z, g in zip(zeros, group, strict=True)]
+        order += [k[-1] for k in sorted(key)]
     return np.array(order, int)
 
 

@@ -31,7 +31,7 @@ class Problem:
     pattern: covariance.Pattern
     gram: gram.Gram
     order: np.ndarray  # (q,) internal position -> the user's position
-    fixed_map: np.ndarray  # (p, p): beta = fixed_map @ standardised beta + fixed_shift
+    fixed_map: np.ndarray  # (p, p): beta = fixed_map @ internal standardised beta + fixed_shift
     fixed_shift: np.ndarray  # (p,)
     random_scale: np.ndarray  # (q,) in internal order: u = random_scale * standardised u
     response_scale: np.ndarray  # (K,)
@@ -40,7 +40,8 @@ class Problem:
 
     def reordered(self, size: np.ndarray) -> Problem:
         """The same problem with random effects of vanishing conditional variance last (``size`` in the user's order)."""
-        return _assemble(self, covariance.internal_order(self.free, size))
+        equation = np.array(self.layout.equation_of, int)[np.argsort(self.order)]
+        return _assemble(self, covariance.internal_order(self.free, size, equation))
 
     def estimates(self, beta, G, sigma2, log_ratio) -> Estimates:
         """Map standardised (..., p), relative G (..., q, q) internal, sigma^2 of the outcome and ratios back."""
@@ -149,17 +150,19 @@ def _assemble(problem: Problem, order: np.ndarray) -> Problem:
     where = np.argsort(move)
     layout = gram.Layout(
         tuple(int(k) for k in user_equation[order]),
-        tuple(int(where[f]) for f in user_fixed),
+        tuple(int(f) for f in sorted(where[user_fixed])),
         c,
         problem.layout.n_equations,
     )
+    # internal coefficients stand in the order of their columns: the layout then does not tell which effect is which
+    coefficients = np.argsort(where[user_fixed])
     moved = [s[:, move[:, None], move] for s in problem.products]
     return Problem(
         layout=layout,
         pattern=covariance.pattern(problem.free[np.ix_(order, order)]),
         gram=gram.from_products(layout, moved, problem.gram.n),
         order=order,
-        fixed_map=problem.fixed_map,
+        fixed_map=problem.fixed_map[:, coefficients],
         fixed_shift=problem.fixed_shift,
         random_scale=user_scale[order],
         response_scale=problem.response_scale,
