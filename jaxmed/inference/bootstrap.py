@@ -19,6 +19,8 @@ from jaxmed.inference import resampling
 from jaxmed.reml import fit as reml
 from jaxmed.reml.problem import Estimates
 
+FEW = 2048  # so many replicates are refitted before a program for their first steps has been compiled
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -50,7 +52,7 @@ def run(
 
     def chunk(span):
         w = resampling.weights(kind, seed, span[0], span[1], J)
-        return [reml.refit(fit, w, rows=chunk_size) for fit in system.fits]
+        return [reml.refit(fit, w, rows=chunk_size, first_step=n_resamples > FEW) for fit in system.fits]
 
     before = reml.programs.seconds
     parts = []
