@@ -52,7 +52,7 @@ def mediate(
         center: "group_mean" splits x, and m as a predictor, into within- and between-cluster parts; "grand_mean" subtracts the
             grand mean; "none" leaves columns as they are. The last two give conflated effects.
         center_covariates: whether level-1 covariates are split under group-mean centring too.
-        between: False, or the names whose between-cluster parts to keep out ... as a list.
+        between: False leaves out all between-cluster parts of level-1 predictors; a list of names leaves out theirs.
         covariance: "full" estimates the covariances of random effects across equations (needed for cov(a, b)); "by_equation"
             keeps the equations' random effects apart, "diagonal" all random effects.
         levels: optional check, e.g. {"x": 1}: an error if the data say otherwise.
