@@ -292,8 +292,9 @@ def minimise(
 ) -> Solution:
     """Minimise the criterion for the first ``count`` rows of ``weights`` from ``start`` (one point per row).
 
-    ``metric`` (d, d) is the expected Hessian near the optimum (minus that of the log-determinants); not just any definite matrix. Rows from ``count`` on are left
-    alone: one compiled program of B rows serves any smaller number of replicates.
+    ``metric`` (d, d) is the expected Hessian near the optimum (minus that of the
+    log-determinants), not just any definite matrix. Rows from ``count`` on
+    are left alone: one compiled program of B rows serves any smaller number of replicates.
     """
     rows = weights.shape[0]
     lanes = min(lanes, rows)
