@@ -70,7 +70,7 @@ def _clusters(quick: bool) -> None:
     repeats = 1 if quick else 3
     table = []
     for clusters in (50, 500) if quick else (50, 200, 1_000, 5_000):
-        n = max(100_000 // clusters, 100)
+        n = 4_096 if clusters < 1_000 else 1_024
         fit = _fit(n_clusters=clusters)
         each = 1e6 * _seconds(fit, n, repeats) / n
         table.append(

@@ -2,12 +2,11 @@
 
 from jaxmed import datasets
 from jaxmed.api import enable_compilation_cache, mediate
-from jaxmed.errors import ConvergenceError, InputError, JaxmedError, JaxmedWarning, NotYetError
+from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ConvergenceError",
     "InputError",
     "JaxmedError",
     "JaxmedWarning",

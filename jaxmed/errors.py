@@ -15,9 +15,5 @@ class NotYetError(JaxmedError, NotImplementedError):
     """A documented argument whose feature is not built yet."""
 
 
-class ConvergenceError(JaxmedError, RuntimeError):
-    """The full-sample fit has no usable optimum."""
-
-
 class JaxmedWarning(UserWarning):
     """Something a user should know, though the fit goes on."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxmed.inference import resampling
 from jaxmed.reml import fit as reml
+from jaxmed.reml import programs
 from jaxmed.reml.problem import Estimates
 
 FEW = 2048  # so many replicates are refitted before a program for their first steps has been compiled
@@ -47,20 +48,22 @@ def run(
 ) -> Draws:
     """Refit the system for replicates 0 to n_resamples - 1 of a weight scheme; ``progress`` is called with counts done."""
     J = len(system.design.clusters)
-    spans = [(a, min(a + chunk_size, n_resamples)) for a in range(0, n_resamples, chunk_size)]
+    # the compiled program takes any number of replicates up to chunk_size: few are shared out evenly over the cores
+    each = min(chunk_size, -(-n_resamples // _workers()))
+    spans = [(a, min(a + each, n_resamples)) for a in range(0, n_resamples, each)]
     started = time.perf_counter()
 
     def chunk(span):
         w = resampling.weights(kind, seed, span[0], span[1], J)
         return [reml.refit(fit, w, rows=chunk_size, first_step=n_resamples > FEW) for fit in system.fits]
 
-    before = reml.programs.seconds
+    before = programs.compiled.seconds
     parts = []
     with ThreadPoolExecutor(_workers()) as pool:
         for span, done in zip(spans, pool.map(chunk, spans), strict=True):
             parts.append(done)
             progress(span[1] - span[0])
-    total, compilation = time.perf_counter() - started, reml.programs.seconds - before
+    total, compilation = time.perf_counter() - started, programs.compiled.seconds - before
     return _gather(system, spans, parts, {"compilation": compilation, "replicates": total - compilation})
 
 

@@ -95,3 +95,39 @@ def correlation(G: np.ndarray) -> np.ndarray:
     sd = np.sqrt(np.diag(G))
     with np.errstate(divide="ignore", invalid="ignore"):
         return G / np.outer(sd, sd)
+
+
+def packed_index(q: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns of a lower triangle packed by rows, and the (q, q) positions of a symmetric matrix's elements in it."""
+    i, l = np.tril_indices(q)
+    where = np.zeros((q, q), int)
+    where[i, l] = where[l, i] = np.arange(len(i))
+    return i, l, where
+
+
+def lower(factor: np.ndarray, pattern) -> np.ndarray:
+    L = np.zeros((*factor.shape[:-1], pattern.n_random, pattern.n_random))
+    L[..., np.array(pattern.rows, int), np.array(pattern.cols, int)] = factor
+    return L
+
+
+def square(L: np.ndarray) -> np.ndarray:
+    return L @ np.swapaxes(L, -1, -2)
+
+
+def matrix(factor: np.ndarray, pattern) -> np.ndarray:
+    return square(lower(factor, pattern))
+
+
+def positive_factor(G: np.ndarray, pattern, floor: float = 0.05) -> np.ndarray:
+    """Free elements of a Cholesky factor of G with pivots of at least ``floor`` squared (columns shrunk to fit)."""
+    q, mask = len(G), pattern.mask
+    L, bound = np.zeros((q, q)), max(np.diag(G).max(initial=0.0), 1e-12)
+    for i in range(q):
+        column = (G[:, i] - L[:, :i] @ L[i, :i]) * mask[:, i]
+        below = np.abs(column[i + 1 :]).max(initial=0.0)
+        pivot = max(column[i], floor**2, below**2 / bound if column[i] < 1e-10 * bound else 0.0)
+        if pivot > 0:
+            column[i] = pivot
+            L[i:, i] = column[i:] / np.sqrt(pivot)
+    return L[list(pattern.rows), list(pattern.cols)]

@@ -34,6 +34,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmed.reml import small
+from jaxmed.reml.covariance import packed_index
 from jaxmed.reml.gram import Gram, Layout
 from jaxmed.reml.stages import stage
 
@@ -233,9 +234,7 @@ def _hessian_index(q: int) -> tuple[np.ndarray, np.ndarray]:
 
     For E_a = e_i e_l' + e_l e_i' and E_b = e_u e_t' + e_t e_u' the four terms are S[lu, it] and S[iu, lt].
     """
-    i, l = np.tril_indices(q)
-    packed = np.zeros((q, q), int)
-    packed[i, l] = packed[l, i] = np.arange(len(i))
+    i, l, packed = packed_index(q)
     a, b = np.arange(len(i))[:, None], np.arange(len(i))[None]
     terms = [packed[y[a], i[b]] * len(i) + packed[x[a], l[b]] for x, y in ((i, l), (l, i))]
     half = np.where(i == l, 0.5, 1.0)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmed.reml.covariance import packed_index
 from jaxmed.reml.criterion import Evaluation
 from jaxmed.reml.problem import Problem
 
@@ -36,7 +37,7 @@ def covariance(problem: Problem, factor: np.ndarray, log_ratio: np.ndarray, at: 
     moments, root = np.asarray(at.moments), np.asarray(at.root)
     last = moments[:, p, p]
     d = len(last)
-    i, l = np.tril_indices(q)
+    i, l, packed = packed_index(q)
     # undo the profiling of the scale: parameters (packed relative G, log s, log sigma^2)
     full = np.empty((d + 1, d + 1))
     full[:d, :d] = H + np.outer(last, last) / degrees
@@ -50,8 +51,6 @@ def covariance(problem: Problem, factor: np.ndarray, log_ratio: np.ndarray, at: 
     J[: len(i), :f] = (i[:, None] == rows) * L[l[:, None], cols] + (l[:, None] == rows) * L[i[:, None], cols]
     J[len(i) :, f:] = np.eye(K)
     information = J.T @ full @ J
-    packed = np.zeros((q, q), int)
-    packed[i, l] = packed[l, i] = np.arange(len(i))
     same = (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
     information[:f, :f] += np.asarray(at.gradient)[packed[rows[:, None], rows]] * same
     V = J @ (2 * _pseudo_inverse(information)) @ J.T

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxmed.reml import small
-from jaxmed.reml.covariance import Pattern
+from jaxmed.reml.covariance import Pattern, packed_index
 from jaxmed.reml.criterion import Evaluation, Totals, evaluate, profile, totals
 from jaxmed.reml.gram import Gram, Layout
 from jaxmed.reml.stages import stage
@@ -82,11 +82,7 @@ def covariance_matrix(factor: Float[Array, "*B f"], pattern: Pattern) -> Float[A
 
 def _unpack(packed, pattern: Pattern):
     """Symmetric matrices (B, q, q) from their lower triangles by rows."""
-    q = pattern.n_random
-    i, l = np.tril_indices(q)
-    where = np.zeros((q, q), int)
-    where[i, l] = where[l, i] = np.arange(len(i))
-    return packed[:, where]
+    return packed[:, packed_index(pattern.n_random)[2]]
 
 
 def _jacobian(x, pattern: Pattern):
@@ -113,10 +109,8 @@ def _jacobian(x, pattern: Pattern):
 def in_factor(J, gradient, hessian, pattern: Pattern):
     """Gradient and Hessian in (Lambda, log s) from those in (packed G, log s); batched, ``J`` the Jacobian there."""
     q, f, x = pattern.n_random, pattern.n_free, J.shape[2]
-    i, l = np.tril_indices(q)
+    _, _, packed = packed_index(q)
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    packed = np.zeros((q, q), int)
-    packed[i, l] = packed[l, i] = np.arange(len(i))
     # d2 G adds 2 D[i, i'] for elements of Lambda in the same column; D's off-diagonals are half the packed gradient's
     where, times = np.zeros((x, x), int), np.zeros((x, x))
     where[:f, :f] = packed[rows[:, None], rows[None]]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.reml.covariance import Pattern
+from jaxmed.reml.covariance import Pattern, packed_index
 
 MAX_STEPS = 200
 TOLERANCE = 1e-10
@@ -64,10 +64,8 @@ def minimise(
 def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -> Safe | None:
     rows, cols = support(pattern)
     f, q = len(rows), pattern.n_random
-    i, l = np.tril_indices(q)
+    i, l, packed = packed_index(q)
     first, second = i[:, None] == rows, l[:, None] == rows
-    packed = np.zeros((q, q), int)
-    packed[i, l] = packed[l, i] = np.arange(len(i))
     pairs, same = packed[rows[:, None], rows], (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
 
     def look(x):

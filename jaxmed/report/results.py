@@ -1,25 +1,21 @@
-"""Result objects: immutable, thin views of estimates and draws. Tables are computed when asked for and never stored."""
+"""Results of fits: immutable, thin views of estimates. Tables are computed when asked for and never stored."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from jaxmed.design.matrices import resample_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, effects, intervals, prediction, resampling
-from jaxmed.inference.effects import Effect
+from jaxmed.inference import bootstrap, effects, intervals, prediction
 from jaxmed.reml import fit as reml
 from jaxmed.report import tables
-
-EFFECT_COLUMNS = ("label", "effect", "of", "mediator", "component", "versus")
+from jaxmed.report.draws import BootstrapResult, check_bootstrap, progress_bar
+from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes, variance_parameters
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,13 +125,13 @@ class MediationResult:
             low, high = intervals.normal_interval(estimate, se, level)
             p = intervals.normal_p_value(estimate, se)
         else:
-            draws = _normal_draws(rows, beta, G, joint)
+            draws = normal_draws(rows, beta, G, joint)
             se = intervals.std_error(draws)
             low, high = intervals.interval(draws, estimate, level=level)
             p = intervals.p_value(draws, estimate)
-        frame = _effect_frame(rows)
+        frame = effect_frame(rows)
         return frame.assign(
-            estimate=estimate, std_error=se, conf_low=low, conf_high=high, p_value=p, note=_notes(rows, estimate, se)
+            estimate=estimate, std_error=se, conf_low=low, conf_high=high, p_value=p, note=proportion_notes(rows, estimate, se)
         )
 
     def ranef(self) -> pd.DataFrame:
@@ -172,7 +168,7 @@ class MediationResult:
             return self.fixef(level).assign(effect="fixed")
         if effects != "ran_pars":
             raise InputError(f"effects={effects!r} is unknown; choose 'fixed' or 'ran_pars'")
-        names, estimate = _variance_parameters(self.design, self.system.estimates)
+        names, estimate = variance_parameters(self.design, self.system.estimates)
         return pd.DataFrame({"effect": "ran_pars", "term": names, "estimate": estimate})
 
     def glance(self) -> pd.DataFrame:
@@ -229,12 +225,12 @@ class MediationResult:
             >>> boot.draws.shape[0]
             200
         """
-        _check_bootstrap(n_resamples, seed, kind, chunk_size, strata)
+        check_bootstrap(n_resamples, seed, kind, chunk_size, strata)
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify `random` first")
         n = self.n_clusters if kind == "jackknife" else int(n_resamples)
         started = time.perf_counter()
-        with _bar(n, progress) as update:
+        with progress_bar(n, progress) as update:
             draws = bootstrap.run(self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml.CHUNK, progress=update)
         seconds = draws.seconds | {"total": time.perf_counter() - started}
         return BootstrapResult(self, draws, kind, int(seed), seconds)
@@ -283,227 +279,3 @@ class MediationResult:
 
     def _repr_html_(self) -> str:
         return tables.html_page("Multilevel mediation", self._blocks())
-
-
-@dataclass(frozen=True, repr=False)
-class BootstrapResult:
-    """Draws of a bootstrap; made by :meth:`MediationResult.bootstrap`."""
-
-    fit: MediationResult
-    raw: bootstrap.Draws
-    kind: str
-    seed: int
-    seconds: dict[str, float]
-
-    def __len__(self) -> int:
-        return len(self.raw.status)
-
-    @property
-    def draws(self) -> pd.DataFrame:
-        """One row per replicate, one column per effect (its label); NaN where a replicate failed."""
-        rows = effects.effects(self.fit.design)
-        return pd.DataFrame(effects.values(rows, *self.raw.estimates[:2]), columns=[r.label for r in rows])
-
-    @property
-    def parameters(self) -> pd.DataFrame:
-        """One row per replicate: fixed effects "equation:term", variances, covariances and residual SDs."""
-        names, estimate = _variance_parameters(self.fit.design, self.raw.estimates)
-        columns = [*self.fit.design.fixed_labels, *names]
-        return pd.DataFrame(np.concatenate([self.raw.estimates.beta, estimate], 1), columns=columns)
-
-    @property
-    def status(self) -> pd.Series:
-        """ "converged", "singular" (an optimum on the boundary, valid) or "failed", per replicate."""
-        names = np.array(reml.STATUS)
-        return pd.Series(pd.Categorical(names[self.raw.status], categories=list(reml.STATUS)), name="status")
-
-    @property
-    def failures(self) -> pd.Series:
-        """Why each failed replicate failed, by replicate; empty when none did."""
-        return pd.Series(self.raw.reasons, name="reason", dtype=object)
-
-    def tidy(self, level: float = 0.95, method: str | None = None) -> pd.DataFrame:
-        """The table of effects with bootstrap bias, standard error, interval and p value.
-
-        Args:
-            level: coverage of the intervals.
-            method: "percentile" (default), "basic", "normal", "bc" or "bca" (its acceleration comes from the jackknife over
-                clusters, fitted when first asked for). A jackknife gives "normal" intervals only.
-
-        Raises:
-            InputError: unknown method or level, or a method that the scheme cannot give.
-        """
-        rows = effects.effects(self.fit.design)
-        estimate = effects.values(rows, *self.fit.system.estimates[:2])
-        draws = effects.values(rows, *self.raw.estimates[:2])
-        frame = _effect_frame(rows)
-        if self.kind == "jackknife":
-            return self._jackknife(rows, frame, estimate, draws, level, method or "normal")
-        method = method or "percentile"
-        acceleration = intervals.acceleration(self._jackknife_values(rows)) if method == "bca" else None
-        low, high = intervals.interval(draws, estimate, level=level, method=method, acceleration=acceleration)
-        se = intervals.std_error(draws)
-        return frame.assign(
-            estimate=estimate,
-            bias=intervals.bias(draws, estimate),
-            std_error=se,
-            conf_low=low,
-            conf_high=high,
-            p_value=intervals.p_value(draws, estimate, method=method, acceleration=acceleration),
-            p_count=intervals.p_count(draws),
-            n_draws=intervals.n_finite(draws),
-            note=_notes(rows, estimate, se),
-        )
-
-    def _jackknife(self, rows, frame, estimate, draws, level: float, method: str) -> pd.DataFrame:
-        if method != "normal":
-            raise InputError(
-                f"method={method!r} needs bootstrap draws; a jackknife gives method='normal' only (use kind='cluster')"
-            )
-        se, bias = intervals.jackknife_std_error(draws), intervals.jackknife_bias(draws, estimate)
-        low, high = intervals.normal_interval(estimate - bias, se, level)
-        return frame.assign(
-            estimate=estimate,
-            bias=bias,
-            std_error=se,
-            conf_low=low,
-            conf_high=high,
-            p_value=intervals.normal_p_value(estimate - bias, se),
-            p_count=np.nan,
-            n_draws=intervals.n_finite(draws),
-            note=_notes(rows, estimate, se),
-        )
-
-    def _jackknife_values(self, rows: tuple[Effect, ...]) -> np.ndarray:
-        draws = bootstrap.run(self.fit.system, self.fit.n_clusters, seed=0, kind="jackknife")
-        return effects.values(rows, *draws.estimates[:2])
-
-    def weights(self, i: int) -> np.ndarray:
-        """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels."""
-        if not 0 <= i < len(self):
-            raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from 0")
-        return resampling.weights(self.kind, self.seed, i, i + 1, self.fit.n_clusters)[0]
-
-    def resample(self, i: int) -> pd.DataFrame:
-        """The data of replicate i: the drawn clusters' rows, every copy of a cluster under a label of its own (0, 1, ...).
-
-        Refit it with any other software: the result is row i of the draws.
-
-        Raises:
-            InputError: no such replicate, or a scheme whose weights are no whole numbers (bayesian).
-        """
-        w = self.weights(i)
-        if self.kind == "bayesian":
-            raise InputError("a bayesian replicate has fractional cluster weights and no data set; use weights(i) instead")
-        drawn = np.repeat(np.arange(len(w)), w.astype(int))
-        rows, labels = resample_rows(self.fit.design.table_codes, drawn)
-        out = self.fit.data.iloc[rows].reset_index(drop=True)
-        return out.assign(**{self.fit.cluster: labels})
-
-    def _blocks(self) -> list[tuple[str | None, str | pd.DataFrame]]:
-        counts = {s: int((self.status == s).sum()) for s in reml.STATUS}
-        n = len(self)
-        said = ", ".join(f"{counts[s]:,} {s}" for s in reml.STATUS)
-        head = (
-            f"{n:,} replicates, kind {self.kind}, seed {self.seed}: {said}\n"
-            f"{int(self.raw.safe.sum()):,} took the slow, safe route; {self.seconds['total']:.1f} seconds"
-        )
-        notes = []
-        if counts["singular"]:
-            notes.append("Singular replicates are valid optima on the boundary (a combination of random effects has variance 0).")
-        if counts["failed"]:
-            notes.append(f"{counts['failed']:,} failed replicates are left out of the figures; see .failures for the reasons.")
-        shown = self.tidy().drop(columns=["effect", "of", "mediator", "component", "versus", "p_count", "n_draws"])
-        name = "normal" if self.kind == "jackknife" else "percentile"
-        blocks = [(None, head), (f"Effects ({name} intervals, 95%)", shown)]
-        return [*blocks, ("Notes", "\n".join(f"- {x}" for x in notes))] if notes else blocks
-
-    def summary(self) -> str:
-        """Draws in words and a table of effects, for a terminal."""
-        return tables.page("Bootstrap of a multilevel mediation", self._blocks())
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return tables.html_page("Bootstrap of a multilevel mediation", self._blocks())
-
-
-# helpers ---------------------------------------------------------------------------------------------------------------
-
-
-def _effect_frame(rows: tuple[Effect, ...]) -> pd.DataFrame:
-    return pd.DataFrame({c: [getattr(r, c) for r in rows] for c in EFFECT_COLUMNS}, columns=list(EFFECT_COLUMNS))
-
-
-def _notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndarray) -> list[str]:
-    """Why a proportion should not be read as one: parts of opposite sign, or a total that may well be 0."""
-    at = {r.label: i for i, r in enumerate(rows)}
-    out = []
-    for r in rows:
-        note = ""
-        if r.effect == "proportion_mediated":
-            indirect, total = at[f"total_indirect {r.component}"], at[f"total {r.component}"]
-            if estimate[indirect] * estimate[total] < 0 or abs(estimate[indirect]) > abs(estimate[total]):
-                note = "indirect and direct effects have opposite signs"
-            elif abs(estimate[total]) < stats.norm.ppf(0.975) * se[total]:
-                note = "the total effect is near 0"
-        out.append(note)
-    return out
-
-
-def _variance_parameters(design: Design, estimates) -> tuple[list[str], np.ndarray]:
-    """Names and values (..., v) of the free elements of G and the residual SDs."""
-    labels = design.random_labels
-    i, l = np.tril_indices(len(labels))
-    keep = design.free[i, l]
-    i, l = i[keep], l[keep]
-    names = [f"var({labels[a]})" if a == b else f"cov({labels[b]}, {labels[a]})" for a, b in zip(i, l, strict=True)]
-    names += [f"sigma({e.response})" for e in design.equations]
-    return names, np.concatenate([estimates.G[..., i, l], np.sqrt(estimates.sigma2)], -1)
-
-
-def _normal_draws(rows, beta: np.ndarray, G: np.ndarray, joint: np.ndarray, n: int = 20_000) -> np.ndarray:
-    q = len(G)
-    i, l = np.tril_indices(q)
-    lam, V = np.linalg.eigh(joint)
-    noise = np.random.default_rng(0).normal(size=(n, len(lam))) * np.sqrt(np.maximum(lam, 0.0))
-    drawn = np.concatenate([beta, G[i, l]]) + noise @ V.T
-    matrices = np.zeros((n, q, q))
-    matrices[:, i, l] = matrices[:, l, i] = drawn[:, len(beta) :]
-    return effects.values(rows, drawn[:, : len(beta)], matrices)
-
-
-def _check_bootstrap(n_resamples, seed, kind, chunk_size, strata) -> None:
-    whole = (int, np.integer)
-    if kind not in resampling.KINDS:
-        raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, resampling.KINDS))}")
-    if not isinstance(n_resamples, whole) or n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples!r} must be a whole number of at least 1")
-    if isinstance(seed, bool) or not isinstance(seed, whole) or seed < 0:
-        raise InputError(f"seed={seed!r} must be a whole number of at least 0")
-    if chunk_size is not None and (not isinstance(chunk_size, whole) or chunk_size < 1):
-        raise InputError(f"chunk_size={chunk_size!r} must be a whole number of at least 1, or None")
-    if strata is not None:
-        from jaxmed.errors import NotYetError
-
-        raise NotYetError("strata= comes in a later version; leave it None")
-
-
-class _bar:
-    """A progress bar, or nothing; as a context it gives the function that counts replicates."""
-
-    def __init__(self, total: int, shown: bool):
-        self.total, self.shown, self.bar = total, shown, None
-
-    def __enter__(self) -> Callable[[int], object]:
-        if not self.shown:
-            return lambda done: None
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=self.total, unit=" replicates", leave=False)
-        return self.bar.update
-
-    def __exit__(self, *exc) -> None:
-        if self.bar is not None:
-            self.bar.close()

@@ -1,0 +1,124 @@
+"""Compiled programs, one for each structure and set of shapes, and the few that fitting and refitting run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmed.reml import criterion, newton
+
+
+def _options() -> dict | None:
+    # a chunk runs on one core; several cores work on several chunks (inference/bootstrap.py)
+    return {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else None
+
+
+class Programs:
+    """Compiled programs by structure and shapes, with the seconds that compiling took."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.made: dict = {}
+        self.seconds = 0.0
+
+    def run(self, fn, *args, options=None, **static):
+        """``fn(*args, **static)``, compiled on first use for these shapes; safe to call from several threads."""
+        shapes = tuple((a.shape, a.dtype.name) for a in jax.tree.leaves(args))
+        key = (
+            fn,
+            jax.tree.structure(args),
+            shapes,
+            tuple(sorted(static.items(), key=lambda kv: kv[0])),
+            jax.default_backend(),
+        )
+        with self.lock:
+            if key not in self.made:
+                started = time.perf_counter()
+                jitted = jax.jit(partial(fn, **static), compiler_options=options)
+                self.made[key] = jitted.lower(*args).compile()
+                self.seconds += time.perf_counter() - started
+        return self.made[key](*args)
+
+
+compiled = Programs()
+
+
+def _expand_point(data, weights, G, log_ratio, *, layout, reml):
+    """Everything about one point: the criterion's derivatives, the clusters' part in them, the expected Hessian."""
+
+    def look(quadratic):
+        return criterion.evaluate(data, weights, G, log_ratio, layout=layout, reml=reml, quadratic=quadratic)
+
+    # as a batch of two: the program is compiled once
+    at, plain = (jax.tree.map(lambda a, k=k: a[k], jax.vmap(look)(jnp.array([1.0, 0.0]))) for k in (0, 1))
+    influence = criterion.cluster_influence(data, G, log_ratio, at, layout=layout, reml=reml)
+    d, extra = plain.gradient.shape[0], layout.n_equations - 1
+    log = np.arange(d) >= d - extra
+    # second derivatives of the log-determinants are minus the expected Hessian; log s adds a gradient to either
+    expected = -plain.hessian - jnp.outer(plain.gradient, plain.gradient) / at.degrees
+    return at, influence, expected + jnp.where(log, plain.gradient, 0.0)[:, None] * np.eye(d)
+
+
+def _look_at(data, weights, G, log_ratio, *, layout, reml):
+    at = criterion.evaluate(data, weights, G, log_ratio, layout=layout, reml=reml)
+    return at.value, at.gradient, at.hessian, at.beta, at.scale
+
+
+def _start_points(base, influence, at, metric, weights, *, pattern):
+    """Each replicate's gradient at the full sample's optimum, and the minimum of the quadratic model from there."""
+    ratio = at.degrees / (weights @ influence.quad)
+    gradient = weights @ influence.logdet + ratio[:, None] * (weights @ influence.quadratic)
+
+    def some(g):
+        return newton.start_points(base, g, metric, pattern=pattern)
+
+    blocks = gradient.reshape(-1, 16, gradient.shape[1]) if len(gradient) % 16 == 0 else gradient[None]
+    out = jax.lax.map(some, blocks)
+    return jax.tree.map(lambda a: a.reshape(len(gradient), -1), out)
+
+
+def expand(*args, layout, reml):
+    """Evaluation, cluster influence and expected Hessian at one point: arguments (gram, weights, G, log_ratio)."""
+    return compiled.run(_expand_point, *args, options=_options(), layout=layout, reml=reml)
+
+
+def look(*args, layout, reml):
+    """Value, gradient, Hessian, beta and scale at one point: arguments (gram, weights, G, log_ratio)."""
+    return compiled.run(_look_at, *args, options=_options(), layout=layout, reml=reml)
+
+
+def start_points(*args, pattern):
+    """First step of every replicate by the influence function: (point, influence, evaluation, metric, weights)."""
+    return compiled.run(_start_points, *args, options=_options(), pattern=pattern)
+
+
+def minimise(data, weights, *args, layout, pattern, reml):
+    """:func:`newton.minimise`, with the number of lanes chosen for this machine."""
+    static = {"layout": layout, "pattern": pattern, "reml": reml, "lanes": _lanes(weights.shape[1])}
+    return compiled.run(newton.minimise, data, weights, *args, options=_options(), **static)
+
+
+def _lanes(n_clusters: int) -> int:
+    # enough clusters in flight to fill vectors and hide call overhead, few enough to stay in cache; measured in bench/
+    if jax.default_backend() == "cpu":
+        return int(np.clip(3200 // max(n_clusters, 1), 4, 64))
+    return 1024
+
+
+def on_device(gram):
+    """The cross-products as arrays of the default device."""
+    return jax.tree.map(jnp.asarray, gram)
+
+
+def host_criterion(built, gram, weights, reml):
+    """The criterion's value, gradient and Hessian as a host function of (G, log_ratio), in double precision."""
+
+    def at(G, log_ratio):
+        return look(gram, weights, G, log_ratio, layout=built.layout, reml=reml)[:3]
+
+    return at
