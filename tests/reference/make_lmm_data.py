@@ -151,7 +151,7 @@ MODELS = {
     "cake_ordered_slope": (
         "cake",
         "angle ~ recipe + temperature + (temp | recipe:replicate)",
-        {"note": "temp not centred: random intercept and slope nearly or exactly collinear"},
+        {"note": "correlation 1; temp not centred"},
     ),
     "dyestuff": ("Dyestuff", "Yield ~ 1 + (1 | Batch)", {}),
     "dyestuff_ml": ("Dyestuff", "Yield ~ 1 + (1 | Batch)", {"reml": False}),
@@ -164,14 +164,14 @@ MODELS = {
     "exam_sex_slope": (
         "Exam",
         "normexam ~ standLRT + sex + (sex | school)",
-        {"note": "correlation of intercept and slope at -1, no variance at 0"},
+        {"note": "correlation -1, neither variance 0"},
     ),
     "hsb82_means": ("Hsb82", "mAch ~ meanses + (1 | school)", {}),
     "hsb82_cross_level": ("Hsb82", "mAch ~ cses * sector + (cses | school)", {}),
     "hsb82_sector": (
         "Hsb82",
         "mAch ~ ses * sector + (ses | school)",
-        {"note": "correlation of intercept and slope nearly or exactly 1"},
+        {"note": "correlation 1; default controls stop short of it and do not call it singular"},
     ),
     "hsb82_full": ("Hsb82", "mAch ~ meanses * cses + sector * cses + (cses | school)", {}),
     "hsb82_three": ("Hsb82", "mAch ~ cses + minrty + sx + (cses + minrty | school)", {}),
