@@ -1,7 +1,7 @@
 r"""The restricted likelihood of one response with any grouping factors: nested, crossed, or both.
 
-The relative covariance G_g of a grouping factor's random effects stands in k x k blocks, one for each of its levels. The factor with
-most random effects is absorbed first: its part of Z'Z has one small block per level (Bates et al. 2015, section 5; Bates's
+The relative covariance G_g of a grouping factor's random effects stands in k x k blocks, one for each of its levels. The
+factor with most random effects is absorbed first: its part of Z'Z has one small block per level (Bates et al. 2015, section 5; Bates's
 MixedModels.jl). What the other factors and the fixed effects then see are cross-products under V_1 = I + Z_1 G_1 Z_1'::
 
     M   = Z'Z and its like, plain sums                          (Blocks: once per data set)
@@ -153,7 +153,7 @@ def _columns(factors: list[Factor], root: np.ndarray) -> sparse.csr_array:
 
 def _mixed(Z2: sparse.csr_array, codes: np.ndarray, Z1: np.ndarray, n_levels: int):
     """Z_2'Z_1 where it is not structurally 0: column of Z_2, level of factor 1 and the k values."""
-    n, q2 = Z2.shape
+    q2 = Z2.shape[1]
     if not q2:
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, Z1.shape[1]))
     width = Z2.indptr[1]
@@ -184,7 +184,7 @@ def evaluate(theta: np.ndarray, blocks: Blocks, *, reml: bool = True, by_level: 
     lambdas = unpack(theta, blocks)
     p = blocks.n_fixed
     absorbed = _absorb(blocks, lambdas[0])
-    P1, logdet, Mx, T1, U1 = absorbed
+    _, logdet, Mx, T1, U1 = absorbed
     xx = blocks.xx - np.einsum("lka,lkb->ab", Mx, Mx, optimize=True)
     Us, sums, Ts = [U1], [T1.sum(0)], [T1]
     if len(blocks.widths) > 1:
