@@ -71,11 +71,15 @@ Values = NumericValues | FactorValues
 
 @dataclass(frozen=True)
 class CodedTerm:
-    """A term whose factors' codings are settled: "full" or the name of the contrasts, "" for numeric variables."""
+    """A term whose factors' codings are settled: "full" or the name of the contrasts, "" for numeric variables.
+
+    ``marginal`` tells of each variable whether the rest of the term is in the model too (1 in R's table of factors).
+    """
 
     label: str
     variables: tuple[str, ...]
     codings: tuple[str, ...]
+    marginal: tuple[bool, ...]
 
 
 def settle_codings(terms: Terms, contrasts: dict[str, str | None]) -> tuple[CodedTerm, ...]:
@@ -89,16 +93,16 @@ def settle_codings(terms: Terms, contrasts: dict[str, str | None]) -> tuple[Code
     coded: list[CodedTerm] = []
     for position, term in enumerate(terms.terms):
         codings: list[str] = []
-        for variable in term:
+        rests = [set(term) - {variable} for variable in term]
+        marginal = tuple(not rest or any(rest <= set(earlier) for earlier in terms.terms[:position]) for rest in rests)
+        for variable, by_contrasts in zip(term, marginal, strict=True):
             contrast = contrasts[variable]
             if contrast is None:
                 codings.append("")
                 continue
-            rest = set(term) - {variable}
-            marginal = not rest or any(rest <= set(earlier) for earlier in terms.terms[:position])
-            codings.append(contrast if marginal and not first_open else "full")
+            codings.append(contrast if by_contrasts and not first_open else "full")
             first_open = False
-        coded.append(CodedTerm(":".join(term), term, tuple(codings)))
+        coded.append(CodedTerm(":".join(term), term, tuple(codings), marginal))
     return tuple(coded)
 
 

@@ -121,6 +121,16 @@ def check_response(table: Table, node: Node) -> np.ndarray:
     return y
 
 
+def check_names(names: Sequence[str]) -> None:
+    """No two coefficients have the same name."""
+    twice = [name for k, name in enumerate(names) if name in names[:k]]
+    if twice:
+        raise InputError(
+            f"formula: two coefficients are named {listed(twice)}, as with a factor 'a' of level 'b' beside a column 'ab'; "
+            "rename a column."
+        )
+
+
 def check_fixed_rank(
     response: Node, full: TermMatrix, y: np.ndarray, *, intercept: bool
 ) -> tuple[np.ndarray, list[str]]:

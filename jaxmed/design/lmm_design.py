@@ -28,6 +28,7 @@ from jaxmed.design.grouping import (
 from jaxmed.design.lmm_checks import (
     check_fixed_rank,
     check_formula_columns,
+    check_names,
     check_response,
     drop_missing,
     read_weights,
@@ -132,6 +133,7 @@ def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] 
     full = terms_matrix(parsed.fixed.intercept, coded, values, len(table))
     if not full.names:
         formula_error(parsed.text, 0, "formula: the fixed part has no column; keep the intercept or add a predictor.")
+    check_names(full.names)
     kept, rank_notes = check_fixed_rank(parsed.response, full, y - offset, intercept=parsed.fixed.intercept)
     bars, random_terms = _random_terms(table, parsed, recipes, values)
 
