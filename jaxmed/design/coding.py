@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.formula import Terms
+from jaxmed.design.syntax import number_text
 
 
 def level_label(value: object) -> str:
@@ -19,7 +20,7 @@ def level_label(value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float | np.floating):
-        return format(float(value), ".15g")
+        return number_text(float(value))
     return str(value)
 
 

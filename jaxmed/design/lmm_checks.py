@@ -53,7 +53,7 @@ def weights_column(weights: object, data: pd.DataFrame) -> pd.Series | None:
             raise InputError(
                 f"weights has the shape {shape}, but data has {len(data)} rows; give one weight per row or a column's name."
             )
-        series = pd.Series(getattr(weights, "array", weights), name="weights")
+        series = pd.Series(weights.array if isinstance(weights, pd.Series) else np.asarray(weights), name="weights")
     if not is_numeric(series):
         raise InputError(f"weights: {series.name!r} holds {kind_of(series)}; give positive numbers.")
     return series

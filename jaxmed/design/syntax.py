@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, NoReturn
 
 from jaxmed.errors import InputError
@@ -74,6 +75,8 @@ def as_text(node: Node) -> str:
     parts = [as_text(child) for child in node.children]
     if node.kind == "name":
         return node.text if PLAIN_NAME.fullmatch(node.text) else f"`{node.text}`"
+    if node.kind == "number":
+        return number_text(float(node.text))
     if node.kind == "string":
         return f'"{node.text}"'
     if node.kind == "call":
@@ -85,6 +88,15 @@ def as_text(node: Node) -> str:
     if node.kind == "unary":
         return node.text + parts[0]
     return f"({parts[0]})" if node.kind == "paren" else node.text
+
+
+def number_text(value: float) -> str:
+    """A number as R prints it: up to 15 digits, in the shorter of the two notations."""
+    fixed = format(Decimal(format(value, ".15g")), "f")
+    mantissa, exponent = format(value, ".14e").split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    scientific = f"{mantissa}e{exponent}"
+    return fixed if len(fixed) <= len(scientific) else scientific
 
 
 def without_parens(node: Node) -> Node:

@@ -24,13 +24,14 @@ make_data <- function(n = 48) {
     room = rep(c("r1", "r2", "r3"), times = n / 3),
     id = rep(1:16, times = n / 16))
   data[["my x"]] <- round(rnorm(n), 3)
+  data$cell <- ifelse(data$b == "v" & data$a == "a3", "e1", sub("a", "e", data$a))  # e3 occurs with b = u alone
   data$y <- round(rnorm(n) + data$x + (data$a == "a2") * (1 + data$x) + rnorm(16)[data$id], 3)
   data
 }
 
 # Text as factors, the levels in the order of the C locale.
 as_read <- function(data) {
-  for (name in c("a", "b", "school", "room")) data[[name]] <- factor(data[[name]], sort(unique(data[[name]]), method = "radix"))
+  for (name in c("a", "b", "school", "room", "cell")) data[[name]] <- factor(data[[name]], sort(unique(data[[name]]), method = "radix"))
   data
 }
 
@@ -39,7 +40,7 @@ fixed_formulas <- c(
   "dose", "dose*a", "flag", "flag*x", "0 + flag", "poly(x, 2)", "poly(x,2)*a", "poly(x, 2, raw=TRUE)", "poly(x, 1)", "scale(x)",
   "scale(log(z))", "scale(x, scale=FALSE)", "bs(x, df=4)", "bs(x, knots=c(-.5, 1))", "ns(x, df=3)", "ns(x)", "I(x^2) + log(z)",
   "I(x**2-z/2)", "sqrt(z):a", "`my x`*a", "as.factor(k)", "factor(k)*x", "(a + b + x)^2", "a/b", "a/x", "(a + b)/x", "b %in% a",
-  "a*b*x - a:b:x", "-1 + x", "a + x - 1", "C(a, contr.sum)*b", "C(a, contr.helmert)", "C(time)", "I(x > 0)*a", "x + a:x", "b:x + a*x",
+  "a*b*x - a:b:x", "-1 + x", "a + x - 1", "C(a, contr.sum)*b", "C(a, contr.helmert)", "C(time)", "I(1e5*x + 2.50) + I(x/100000)", "I(x > 0)*a", "x + a:x", "b:x + a*x",
   "1", "x*a + z*a", "a*b*time")
 
 random_formulas <- c(
@@ -50,7 +51,7 @@ random_formulas <- c(
 
 type3_models <- c(
   "a*b", "a*b*x", "a*time", "a*x + z", "a + b + x", "a", "0 + a + b", "x + a:x", "a*poly(x, 2)", "C(a, contr.sum)*b", "a:b + a",
-  "time*flag + I(x^2)")
+  "time*flag + I(x^2)", "a*dose", "dose*b*flag", "b*cell", "b*cell + time")
 
 columns <- function(m) lapply(seq_len(ncol(m)), function(j) unname(m[, j]))
 
