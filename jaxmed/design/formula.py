@@ -143,7 +143,7 @@ def _holds_bar(node: Node) -> bool:
 
 
 def _summands(formula: str, tree: Node) -> list[tuple[str, Node]]:
-    """The terms of a sum with their signs, looking into brackets only where these enclose a sum with bars."""
+    """The terms of a sum with their signs, brackets around added sums removed."""
     found: list[tuple[str, Node]] = []
     waiting = [("+", tree)]
     while waiting:
@@ -153,7 +153,7 @@ def _summands(formula: str, tree: Node) -> list[tuple[str, Node]]:
             waiting += [(flipped, node.children[1]), (sign, node.children[0])]
         elif node.kind == "unary":
             waiting.append((node.text if sign == "+" else {"+": "-", "-": "+"}[node.text], node.children[0]))
-        elif node.kind == "paren" and not _is_bar(without_parens(node)) and _holds_bar(node):
+        elif node.kind == "paren" and not _is_bar(without_parens(node)) and (sign == "+" or _holds_bar(node)):
             waiting.append((sign, node.children[0]))
         elif _holds_bar(node) and not _is_bar(without_parens(node)):
             formula_error(formula, node.start, "formula: a random-effects term can only be added to the others; join it by +.")
@@ -164,6 +164,7 @@ def _summands(formula: str, tree: Node) -> list[tuple[str, Node]]:
 
 def parse_terms(formula: str, summands: list[tuple[str, Node]], *, offsets: bool = False) -> tuple[Terms, tuple[Node, ...]]:
     """The terms of a sum and the arguments of its offsets, by formulaic's algebra over placeholders for the variables."""
+    intercept = True
     nodes: dict[str, Node] = {}
     shifts: list[Node] = []
     pieces: list[str] = []
@@ -172,6 +173,8 @@ def parse_terms(formula: str, summands: list[tuple[str, Node]], *, offsets: bool
         if offsets and sign == "+" and inner.kind == "call" and inner.text == "offset":
             check_variable(formula, inner)
             shifts.append(inner.children[0])
+        elif inner.kind == "number" and inner.text in ("0", "1"):
+            intercept = (inner.text == "1") == (sign == "+")  # the last one counts
         else:
             pieces.append(f"{sign} {_algebra(formula, node, nodes)}")
     labels = list(nodes)
@@ -179,11 +182,9 @@ def parse_terms(formula: str, summands: list[tuple[str, Node]], *, offsets: bool
         found = Formula(" ".join(["1", *pieces]))
     except FormulaicError as problem:  # what the checks above let through
         raise InputError(f"formula: {problem}\n    {formula}") from problem
-    intercept = False
     terms: list[tuple[str, ...]] = []
     for term in found:
         positions = sorted(int(factor.expr[1:]) for factor in term.factors if factor.expr != "1")
-        intercept |= not positions
         if positions:
             terms.append(tuple(labels[position] for position in positions))
     terms.sort(key=len)
