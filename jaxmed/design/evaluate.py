@@ -196,26 +196,35 @@ def _compute(table: Table, node: Node, spec: ModelSpec | None) -> tuple[np.ndarr
     if node.kind == "name":
         return columns["x0"][:, None], None
     frame = pd.DataFrame(columns, index=range(len(table)))
-    try:
+    # The intercept keeps formulaic from adding columns to span it; it is taken off again.
+    code = f"1 + {_code_of(node, names)}" if node.kind == "call" else f"1 + I({_code_of(node, names)})"
+
+    def run(na_action: Any) -> Any:
         with np.errstate(all="ignore"):
-            if spec is None:
-                # The intercept keeps formulaic from adding columns to span it; it is taken off again.
-                code = f"1 + I({_code_of(node, names)})" if node.kind != "call" else f"1 + {_code_of(node, names)}"
-                found: Any = formulaic.model_matrix(code, frame, na_action="raise", output="numpy", context=CONTEXT)
-                spec = found.model_spec
-            else:
-                found = spec.get_model_matrix(frame, context=CONTEXT)
+            if spec is not None:
+                return spec.get_model_matrix(frame, context=CONTEXT, na_action=na_action)
+            return formulaic.model_matrix(code, frame, na_action=na_action, output="numpy", context=CONTEXT)
+
+    try:
+        found = run("raise")
     except Exception as problem:  # formulaic and the transforms raise errors of many kinds
         if "null values" in str(problem):
-            _not_finite(table, node, names)
-        reason = str(problem).split("[", 1)[-1].rstrip("]")
-        raise _as_input_error(table, node, reason) from problem
+            found = run("ignore")  # to name the rows below
+        else:
+            reason = str(problem).split("[", 1)[-1].rstrip("]")
+            _cannot(table, node, reason, problem)
     matrix = np.asarray(found, dtype=float)[:, 1:]
     if len(matrix) != len(table):
-        raise _as_input_error(table, node, f"it gives {len(matrix)} rows for {len(table)}")
-    if not np.all(np.isfinite(matrix)):
-        _not_finite(table, node, names, np.flatnonzero(~np.all(np.isfinite(matrix), axis=1)))
-    return matrix, spec
+        _cannot(table, node, f"it gives {len(matrix)} rows for {len(table)}", None)
+    bad = np.flatnonzero(~np.all(np.isfinite(matrix), axis=1))
+    if len(bad):
+        values = ", ".join(f"{column} = {columns[safe][bad[0]]:g}" for column, safe in names.items())
+        table.fail(
+            node,
+            f"{as_text(node)} is not a finite number in {len(bad)} rows (first at row {table.rows[bad[0]]}, counted from 0, "
+            f"where {values}); correct these values or set them missing.",
+        )
+    return matrix, found.model_spec if spec is None else spec
 
 
 def _code_of(node: Node, names: dict[str, str], *, option: bool = False) -> str:
@@ -245,20 +254,9 @@ def _code_of(node: Node, names: dict[str, str], *, option: bool = False) -> str:
     return f"number{code}" if operator in COMPARISONS else code
 
 
-def _as_input_error(table: Table, node: Node, reason: str) -> InputError:
+def _cannot(table: Table, node: Node, reason: str, problem: Exception | None) -> NoReturn:
+    """The error for a transform that refuses its data or options."""
     try:
         table.fail(node, f"{as_text(node)} cannot be computed: {reason}")
     except InputError as error:
-        return error
-
-
-def _not_finite(table: Table, node: Node, names: dict[str, str], at: np.ndarray | None = None) -> NoReturn:
-    """The error for results such as log(-1)."""
-    if at is None or len(at) == 0:
-        table.fail(node, f"{as_text(node)} is not a finite number in some rows; check the columns {listed(names)}.")
-    values = ", ".join(f"{column} = {table.numbers(column, node)[at[0]]:g}" for column in names)
-    table.fail(
-        node,
-        f"{as_text(node)} is not a finite number in {len(at)} rows (first at row {table.rows[at[0]]}, counted from 0, "
-        f"where {values}); correct these values or set them missing.",
-    )
+        raise error from problem

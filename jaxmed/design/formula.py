@@ -188,7 +188,8 @@ def parse_terms(formula: str, summands: list[tuple[str, Node]], *, offsets: bool
         if positions:
             terms.append(tuple(labels[position] for position in positions))
     terms.sort(key=len)
-    return Terms(intercept, tuple(dict.fromkeys(terms)), nodes), tuple(shifts)
+    used = {label: node for label, node in nodes.items() if any(label in term for term in terms)}
+    return Terms(intercept, tuple(dict.fromkeys(terms)), used), tuple(shifts)
 
 
 def _algebra(formula: str, node: Node, nodes: dict[str, Node]) -> str:
