@@ -8,7 +8,7 @@ or function that the parser has not let through.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import formulaic
 import numpy as np
@@ -45,7 +45,7 @@ class Table:
 
     def numbers(self, column: str, node: Node) -> np.ndarray:
         """A column as (n,) floats, booleans as 0 and 1."""
-        series = self.frame[column]
+        series = column_of(self.frame, column)
         if not is_numeric(series) and not pd.api.types.is_bool_dtype(series.dtype):
             self.fail(
                 node,
@@ -60,6 +60,11 @@ class Table:
                 "counted from 0); replace them or set them missing."
             )
         return values
+
+
+def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
+    """The one column of a name."""
+    return cast("pd.Series", frame[name])
 
 
 def kind_of(series: pd.Series) -> str:
@@ -133,7 +138,7 @@ def evaluate(recipe: Recipe, table: Table) -> Values:
 
 def _is_factor(table: Table, node: Node) -> bool:
     if node.kind == "name":
-        series = table.frame[node.text]
+        series = column_of(table.frame, node.text)
         if kind_of(series) == "dates or times":
             table.fail(node, f"the column {node.text!r} holds dates or times; turn them into numbers first.")
         return not is_numeric(series)
@@ -147,7 +152,7 @@ def _factor_column(table: Table, node: Node, spec: ModelSpec | None) -> tuple[pd
     if node.kind == "call" and node.text in FACTOR_FUNCTIONS:
         node = without_parens(node.children[0])
     if node.kind == "name":
-        return table.frame[node.text], None
+        return column_of(table.frame, node.text), None
     if _is_factor(table, node) and node.text in FACTOR_FUNCTIONS:
         return _factor_column(table, node, spec)
     matrix, spec = _compute(table, node, spec)

@@ -10,11 +10,11 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from formulaic import Formula
 from formulaic.errors import FormulaicError
+from formulaic.parser import DefaultFormulaParser
 
 from jaxmed.design.checks import listed
-from jaxmed.design.functions import CONSTANTS, CONTRASTS, ELEMENTWISE, FACTOR_FUNCTIONS, FUNCTIONS, STATEFUL_FUNCTIONS
+from jaxmed.design.functions import CONSTANTS, CONTRASTS, FACTOR_FUNCTIONS, FUNCTIONS, STATEFUL_FUNCTIONS
 from jaxmed.design.syntax import Node, as_text, formula_error, parse_expression, without_parens
 from jaxmed.errors import InputError
 
@@ -113,7 +113,9 @@ def parse_formula(formula: str) -> ParsedFormula:
             fixed.append((sign, node))
             continue
         if sign == "-":
-            formula_error(text, node.start, "formula: a random-effects term can only be added; write + before it, or leave it out.")
+            formula_error(
+                text, node.start, "formula: a random-effects term can only be added; write + before it, or leave it out."
+            )
         if node.kind != "paren":
             formula_error(text, node.start, _BAR_OUTSIDE)
         bars.extend(_expand_bar(text, inner))
@@ -179,7 +181,7 @@ def parse_terms(formula: str, summands: list[tuple[str, Node]], *, offsets: bool
             pieces.append(f"{sign} {_algebra(formula, node, nodes)}")
     labels = list(nodes)
     try:
-        found = Formula(" ".join(["1", *pieces]))
+        found = list(DefaultFormulaParser().get_terms(" ".join(["1", *pieces])))
     except FormulaicError as problem:  # what the checks above let through
         raise InputError(f"formula: {problem}\n    {formula}") from problem
     terms: list[tuple[str, ...]] = []
@@ -212,12 +214,16 @@ def _algebra(formula: str, node: Node, nodes: dict[str, Node]) -> str:
     if _is_bar(node):
         formula_error(formula, node.start, _BAR_OUTSIDE)
     if node.kind != "binary" or node.text not in ALGEBRA:
-        formula_error(formula, node.start, f"formula: {as_text(node)} is no term; put computations into I(), for example I(x > 3).")
+        formula_error(
+            formula, node.start, f"formula: {as_text(node)} is no term; put computations into I(), for example I(x > 3)."
+        )
     left = _algebra(formula, node.children[0], nodes)
     if node.text == "^":
         power = without_parens(node.children[1])
         if power.kind != "number" or not power.text.isdigit() or not 1 <= int(power.text) <= 9:
-            formula_error(formula, power.start, "formula: the power of terms is a whole number from 1 to 9; for a square use I(x^2).")
+            formula_error(
+                formula, power.start, "formula: the power of terms is a whole number from 1 to 9; for a square use I(x^2)."
+            )
         return f"({left})**{power.text}"
     # In R, b %in% a is b:a.
     operator = ":" if node.text == "%in%" else node.text
@@ -254,7 +260,9 @@ def _groups(formula: str, node: Node) -> list[tuple[str, tuple[Node, ...]]]:
     if inner.kind == "binary" and inner.text == ":":
         (left, left_nodes), (right, right_nodes) = (_groups(formula, child)[0] for child in inner.children)
         if any("/" in child.text for part in inner.children for child in part.walk() if child.kind == "binary"):
-            formula_error(formula, inner.start, "formula: nesting inside an interaction; write each grouping factor as its own term.")
+            formula_error(
+                formula, inner.start, "formula: nesting inside an interaction; write each grouping factor as its own term."
+            )
         return [(f"{left}:{right}", (*left_nodes, *right_nodes))]
     if inner.kind == "binary" and inner.text == "/":
         outer = _groups(formula, inner.children[0])
@@ -309,9 +317,7 @@ def _check_call(formula: str, node: Node) -> None:
     if name in FACTOR_FUNCTIONS:
         allowed = name == "C" and len(options) <= 1
         if not allowed and options:
-            formula_error(
-                formula, node.start, f"formula: {name}() takes one argument; set the order of the levels in the table."
-            )
+            formula_error(formula, node.start, f"formula: {name}() takes one argument; set the order of the levels in the table.")
         for _, option in options:
             if contrast_name(option) is None:
                 formula_error(formula, option.start, f"formula: the contrasts of C() are one of {listed(CONTRASTS)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from jaxmed.design.centering import is_numeric
 from jaxmed.design.checks import listed
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, factor_levels, level_label, settle_codings, terms_matrix
-from jaxmed.design.evaluate import Recipe, Table, codes_among
+from jaxmed.design.evaluate import Recipe, Table, codes_among, column_of
 from jaxmed.design.formula import Bar, Group, Terms, columns_of
 from jaxmed.design.syntax import as_text, formula_error, without_parens
 
@@ -55,7 +56,7 @@ class GroupRecipe:
 
 def group_columns(group: Group, frame: pd.DataFrame) -> list[pd.Series]:
     """The columns of a grouping factor's parts."""
-    return [frame[next(iter(columns_of([node])))] for node in group.nodes]
+    return [column_of(frame, next(iter(columns_of([node])))) for node in group.nodes]
 
 
 def number_groups(table: Table, group: Group) -> tuple[GroupRecipe, np.ndarray, np.ndarray]:
@@ -135,7 +136,7 @@ def order_as_lme4(sizes: Sequence[int]) -> list[int]:
 
     Ties are then listed in reverse, as R's ``rev(order(n_levels))`` leaves them.
     """
-    if all(later <= earlier for earlier, later in zip(sizes, sizes[1:], strict=False)):
+    if all(later <= earlier for earlier, later in pairwise(sizes)):
         return list(range(len(sizes)))
     return sorted(range(len(sizes)), key=lambda k: sizes[k])[::-1]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxmed.design.centering import is_numeric
 from jaxmed.design.checks import listed
 from jaxmed.design.coding import NumericValues, TermMatrix
-from jaxmed.design.evaluate import Table, kind_of, learn
+from jaxmed.design.evaluate import Table, column_of, kind_of, learn
 from jaxmed.design.syntax import Node, as_text, formula_error
 from jaxmed.errors import InputError
 
@@ -75,7 +75,12 @@ def read_weights(given: pd.Series | None, weights: object, rows: np.ndarray) -> 
 
 
 def drop_missing(
-    formula: str, data: pd.DataFrame, columns: Mapping[str, int], weights: pd.Series | None, *, keep: Mapping[str, int] | None = None
+    formula: str,
+    data: pd.DataFrame,
+    columns: Mapping[str, int],
+    weights: pd.Series | None,
+    *,
+    keep: Mapping[str, int] | None = None,
 ) -> tuple[Table, dict[str, int]]:
     """The rows complete in the columns and the weights, and the number of missing values by column.
 
@@ -84,10 +89,8 @@ def drop_missing(
     frame = data[list({**columns, **(keep or {})})].reset_index(drop=True)
     complete = np.ones(len(frame), dtype=bool)
     missing: dict[str, int] = {}
-    for column in [*columns, *([] if weights is None else [None])]:
-        series = weights if column is None else frame[column]
-        assert series is not None
-        absent = series.isna().to_numpy()
+    for series in [*(column_of(frame, column) for column in columns), *([] if weights is None else [weights])]:
+        absent = np.asarray(series.isna())
         if np.any(absent):
             missing[str(series.name)] = int(absent.sum())
             complete &= ~absent
@@ -103,7 +106,7 @@ def drop_missing(
 def check_response(table: Table, node: Node) -> np.ndarray:
     """The response (n,). Errors: not numeric, several columns, constant."""
     if node.kind == "name":
-        series = table.frame[node.text]
+        series = column_of(table.frame, node.text)
         if not is_numeric(series):
             table.fail(
                 node,
@@ -131,9 +134,7 @@ def check_names(names: Sequence[str]) -> None:
         )
 
 
-def check_fixed_rank(
-    response: Node, full: TermMatrix, y: np.ndarray, *, intercept: bool
-) -> tuple[np.ndarray, list[str]]:
+def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, intercept: bool) -> tuple[np.ndarray, list[str]]:
     """The columns that are no combination of earlier ones, and a sentence on those that are.
 
     Errors: no more rows than coefficients; a response that is an exact combination of the columns.

@@ -58,7 +58,7 @@ class Node:
 
     def walk(self) -> Iterator[Node]:
         """This node and all below it, from left to right."""
-        waiting = [self]  # a stack of our own: a sum of a thousand terms is a thousand nodes deep
+        waiting: list[Node] = [self]  # a stack of our own: a sum of a thousand terms is a thousand nodes deep
         while waiting:
             node = waiting.pop()
             yield node
