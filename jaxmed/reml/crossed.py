@@ -1,8 +1,9 @@
 r"""The restricted likelihood of one response with any grouping factors: nested, crossed, or both.
 
 The relative covariance G_g of a grouping factor's random effects stands in k x k blocks, one for each of its levels. The
-factor with most random effects is absorbed first: its part of Z'Z has one small block per level (Bates et al. 2015, section 5; Bates's
-MixedModels.jl). What the other factors and the fixed effects then see are cross-products under V_1 = I + Z_1 G_1 Z_1'::
+factor with most random effects is absorbed first: its part of Z'Z has one small block per level (Bates et al. 2015,
+section 5; MixedModels.jl). What the other factors and the fixed effects then see are cross-products under
+V_1 = I + Z_1 G_1 Z_1'::
 
     M   = Z'Z and its like, plain sums                          (Blocks: once per data set)
     P_1 = Lambda_1 L_1^-T,  L_1 L_1' = Lambda_1' M_11 Lambda_1 + I     by level
@@ -19,8 +20,9 @@ second derivatives"). NumPy and SciPy on the host: one such fit is a few matrix 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from scipy import linalg, sparse
@@ -163,6 +165,33 @@ def _mixed(Z2: sparse.csr_array, codes: np.ndarray, Z1: np.ndarray, n_levels: in
     for a in range(Z1.shape[1]):
         values[:, a] = np.bincount(where, Z2.data * np.repeat(Z1[:, a], width), minlength=len(unique))
     return unique % q2, unique // q2, values
+
+
+class Bar(Protocol):
+    """One bar of a formula: random effects of one grouping factor with a covariance matrix of their own."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def matrix(self) -> np.ndarray: ...
+    @property
+    def codes(self) -> np.ndarray: ...
+    @property
+    def levels(self) -> np.ndarray: ...
+
+
+def factors_of(bars: Sequence[Bar]) -> tuple[list[Factor], list[list[int]]]:
+    """Bars to grouping factors, and which bars each holds: bars of one group have levels in common but no covariances."""
+    members: dict[str, list[int]] = {}
+    for i, bar in enumerate(bars):
+        members.setdefault(bar.group, []).append(i)
+    factors = []
+    for own in members.values():
+        block = np.concatenate([np.full(bars[i].matrix.shape[1], i) for i in own])
+        mask = np.tril(block[:, None] == block)
+        matrix = np.concatenate([bars[i].matrix for i in own], 1)
+        factors.append(Factor(matrix, bars[own[0]].codes, len(bars[own[0]].levels), mask))
+    return factors, list(members.values())
 
 
 def unpack(theta: np.ndarray, blocks: Blocks) -> list[np.ndarray]:

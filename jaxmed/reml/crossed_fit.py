@@ -7,10 +7,12 @@ the point is a minimum, and for the covariance of the variance parameters.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg, optimize
+from threadpoolctl import ThreadpoolController
 
 from jaxmed.reml import crossed
 from jaxmed.reml.crossed import Blocks, CrossedEvaluation, Factor
@@ -20,7 +22,7 @@ STEP = 1e-4  # of the central differences, in units of residual SD per standardi
 SNAP = 1e-4  # elements of Lambda below it are tried at 0 (lme4's tolerance)
 STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
 NEWTON_STEPS = 20
-KEEP = 1e-3  # decrement below which the next step may use the same Hessian
+KEEP = 1e-7  # decrement below which the next step may use the same Hessian
 
 
 class CrossedFit(NamedTuple):
@@ -89,14 +91,21 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
     """
     made = standardise(factors, X, y, weights)
     best = None
-    for start in STARTS:
-        found = _minimise(made.blocks, start, reml)
-        if best is None or (found.converged, -found.at.value) > (best.converged, -best.at.value):
-            best = found
-        if best.converged:
-            break
-    assert best is not None
-    return _finish(made, best, reml)
+    # small matrices gain nothing from threads, and lose much where other processes want the cores
+    with _blas().limit(limits=1 if len(made.blocks.rest) < 300 else None, user_api="blas"):
+        for start in STARTS:
+            found = _minimise(made.blocks, start, reml)
+            if best is None or (found.converged, -found.at.value) > (best.converged, -best.at.value):
+                best = found
+            if best.converged:
+                break
+        assert best is not None
+        return _finish(made, best, reml)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def profile(made: Standardised, theta: np.ndarray, reml: bool) -> CrossedEvaluation:
@@ -150,14 +159,14 @@ def _minimise(blocks: Blocks, size: float, reml: bool) -> _Found:
             hessian, slopes = _hessian(look, theta, at)
             fresh = True
         step, decrement, downhill = _step(at.gradient, hessian)
+        new, taken = _line(look, theta, at, step)
+        theta, at = theta + taken, new
         if decrement < TOLERANCE and not downhill:
             converged = True
             break
-        new, taken = _line(look, theta, at, step)
         if not taken.any():  # rounding alone is left
             converged = decrement < 1e-6 and not downhill
             break
-        theta, at = theta + taken, new
     theta, at, snapped = _snap(look, theta, at)
     if snapped:
         hessian, slopes = _hessian(look, theta, at)
