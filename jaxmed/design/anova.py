@@ -57,7 +57,7 @@ def type3_contrasts(design: LmmDesign) -> dict[str, np.ndarray]:
         matrix, names = full.matrix[:, kept], tuple(full.names[k] for k in kept)
         spans = {label: tuple(position[k] for k in columns if k in position) for label, columns in full.spans}
         # Coefficients in treatment contrasts from those of the design.
-        back = np.linalg.lstsq(matrix, design.fixed, rcond=None)[0]
+        back = _combinations(matrix, design.fixed)
     labels_of_rows, rows = _all_levels(matrix, terms, variables, with_intercept="Intercept" in spans)
 
     by_order = sorted(terms, key=lambda term: -len(term.variables))
@@ -87,7 +87,18 @@ def _all_levels(
         own, block = term_columns(replace(term, codings=tuple(coding and "full" for coding in term.codings)), variables)
         names.extend(own)
         blocks.append(block)
-    return names, _zap(np.linalg.lstsq(matrix, np.hstack(blocks), rcond=None)[0].T)
+    return names, _combinations(matrix, np.hstack(blocks)).T
+
+
+def _combinations(matrix: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The least-squares coefficients (p, m) of targets (n, m), without those that are rounding.
+
+    All columns are scaled to one size meanwhile, so that the units of a covariate do not matter.
+    """
+    sizes, target_sizes = np.linalg.norm(matrix, axis=0), np.linalg.norm(targets, axis=0)
+    target_sizes = np.where(target_sizes > 0, target_sizes, 1.0)  # the column of an empty cell
+    found = _zap(np.linalg.lstsq(matrix / sizes, targets / target_sizes, rcond=None)[0])
+    return found * target_sizes / sizes[:, None]
 
 
 def _contains(outer: CodedTerm, inner: CodedTerm, variables: dict[str, Values]) -> bool:
@@ -105,8 +116,8 @@ def _contains(outer: CodedTerm, inner: CodedTerm, variables: dict[str, Values]) 
 
 def _sequential(matrix: np.ndarray) -> np.ndarray:
     """The rows of the transposed unit triangular factor of X'X (p, p)."""
-    factor = np.linalg.cholesky(matrix.T @ matrix)
-    return _zap((factor / np.diag(factor)).T)
+    factor = np.linalg.qr(matrix, mode="r")
+    return _zap(factor / np.diag(factor)[:, None])
 
 
 def _zap(matrix: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ import pandas as pd
 from jaxmed.design.centering import is_numeric
 from jaxmed.design.checks import listed
 from jaxmed.design.coding import FactorValues, NumericValues, Values, factor_levels, level_label
-from jaxmed.design.formula import columns_of, contrast_name
 from jaxmed.design.functions import CONSTANTS, CONTEXT, FACTOR_FUNCTIONS
 from jaxmed.design.syntax import Node, as_text, formula_error, without_parens
+from jaxmed.design.variables import columns_of, contrast_name
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def learn(table: Table, node: Node) -> tuple[Recipe, Values]:
     if len(set(levels)) < len(levels):
         table.fail(node, f"{label}: some of its levels read alike ({listed(levels)}); rename them.")
     if len(levels) < 2:
-        table.fail(node, f"{label} has one level ({levels[0]!r}) in the {len(table)} rows used; leave it out.")
+        table.fail(node, f"{label} has one level ({listed(levels)}) in the {len(table)} rows used; leave it out.")
     recipe = Recipe(label, node, spec=spec, levels=levels, contrast=_contrast(table, node, series))
     return recipe, _code(recipe, series)
 
@@ -165,8 +165,8 @@ def _factor_column(table: Table, node: Node, spec: ModelSpec | None) -> tuple[pd
 def _contrast(table: Table, node: Node, series: pd.Series) -> str:
     """Contrasts asked for in C(), else polynomial ones for ordered factors and treatment contrasts for the rest."""
     while node.kind == "call" and node.text in FACTOR_FUNCTIONS:
-        if len(node.children) > 1:
-            return contrast_name(node.children[1]) or "contr.treatment"
+        for option in node.children[1:]:
+            return contrast_name(option) or "contr.treatment"
         if node.text in ("ordered", "as.ordered"):
             return "contr.poly"
         node = without_parens(node.children[0])
@@ -217,6 +217,8 @@ def _compute(table: Table, node: Node, spec: ModelSpec | None) -> tuple[np.ndarr
             found = run("ignore")  # to name the rows below
         else:
             reason = str(problem).split("[", 1)[-1].rstrip("]")
+            if "extrapolation" in reason:
+                reason = 'values beyond those of the first data; extend it by the option extrapolation = "extend"'
             _cannot(table, node, reason, problem)
     matrix = np.asarray(found, dtype=float)[:, 1:]
     if len(matrix) != len(table):

@@ -45,6 +45,8 @@ def ns(x: Any, df: int | None = None, knots: Any = None, _state: dict[str, Any] 
     """
     x = np.asarray(x, dtype=float)
     state = {} if _state is None else _state
+    if df is not None and df < 1:
+        raise ValueError(f"df must be at least 1, not {df}")
     if "bounds" not in state:
         if knots is None:
             probabilities = np.linspace(0, 1, (1 if df is None else int(df)) + 1)[1:-1]

@@ -13,8 +13,9 @@ from jaxmed.design.centering import is_numeric
 from jaxmed.design.checks import listed
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, factor_levels, level_label, settle_codings, terms_matrix
 from jaxmed.design.evaluate import Recipe, Table, codes_among, column_of
-from jaxmed.design.formula import Bar, Group, Terms, columns_of
+from jaxmed.design.formula import Bar, Group, Terms
 from jaxmed.design.syntax import as_text, formula_error, without_parens
+from jaxmed.design.variables import columns_of
 
 
 @dataclass(frozen=True)

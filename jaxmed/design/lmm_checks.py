@@ -86,7 +86,7 @@ def drop_missing(
 
     ``keep`` names further columns to take along whose missing values do not count.
     """
-    frame = data[list({**columns, **(keep or {})})].reset_index(drop=True)
+    frame = pd.DataFrame(data[list({**columns, **(keep or {})})]).reset_index(drop=True)
     complete = np.ones(len(frame), dtype=bool)
     missing: dict[str, int] = {}
     for series in [*(column_of(frame, column) for column in columns), *([] if weights is None else [weights])]:

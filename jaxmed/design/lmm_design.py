@@ -14,7 +14,7 @@ import pandas as pd
 from jaxmed.design.checks import check_table, listed, warn_user
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
 from jaxmed.design.evaluate import Recipe, Table, evaluate, learn
-from jaxmed.design.formula import ParsedFormula, Terms, columns_of, parse_formula
+from jaxmed.design.formula import ParsedFormula, Terms, parse_formula
 from jaxmed.design.grouping import (
     GroupRecipe,
     RandomTerm,
@@ -35,6 +35,7 @@ from jaxmed.design.lmm_checks import (
     weights_column,
 )
 from jaxmed.design.syntax import as_text, formula_error
+from jaxmed.design.variables import columns_of
 
 
 @dataclass(frozen=True)

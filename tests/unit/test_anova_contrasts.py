@@ -62,6 +62,15 @@ def test_hypotheses_do_not_depend_on_the_coding(formula):
     np.testing.assert_allclose(statistics(False, formula.replace("a*", "C(a, contr.sum)*")), plain, rtol=1e-8)
 
 
+@pytest.mark.parametrize(("origin", "scale"), [(1e8, 1.0), (0.0, 1e9), (0.0, 1e-9)])
+def test_origin_and_scale_of_a_covariate_do_not_matter(origin, scale):
+    data = reference_table()
+    plain = type3_contrasts(lmm_design("y ~ a*b + x + (1 | id)", data))
+    moved = type3_contrasts(lmm_design("y ~ a*b + x + (1 | id)", data.assign(x=origin + scale * data["x"])))
+    for term, L in plain.items():
+        np.testing.assert_allclose(moved[term], L, atol=1e-6)
+
+
 def test_intercept_alone_has_no_term():
     assert type3_contrasts(lmm_design("y ~ 1 + (1 | id)", reference_table())) == {}
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jaxmed.design import anova, coding, formula, functions, lmm_design, syntax
 from jaxmed.design.formula import parse_formula
 from jaxmed.design.syntax import as_text, number_text, parse_expression
+from jaxmed.design.variables import columns_of
 from jaxmed.errors import InputError
 
 
@@ -148,6 +149,8 @@ def test_a_thousand_terms():
         ("y ~ C(x, contr.foo) + (1 | g)", "contr.foo", ["contr.sum"]),
         ("y ~ factor(x, z) + (1 | g)", "factor", ["one argument"]),
         ("y ~ x:offset(z) + (1 | g)", "offset", ["only be added"]),
+        ("y ~ I(x > 0 | z) + (1 | g)", "I(", ["a bar inside I()", "new column"]),
+        ("y ~ I(f == 'p') + (1 | g)", "'p'", ["compare text in a new column"]),
         ("y ~ TRUE + (1 | g)", "TRUE", ["constant"]),
         ("(1 | g) ~ x", "(1", ["response stands alone"]),
         ("y ~ " + "(" * 60 + "x" + ")" * 60, "(", ["deep"]),
@@ -193,7 +196,7 @@ def test_formulas_run_no_python(attack):
         parsed = parse_formula(f"y ~ {attack} + (1 | g)")
     except InputError:
         return
-    assert list(formula.columns_of(parsed.fixed.nodes.values())) == ["x.__class__"]
+    assert list(columns_of(parsed.fixed.nodes.values())) == ["x.__class__"]
 
 
 # --------------------------------------------------------------------------------------------------- properties
