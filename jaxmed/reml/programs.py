@@ -100,9 +100,9 @@ def start_points(*args, pattern):
     return compiled.run(_start_points, *args, options=_options(), pattern=pattern)
 
 
-def minimise(data, weights, *args, layout, pattern, reml):
+def minimise(data, weights, *args, layout, pattern, reml, own=False):
     """:func:`newton.minimise`, with the number of lanes chosen for this machine."""
-    static = {"layout": layout, "pattern": pattern, "reml": reml, "lanes": _lanes(weights.shape[1])}
+    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
     return compiled.run(newton.minimise, data, weights, *args, options=_options(), **static)
 
 
