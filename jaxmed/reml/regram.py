@@ -16,9 +16,9 @@ from jaxmed.reml.problem import Problem
 
 
 class Padded(NamedTuple):
-    """Rows by cluster: ``index`` into an equation's rows, ``present`` where there is one."""
+    """Rows by cluster: ``at`` in an equation's rows, ``present`` where there is one."""
 
-    index: Int[np.ndarray, "J m"]
+    at: Int[np.ndarray, "J m"]
     present: Bool[np.ndarray, "J m"]
 
 
@@ -35,7 +35,7 @@ def padded(codes: np.ndarray, n_clusters: int) -> Padded:
 
 def cross_products(columns: Float[Array, "n c"], rows: Padded) -> Float[Array, "J c c"]:
     """Sums over each cluster's rows of the products of all pairs of columns."""
-    blocks = jnp.where(jnp.asarray(rows.present)[:, :, None], columns[rows.index], 0.0)
+    blocks = jnp.where(jnp.asarray(rows.present)[:, :, None], columns[rows.at], 0.0)
     return jnp.einsum("jma,jmb->jab", blocks, blocks)
 
 
