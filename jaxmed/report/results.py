@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction
@@ -148,18 +149,18 @@ class MediationResult:
         if random not in ("conditional", "none"):
             raise InputError(f"random={random!r} is unknown; choose 'conditional' or 'none'")
         out = pd.DataFrame(np.nan, index=self.data.index, columns=[e.response for e in self.design.equations])
-        for e, fitted in zip(self.design.equations, prediction.fitted(self.system, random == "conditional"), strict=True):
-            out.iloc[e.rows, out.columns.get_loc(e.response)] = fitted
+        for k, fitted in enumerate(prediction.fitted(self.system, random == "conditional")):
+            out.isetitem(k, rebuild.to_table(self.design, k, fitted, elsewhere=np.nan))
         return out
 
     def simulate(self, seed: int) -> pd.DataFrame:
-        """The data with M and Y drawn anew from the fitted model: M first, then Y from that M, with its centring redone."""
+        """The data with M and Y drawn anew from the fitted model: M first, then Y from that M, with its centring redone.
+
+        Values in rows that their equation did not use stay as they are, text coded as numbers.
+        """
         out = self.data.copy()
-        for e, y in zip(self.design.equations, prediction.simulate(self.system, seed), strict=True):
-            column = out[e.response].astype(float).to_numpy(copy=True)
-            column[:] = np.nan
-            column[e.rows] = y
-            out[e.response] = column
+        for k, y in enumerate(prediction.simulate(self.system, seed)):
+            out[self.design.equations[k].response] = rebuild.to_table(self.design, k, y)
         return out
 
     def tidy(self, effects: Literal["fixed", "ran_pars"] = "fixed", level: float = 0.95) -> pd.DataFrame:

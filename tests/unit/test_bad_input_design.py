@@ -6,7 +6,7 @@ import pytest
 
 from jaxmed.design.checks import find_collinear
 from jaxmed.design.matrices import mediation_design
-from jaxmed.errors import InputError, JaxmedWarning, NotYetError
+from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 25, 4
 CODES = np.repeat(np.arange(J), N)
@@ -259,23 +259,6 @@ def test_nothing_at_level_1():
     refused(["one row per cluster"], data, x="w", m="u", y="t")
 
 
-def test_level_2_mediator_comes_later():
-    refused(["2-2-1", "later version"], table().assign(u=CODES % 5), error=NotYetError, x="u", m="w")
-
-
-@pytest.mark.parametrize(
-    ("option", "valid"),
-    [
-        ({"center": "group"}, "'group_mean', 'grand_mean', 'none'"),
-        ({"center": None}, "'group_mean'"),
-        ({"covariance": "unstructured"}, "'full', 'by_equation', 'diagonal'"),
-        ({"random": ["a", "c"]}, "'a', 'b', 'cprime'"),
-        ({"center_covariates": "yes"}, "True or False"),
-        ({"between": ["q"]}, "'x', 'm'"),
-        ({"between": ["y"]}, "'x', 'm'"),
-        ({"between": 3}, "between=3"),
-    ],
-)
 def test_unknown_option_lists_the_valid_ones(option, valid):
     (name,) = option
     refused([name, valid], **option)

@@ -144,7 +144,7 @@ def test_units_change_nothing_but_the_units(data):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"moderators": {"a": "x"}}, jaxmed.NotYetError, "moderators"),
+        ({"moderators": {"a": "x"}}, jaxmed.InputError, "moderators"),
         ({"extra": {"f": lambda p: 0}}, jaxmed.NotYetError, "extra"),
         ({"m": ["m", "x"]}, jaxmed.JaxmedError, "m"),
         ({"center": "median"}, jaxmed.InputError, "center"),
