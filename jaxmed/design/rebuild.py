@@ -129,4 +129,4 @@ def _positions(equation: Equation) -> list[int]:
 
 def _complete(equation: Equation, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     used = {factor.column for recipe in equation.recipes for factor in recipe} | {equation.response}
-    return ~np.isnan(np.column_stack([columns[name] for name in used])).any(axis=1)
+    return np.isfinite(sum(columns[name] for name in used))  # a sum is NaN where one of them is

@@ -172,7 +172,8 @@ def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) ->
         return {}
     if not isinstance(moderators, Mapping):
         raise InputError(
-            f"moderators={moderators!r} does not say which path is moderated; give a dictionary such as {{'a': 'w', 'b': ['w', 'v']}}."
+            f"moderators={moderators!r} does not say which path is moderated; give a dictionary such as "
+            "{'a': 'w', 'b': ['w', 'v']}."
         )
     for arrow in moderators:
         if arrow not in ARROWS:
@@ -188,7 +189,8 @@ def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) ->
                 )
             if name in RESERVED:
                 raise InputError(
-                    f"moderators[{arrow!r}] names {name!r}, which is a column of the table of effects; rename the column of the data."
+                    f"moderators[{arrow!r}] names {name!r}, which is a column of the table of effects; "
+                    "rename the column of the data."
                 )
         if names:
             found[arrow] = names

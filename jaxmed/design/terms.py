@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jaxmed.design.centering import Centring, Predictor, Term
@@ -48,7 +48,9 @@ def equation_terms(
 
     ``predictors`` has moderators as they are, ``centred`` has them as they enter equations where they are covariates.
     """
-    paths = tuple((arrow, start, term) for arrow, start in roles.arrows_into(response) for term in predictors[start].terms)
+    paths: tuple[tuple[Arrow, str, Term], ...] = tuple(
+        (arrow, start, term) for arrow, start in roles.arrows_into(response) for term in predictors[start].terms
+    )
     products = tuple(_products(response, roles, predictors, level, paths))
     main = [term for name in roles.moderators_of(response) for term in predictors[name].terms]
     rest = [term for name in roles.covariates_of(response) for term in centred[name].terms]
@@ -61,7 +63,9 @@ def equation_terms(
     return Terms(fixed, slopes | {p.term.name for p in products if p.random}, paths, products)
 
 
-def _products(response: str, roles: Roles, predictors: dict[str, Predictor], level: dict[str, int], paths) -> Iterator[Product]:
+def _products(
+    response: str, roles: Roles, predictors: dict[str, Predictor], level: dict[str, int], paths: Sequence[tuple[Arrow, str, Term]]
+) -> Iterator[Product]:
     for arrow, start in roles.arrows_into(response):
         terms = [term for a, s, term in paths if (a, s) == (arrow, start)]
         mediator = {"a": response, "b": start, "cprime": None}[arrow]
@@ -71,7 +75,7 @@ def _products(response: str, roles: Roles, predictors: dict[str, Predictor], lev
             if not moderated:
                 raise InputError(
                     f"moderators[{arrow!r}] names {name!r}, which varies within clusters and so moderates within parts only, but "
-                    f"{start!r} is constant within clusters; take the cluster means of {name!r} as the moderator, or leave it out."
+                    f"{start!r} is constant within clusters; take the cluster means of {name!r} instead, or leave it out."
                 )
             random = roles.random_interaction(arrow, mediator, name)
             if random and level[name] == 2:

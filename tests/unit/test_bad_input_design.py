@@ -259,6 +259,19 @@ def test_nothing_at_level_1():
     refused(["one row per cluster"], data, x="w", m="u", y="t")
 
 
+@pytest.mark.parametrize(
+    ("option", "valid"),
+    [
+        ({"center": "group"}, "'group_mean', 'grand_mean', 'none'"),
+        ({"center": None}, "'group_mean'"),
+        ({"covariance": "unstructured"}, "'full', 'by_equation', 'diagonal'"),
+        ({"random": ["a", "c"]}, "'a', 'b', 'cprime'"),
+        ({"center_covariates": "yes"}, "True or False"),
+        ({"between": ["q"]}, "'x', 'm'"),
+        ({"between": ["y"]}, "'x', 'm'"),
+        ({"between": 3}, "between=3"),
+    ],
+)
 def test_unknown_option_lists_the_valid_ones(option, valid):
     (name,) = option
     refused([name, valid], **option)

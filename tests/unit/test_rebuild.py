@@ -112,7 +112,7 @@ def _positions(equation, rows):
 
 
 def test_some_rows_have_the_cluster_means_of_those_rows():
-    data, arguments, design = made("group mean")
+    data, _, design = made("group mean")
     rows = np.sort(np.random.default_rng(3).permutation(len(data))[: len(data) // 2])
     new = rebuild.on_rows(design, rows, design.table_codes[rows], J)[2]
     half = data.iloc[rows]
