@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -56,6 +56,7 @@ def mediation_design(
     levels: Mapping[str, int] | None = None,
     moderators: ModeratorArgument = None,
     moderator_values: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Callable] | None = None,
 ) -> Design:
     """Validate, code and centre the columns and build the equations of a mediation system.
 
@@ -76,6 +77,7 @@ def mediation_design(
         moderators=moderators,
     )
     asked_values = check_values(moderator_values, roles.all_moderators)
+    checks.check_functions(extra)
     checks.require_option("center", center, CENTRINGS)
     checks.require_option("covariance", covariance, COVARIANCES)
     checks.require_bool("center_covariates", center_covariates)
@@ -135,6 +137,7 @@ def mediation_design(
             moderator(name, coded[name], found_levels[name], codes, len(labels), asked_values.get(name))
             for name in roles.all_moderators
         ),
+        extra=extra or {},
     )
     _warn_two_valued(roles, coded)
     checks.warn_few_clusters(design)

@@ -78,7 +78,7 @@ def _numbers(name: str, asked: list[object], coded: Coded) -> list[float]:
         if value in coded.levels and not (isinstance(value, Real) and not isinstance(value, bool)):
             found.append(float(coded.levels.index(value)))  # a level of a two-valued column by its name
         elif isinstance(value, Real) and np.isfinite(float(value)):
-            found.append(float(value))
+            found.append(float(value) + 0.0)  # + 0.0: no minus zero
         else:
             valid = f"numbers or {checks.listed(coded.levels)}" if coded.levels else "finite numbers"
             raise InputError(f"moderator_values[{name!r}] holds {value!r}; give {valid}.")

@@ -13,10 +13,11 @@ from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction
+from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
 from jaxmed.report import tables
 from jaxmed.report.draws import BootstrapResult, check_bootstrap, progress_bar
-from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes, variance_parameters
+from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,17 +117,16 @@ class MediationResult:
         if method not in ("delta", "monte_carlo"):
             raise InputError(f"method={method!r} is unknown; choose 'delta' or 'monte_carlo'")
         rows = effects.effects(self.design)
-        beta, G, _ = self.system.estimates
-        estimate = effects.values(rows, beta, G)
-        n = len(beta) + len(G) * (len(G) + 1) // 2
-        joint = self.system.covariance().joint[:n, :n]
+        estimates = self.system.estimates
+        estimate = effects.values(rows, *estimates)
+        joint = self.system.covariance().joint
         if method == "delta":
-            slope = effects.gradient(rows, beta, G)
+            slope = effects.gradient(rows, estimates, np.sqrt(np.maximum(np.diag(joint), 0.0)))
             se = np.sqrt(np.maximum(np.einsum("ea,ab,eb->e", slope, joint, slope), 0.0))
             low, high = intervals.normal_interval(estimate, se, level)
             p = intervals.normal_p_value(estimate, se)
         else:
-            draws = normal_draws(rows, beta, G, joint)
+            draws = normal_draws(rows, self.design, estimates, joint)
             se = intervals.std_error(draws)
             low, high = intervals.interval(draws, estimate, level=level)
             p = intervals.p_value(draws, estimate)
