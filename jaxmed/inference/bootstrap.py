@@ -49,7 +49,7 @@ def run(
     """Refit the system for replicates 0 to n_resamples - 1 of a weight scheme; ``progress`` is called with counts done."""
     J = len(system.design.clusters)
     # the compiled program takes any number of replicates up to chunk_size: few are shared out evenly over the cores
-    each = min(chunk_size, -(-n_resamples // _workers()))
+    each = min(chunk_size, -(-n_resamples // workers()))
     spans = [(a, min(a + each, n_resamples)) for a in range(0, n_resamples, each)]
     started = time.perf_counter()
 
@@ -59,7 +59,7 @@ def run(
 
     before = programs.compiled.seconds
     parts = []
-    with ThreadPoolExecutor(_workers()) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         for span, done in zip(spans, pool.map(chunk, spans), strict=True):
             parts.append(done)
             progress(span[1] - span[0])
@@ -67,7 +67,7 @@ def run(
     return _gather(system, spans, parts, {"compilation": compilation, "replicates": total - compilation})
 
 
-def _workers() -> int:
+def workers() -> int:
     if jax.default_backend() != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

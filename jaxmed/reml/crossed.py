@@ -21,7 +21,7 @@ second derivatives"). NumPy and SciPy on the host: one such fit is a few matrix 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -139,6 +139,23 @@ def build(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarr
         log_weights=float(np.log(weights).sum()),
     )
     return blocks, order
+
+
+def with_response(blocks: Blocks, factors: list[Factor], X: np.ndarray, y: np.ndarray) -> Blocks:
+    """The same blocks for another response.
+
+    ``factors`` in the order of the blocks; their matrices, ``X`` (n, p) and ``y`` (n,) already times the root of the weights.
+    """
+    products = [
+        np.stack([np.bincount(f.codes, f.matrix[:, a] * y, minlength=f.n_levels) for a in range(f.width)], 1) for f in factors
+    ]
+    first_x, rest_x, xx = blocks.first_x.copy(), blocks.rest_x.copy(), blocks.xx.copy()
+    first_x[:, :, -1] = products[0]
+    if len(factors) > 1:
+        rest_x[:, -1] = np.concatenate([p.reshape(-1) for p in products[1:]])
+    xx[-1, :-1] = xx[:-1, -1] = y @ X
+    xx[-1, -1] = y @ y
+    return replace(blocks, first_x=first_x, rest_x=rest_x, xx=xx)
 
 
 def _columns(factors: list[Factor], root: np.ndarray) -> sparse.csr_array:

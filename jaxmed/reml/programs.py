@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmed.reml import criterion, newton
+from jaxmed.reml import criterion, newton, regram
 
 
 def _options(*, seldom: bool = False) -> dict | None:
@@ -104,6 +104,11 @@ def minimise(data, weights, *args, layout, pattern, reml, own=False):
     """:func:`newton.minimise`, with the number of lanes chosen for this machine."""
     static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
     return compiled.run(newton.minimise, data, weights, *args, options=_options(), **static)
+
+
+def with_responses(*args, layout, places):
+    """:func:`regram.with_responses`, compiled."""
+    return compiled.run(regram.with_responses, *args, options=_options(), layout=layout, places=places)
 
 
 def _lanes(n_clusters: int) -> int:
