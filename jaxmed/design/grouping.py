@@ -164,7 +164,7 @@ def check_effects(table: Table, bars: Sequence[Bar], terms: Sequence[RandomTerm]
             if bar.group.key == earlier.group.key and len(term.names) != len(before.names):
                 rest = [name for name in (*term.names, *before.names) if name not in twice]
                 remedy = f"leave the other term out, or write (0 + {rest[0]} | {term.group}) for effects without correlation"
-            groups = term.group if term.group == before.group else f"{before.group} and {term.group}, which are the same groups"
+            groups = term.group if term.group == before.group else f"{before.group} and {term.group}, which are the same groups,"
             formula_error(
                 table.formula,
                 bar.start,

@@ -139,7 +139,12 @@ def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, interce
 
     Errors: no more rows than coefficients; a response that is an exact combination of the columns.
     """
-    kept, dropped = independent_columns(full.matrix, intercept=intercept)
+    # One decomposition for both questions: the response is the last column, held to a tolerance of its own.
+    n_columns = full.matrix.shape[1]
+    tolerances = np.r_[np.full(n_columns, RANK_TOLERANCE), EXACT_TOLERANCE]
+    found, left_out = independent_columns(np.column_stack([full.matrix, y]), intercept=intercept, tolerance=tolerances)
+    kept = found[found < n_columns]
+    dropped = [k for k in left_out if k < n_columns]
     notes = []
     if dropped:
         names = [full.names[k] for k in dropped]
@@ -154,8 +159,7 @@ def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, interce
             f"formula: {n} complete rows, but {p} fixed effects ({listed([full.names[k] for k in kept], 12)}); "
             "leave out terms or give more data."
         )
-    design = np.column_stack([full.matrix[:, kept], y])
-    if p not in independent_columns(design, intercept=intercept, tolerance=EXACT_TOLERANCE)[0]:
+    if n_columns in left_out:
         raise InputError(
             f"formula: the response {as_text(response)} is an exact linear combination of the fixed effects "
             f"({listed([full.names[k] for k in kept], 12)}), so that nothing is left to model; check the columns."
@@ -164,12 +168,12 @@ def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, interce
 
 
 def independent_columns(
-    matrix: np.ndarray, *, intercept: bool, tolerance: float = RANK_TOLERANCE
+    matrix: np.ndarray, *, intercept: bool, tolerance: float | np.ndarray = RANK_TOLERANCE
 ) -> tuple[np.ndarray, Sequence[int]]:
     """The columns of an (n, p) matrix that are no combination of earlier ones, and those that are.
 
-    ``intercept``: the first column is ones; the others are then compared after subtracting their means. Their scale does
-    not matter.
+    ``tolerance`` is one number or one per column. ``intercept``: the first column is ones; the others are then compared
+    after subtracting their means. Their scale does not matter.
     """
     columns = matrix.astype(float)
     sizes = np.abs(columns).max(axis=0, initial=0.0) * np.sqrt(len(columns))
@@ -180,6 +184,7 @@ def independent_columns(
     columns /= np.where(empty, 1.0, norms)
     # R has the columns' inner products: the search is over a small matrix, however many rows there are.
     small = np.asarray(np.linalg.qr(columns, mode="r"))
+    limits = np.broadcast_to(tolerance, small.shape[1])
     basis = np.empty((small.shape[0], 0))
     kept: list[int] = []
     for k in range(small.shape[1]):
@@ -187,7 +192,7 @@ def independent_columns(
         for _ in range(2):  # the second pass removes the rounding of the first
             rest = rest - basis @ (basis.T @ rest)
         size = float(np.linalg.norm(rest))
-        if not empty[k] and size > tolerance:
+        if not empty[k] and size > limits[k]:
             kept.append(k)
             basis = np.column_stack([basis, rest / size])
     return np.array(kept, dtype=np.intp), [k for k in range(small.shape[1]) if k not in kept]
