@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +91,7 @@ def blocks(
     ]
     if len(fixed) > 1:
         out.append(("Correlation of fixed effects", correlation_frame(correlation)))
-    out.append(("Notes", "\n".join(f"- {sentence}" for sentence in sentences)))
+    out.append(("Notes", "\n".join(map(_wrapped, sentences))))
     return out
 
 
@@ -154,6 +155,10 @@ def format_p(p: float) -> str:
     if np.isnan(p):
         return ""
     return "< 2e-16" if p < 2e-16 else f"{p:.3g}" if p < 1e-3 else f"{p:.3f}"
+
+
+def _wrapped(sentence: str) -> str:
+    return textwrap.fill(sentence, 100, initial_indent="- ", subsequent_indent="  ", break_long_words=False)
 
 
 def _two_decimals(r: float) -> str:
