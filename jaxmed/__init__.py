@@ -1,7 +1,7 @@
 """Multilevel mediation by one joint REML fit, bootstrapped thousands of times a second on JAX."""
 
 from jaxmed import datasets
-from jaxmed.api import enable_compilation_cache, mediate
+from jaxmed.api import compare, enable_compilation_cache, lmm, mediate
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
 
 __version__ = "0.1.0"
@@ -11,7 +11,9 @@ __all__ = [
     "JaxmedError",
     "JaxmedWarning",
     "NotYetError",
+    "compare",
     "datasets",
     "enable_compilation_cache",
+    "lmm",
     "mediate",
 ]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.design.system import Design, Equation
-from jaxmed.inference import bootstrap, lmm_bootstrap
-from jaxmed.inference.lmm_bootstrap import BATCH, RESPONSES, LmmDraws, Model
+from jaxmed.inference import bootstrap, lmm_responses
+from jaxmed.inference.lmm_responses import BATCH, RESPONSES, LmmDraws, Model
 from jaxmed.reml import fit as reml
 from jaxmed.reml import programs, regram
 from jaxmed.reml.precision import double_precision
@@ -34,7 +34,7 @@ def system(model: Model) -> reml.System:
         codes=factor.codes,
         rows=np.arange(len(X)),
     )
-    design = Design((equation,), np.arange(factor.n_levels), lmm_bootstrap.mask_of(factor))
+    design = Design((equation,), np.arange(factor.n_levels), lmm_responses.mask_of(factor))
     fit = model.fit
     return reml.fit_at(design, fit.G[0], fit.sigma2, decrement=fit.decrement, reml=model.reml)
 
@@ -67,12 +67,12 @@ def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, pr
     blocks = np.where(rows.present[:, :, None], columns[rows.at], 0.0)
     fixed = np.einsum("jma,jmb->jab", blocks, blocks, optimize=True)
     shared = [jnp.asarray(a) for a in (blocks, fixed, rows.at, rows.present, built.gram.n)]
-    sources, root = lmm_bootstrap.sources(model), np.sqrt(model.weights)
+    sources, root = lmm_responses.sources(model), np.sqrt(model.weights)
 
     def batch(span):
         with jax.enable_x64(True):  # a thread of its own has the user's setting
             y = np.zeros((BATCH, len(model.y)))
-            y[: span[1] - span[0]] = lmm_bootstrap.responses(model, sources, kind, seed, *span) * root
+            y[: span[1] - span[0]] = lmm_responses.responses(model, sources, kind, seed, *span) * root
             standardised = jnp.asarray((y - scaling.y_shift) / scaling.y)
             grams = programs.with_responses(standardised, *shared, layout=built.layout, places=regram.places(built))
             return reml.refit(fit, np.ones((span[1] - span[0], J)), rows=BATCH, data=grams)

@@ -116,11 +116,11 @@ def build(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarr
     for a in range(k):
         M11[:, a] = by_level @ (Z1 * Z1[:, a : a + 1])
         M1x[:, a] = by_level @ (Xy * Z1[:, a : a + 1])
-    Z2 = _columns(others, root)
-    row, level, mixed = _mixed(Z2, first.codes, Z1, L)
+    Z2, q2 = _columns(others, root), sum(f.n_levels * f.width for f in others)
+    row, level, mixed = _mixed(Z2, q2, first.codes, Z1)
     dense = None
-    if mixed.shape[0] > FILLED * L * Z2.shape[1] or L * k * Z2.shape[1] <= SMALL:
-        dense = np.zeros((Z2.shape[1], L, k))
+    if mixed.shape[0] > FILLED * L * q2 or L * k * q2 <= SMALL:
+        dense = np.zeros((q2, L, k))
         dense[row, level] = mixed
     blocks = Blocks(
         widths=tuple(factors[g].width for g in order),
@@ -132,7 +132,7 @@ def build(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarr
         level=level,
         mixed=mixed,
         dense=dense,
-        rest=(Z2.T @ Z2).toarray() if Z2.shape[1] else np.zeros((0, 0)),
+        rest=(Z2.T @ Z2).toarray() if q2 else np.zeros((0, 0)),
         rest_x=Z2.T @ Xy,
         xx=Xy.T @ Xy,
         n=len(y),
@@ -170,9 +170,8 @@ def _columns(factors: list[Factor], root: np.ndarray) -> sparse.csr_array:
     return sparse.csr_array((values.reshape(-1), columns.reshape(-1), indptr), shape=(n, starts[-1]))
 
 
-def _mixed(Z2: sparse.csr_array, codes: np.ndarray, Z1: np.ndarray, n_levels: int):
+def _mixed(Z2: sparse.csr_array, q2: int, codes: np.ndarray, Z1: np.ndarray):
     """Z_2'Z_1 where it is not structurally 0: column of Z_2, level of factor 1 and the k values."""
-    q2 = Z2.shape[1]
     if not q2:
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, Z1.shape[1]))
     width = Z2.indptr[1]
@@ -309,11 +308,11 @@ class _Rest:
         self.N, self.Nx = N, Nx
         S = self._times(self._times(N).T)
         S[np.arange(self.q), np.arange(self.q)] += 1.0
-        lower, info = linalg.lapack.dpotrf(S, lower=1, overwrite_a=1, clean=0)
+        lower, info = linalg.lapack.dpotrf(S, lower=1, overwrite_a=1, clean=0)  # pyright: ignore[reportAttributeAccessIssue]
         if info:
             raise np.linalg.LinAlgError("the random effects' matrix is not positive definite")
         self.logdet = 2 * np.log(np.diag(lower)).sum()
-        inverse, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)
+        inverse, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)  # pyright: ignore[reportAttributeAccessIssue]
         self.inverse = np.tril(inverse) + np.tril(inverse, -1).T
         self.omega = self._times_transposed(self._times_transposed(self.inverse).T)
         self.omega_x = self.omega @ Nx

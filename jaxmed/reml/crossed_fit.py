@@ -8,8 +8,9 @@ the point is a minimum, and for the covariance of the variance parameters.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg, optimize
@@ -92,8 +93,7 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
     """
     made = standardise(factors, X, y, weights)
     best = None
-    # small matrices gain nothing from threads, and lose much where other processes want the cores
-    with _blas().limit(limits=1 if len(made.blocks.rest) < 300 else None, user_api="blas"):
+    with few_threads(len(made.blocks.rest)):
         for size in STARTS:
             start = np.concatenate([(np.eye(len(m)) * size)[m] for m in made.blocks.masks])
             found = _minimise(made.blocks, start, reml)
@@ -103,6 +103,11 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
                 break
         assert best is not None
         return _finish(made, best, reml)
+
+
+def few_threads(n_effects: int) -> AbstractContextManager[Any]:
+    """One BLAS thread for small matrices: they gain nothing from more, and lose much where others want the cores."""
+    return _blas().limit(limits=1 if n_effects < 300 else None, user_api="blas")
 
 
 @cache
@@ -130,7 +135,7 @@ class Refitting:
     def __call__(self, y: np.ndarray) -> Refit:
         made = self.made
         blocks = crossed.with_response(made.blocks, self.factors, self.X, y / made.unit * self.root)
-        with _blas().limit(limits=1, user_api="blas"):
+        with few_threads(0):
             found = _minimise(blocks, self.start, self.reml)
         lambdas, at = crossed.unpack(found.theta, blocks), found.at
         sigma2 = at.quad / at.degrees * made.unit**2
@@ -193,7 +198,7 @@ def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _Found:
 
     theta = optimize.minimize(both, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "gtol": 1e-4, "maxls": 40}).x
     at, converged, decrement = look(theta), False, np.inf
-    hessian, slopes, fresh = np.eye(len(theta)), (np.eye(len(theta)),) * 2, False
+    hessian, slopes, fresh = np.eye(len(theta)), (np.eye(len(theta)), np.eye(len(theta))), False
     for _ in range(NEWTON_STEPS):
         if not np.isfinite(at.value):
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -192,22 +191,3 @@ def check_bootstrap(n_resamples, seed, kind, chunk_size, strata) -> None:
         raise InputError(f"chunk_size={chunk_size!r} must be a whole number of at least 1, or None")
     if strata is not None:
         raise NotYetError("strata= comes in a later version; leave it None")
-
-
-class progress_bar:
-    """A progress bar, or nothing; as a context it gives the function that counts replicates."""
-
-    def __init__(self, total: int, shown: bool):
-        self.total, self.shown, self.bar = total, shown, None
-
-    def __enter__(self) -> Callable[[int], object]:
-        if not self.shown:
-            return lambda done: None
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=self.total, unit=" replicates", leave=False)
-        return self.bar.update
-
-    def __exit__(self, *exc) -> None:
-        if self.bar is not None:
-            self.bar.close()

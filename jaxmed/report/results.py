@@ -16,8 +16,9 @@ from jaxmed.inference import bootstrap, effects, intervals, prediction
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
 from jaxmed.report import tables
-from jaxmed.report.draws import BootstrapResult, check_bootstrap, progress_bar
+from jaxmed.report.draws import BootstrapResult, check_bootstrap
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
+from jaxmed.report.progress import progress_bar
 
 
 @dataclass(frozen=True, repr=False)
