@@ -24,6 +24,7 @@ STEP = 1e-4  # of the central differences, in units of residual SD per standardi
 SNAP = 1e-4  # elements of Lambda below it are tried at 0 (lme4's tolerance)
 STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
 NEWTON_STEPS = 20
+THREADED = 2000  # rows of dense matrices from which threads are worth the harm that they do on a busy machine
 KEEP = 1e-7  # decrement below which the next step may use the same Hessian
 
 
@@ -107,7 +108,7 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
 
 def few_threads(n_effects: int) -> AbstractContextManager[Any]:
     """One BLAS thread for small matrices: they gain nothing from more, and lose much where others want the cores."""
-    return _blas().limit(limits=1 if n_effects < 300 else None, user_api="blas")
+    return _blas().limit(limits=1 if n_effects < THREADED else None, user_api="blas")
 
 
 @cache
