@@ -1,5 +1,6 @@
 """The result of lmm(): tables, words, predictions, intervals, comparisons."""
 
+import doctest
 import subprocess
 import sys
 
@@ -9,6 +10,9 @@ import pytest
 from scipy import optimize, stats
 
 import jaxmed
+from jaxmed import api
+from jaxmed.inference import satterthwaite
+from jaxmed.report import lmm_results
 
 
 def table(seed=0, groups=12, size=6):
@@ -393,3 +397,8 @@ def test_a_fit_that_fails_is_said(data, monkeypatch):
         fit.conf_int("profile")
     with pytest.raises(jaxmed.InputError, match="did not converge"):
         jaxmed.compare(fit, fit)
+
+
+@pytest.mark.parametrize("module", [api, lmm_results, satterthwaite], ids=lambda module: module.__name__)
+def test_examples_in_the_docstrings(module):
+    assert doctest.testmod(module).failed == 0
