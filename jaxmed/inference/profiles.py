@@ -224,13 +224,13 @@ def _end(distance: Profile, estimate: float, step: float, z: float, limit: float
             if distance(limit) <= 0:
                 return limit
             outside = limit
-        found = distance(outside)
-        if found > 0:
-            root = optimize.brentq(distance, inside, outside, xtol=PRECISION * abs(step), rtol=PRECISION)
-            return float(root)
+        reached = distance(outside)
+        if reached > 0:
+            found = optimize.root_scalar(distance, bracket=(inside, outside), xtol=PRECISION * abs(step), rtol=PRECISION)
+            return float(found.root)
         inside = outside
         # the distance is nearly linear: go a little beyond where a line would reach z
-        reach *= min(1.1 * z / max(found + z, 1e-300), 3.0)
+        reach *= min(1.1 * z / max(reached + z, 1e-300), 3.0)
     return float(np.sign(step) * np.inf)
 
 
@@ -270,7 +270,7 @@ def _start(made: Standardised, theta: list[np.ndarray]) -> np.ndarray:
         for at in _blocks_of(mask):
             # the factor of a matrix that may be singular, by QR of a square root of it
             lam, V = np.linalg.eigh(square[at, at])
-            R = np.linalg.qr((V * np.sqrt(np.maximum(lam, 0.0))).T, mode="r")
+            R = np.asarray(np.linalg.qr((V * np.sqrt(np.maximum(lam, 0.0))).T, mode="r"))
             lower[at, at] = (R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]).T
         parts.append(lower[mask])
     return np.concatenate(parts)

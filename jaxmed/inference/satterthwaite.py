@@ -140,7 +140,7 @@ def _degrees(given: Estimated, L: np.ndarray, variance: np.ndarray) -> np.ndarra
 
 def _joint(nu: np.ndarray) -> float:
     """Denominator degrees of freedom from those of independent squared t statistics."""
-    if len(nu) == 1 or np.ptp(nu) < SAME or np.all(np.isinf(nu)):
+    if np.all(nu == nu[0]) or (np.all(np.isfinite(nu)) and np.all(np.abs(np.diff(nu)) < SAME)):
         return float(nu.mean())
     if np.any(nu <= 2):
         return 2.0

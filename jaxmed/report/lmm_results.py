@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.anova import contrast_from_names, type3_contrasts
-from jaxmed.design.checks import listed, require_option
-from jaxmed.design.grouping import group_columns
-from jaxmed.design.lmm_design import LmmDesign, NewRows, new_matrices
+from jaxmed.design.anova import type3_contrasts
+from jaxmed.design.checks import require_option
+from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
-from jaxmed.inference import lmm_prediction, profiles, satterthwaite
+from jaxmed.inference import lmm_prediction, satterthwaite
 from jaxmed.inference.lmm_prediction import TermFit
 from jaxmed.inference.satterthwaite import Estimated
 from jaxmed.reml import crossed, crossed_fit
 from jaxmed.reml.crossed_fit import CrossedFit
-from jaxmed.report import lmm_frames, lmm_tables
+from jaxmed.report import lmm_frames, lmm_hypotheses, lmm_tables
+from jaxmed.report.lmm_hypotheses import Contrast
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.tables import Block
 
@@ -145,7 +145,7 @@ class LMMResult:
 
     def test(
         self,
-        contrast: str | Sequence[str] | Sequence[float] | Sequence[Sequence[float]] | np.ndarray,
+        contrast: Contrast,
         rhs: float | Sequence[float] | None = None,
         *,
         joint: bool = True,
@@ -174,23 +174,7 @@ class LMMResult:
             >>> round(float(fit.test("t = 1", joint=False)["estimate"][0]), 3)
             2.5
         """
-        L, own = contrast_from_names(self.design, contrast)  # pyright: ignore[reportArgumentType]
-        right = own
-        if rhs is not None:
-            try:
-                right = np.broadcast_to(np.asarray(rhs, dtype=float), own.shape)
-            except ValueError:
-                raise InputError(f"rhs={rhs!r} does not fit {len(own)} hypotheses; give one number, or one for each.") from None
-            if np.any(own != 0):
-                raise InputError("rhs: the equations state right sides of their own; leave rhs out.")
-        if joint:
-            found = satterthwaite.f_test(self._estimated, L, right)
-            columns = {"num_df": found.num_df, "den_df": found.den_df, "statistic": found.statistic, "p_value": found.p_value}
-            return pd.DataFrame(columns, index=[0])
-        equations = [contrast] if isinstance(contrast, str) else list(contrast)
-        named = all(isinstance(text, str) for text in equations)
-        names = [str(text) for text in equations] if named else [f"row {k + 1}" for k in range(len(L))]
-        return lmm_frames.fixed_frame(names, satterthwaite.t_tests(self._estimated, L, right), level)
+        return lmm_hypotheses.contrast_frame(self.design, self._estimated, contrast, rhs, joint=joint, level=level)
 
     def conf_int(self, method: Literal["wald", "profile"] = "wald", level: float = 0.95) -> pd.DataFrame:
         """Confidence intervals: parameter, estimate, conf_low, conf_high.
@@ -217,34 +201,9 @@ class LMMResult:
             ['sd_Intercept|g', 'sigma', 'Intercept', 't']
         """
         require_option("method", method, ("wald", "profile"))
-        level = satterthwaite.check_level(level)
-        design = self.design
-        parameters = lmm_frames.parameter_names(design.terms)
-        covariances = [self.estimates.sigma2 * f.relative @ f.relative.T for f in self._term_fits]
-        estimate = [
-            np.sqrt(covariances[t][a, a]) if a == b else lmm_frames.correlation(covariances[t], a, b) for _, t, a, b in parameters
-        ]
-        n_random = len(parameters) + 1
-        if method == "profile":
-            if not self.converged:
-                raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
-            wanted = [(t, a, b) for _, t, a, b in parameters]
-            low, high = profiles.intervals(design.terms, design.fixed, design.y - design.offset, design.weights, wanted, level)
-        else:
-            tests = satterthwaite.t_tests(self._estimated, np.eye(len(design.fixed_names)))
-            nothing = np.full(n_random, np.nan)
-            low, high = (
-                np.concatenate([nothing, side])
-                for side in satterthwaite.t_interval(tests.estimate, tests.std_error, tests.df, level)
-            )
-        return pd.DataFrame(
-            {
-                "parameter": [*(name for name, *_ in parameters), "sigma", *design.fixed_names],
-                "estimate": [*estimate, self.sigma, *self.estimates.beta],
-                "conf_low": low,
-                "conf_high": high,
-            }
-        )
+        if method == "profile" and not self.converged:
+            raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
+        return lmm_hypotheses.interval_frame(self.design, self._estimated, self._term_fits, self.sigma, method, level)
 
     # random effects --------------------------------------------------------------------------------------------------
 
@@ -306,11 +265,11 @@ class LMMResult:
             values, rows, index = self._population + (self._random if conditional else 0.0), self.design.rows, self.data.index
         else:
             new = new_matrices(self.design, new_data, random=conditional)
-            values, rows, index = lmm_prediction.fixed_part(new.fixed, self.estimates.beta, new.offset), new.rows, new_data.index
-            if conditional:
-                if new_levels == "raise":
-                    refuse_new_groups(self.design, new_data, new)
-                values = values + lmm_prediction.random_part(new.terms, self._modes, len(values))
+            if conditional and new_levels == "raise":
+                lmm_hypotheses.refuse_new_groups(self.design, new_data, new)
+            values = lmm_prediction.fixed_part(new.fixed, self.estimates.beta, new.offset)
+            values += lmm_prediction.random_part(new.terms, self._modes if conditional else [], len(values))
+            rows, index = new.rows, new_data.index
         out = np.full(len(index), np.nan)
         out[rows] = values
         return pd.Series(out, index=index, name=self.design.response)
@@ -397,25 +356,12 @@ class LMMResult:
         converged, singular.
         """
         d = self.design
-        shares = lmm_prediction.variance_shares(
-            d.fixed, self.estimates.beta, [term.matrix for term in d.terms], self._term_fits, self.sigma
-        )
-        row = {
-            "n_obs": self.n_obs,
-            "sigma": self.sigma,
-            "loglik": self.loglik,
-            "aic": self.aic,
-            "bic": self.bic,
-            "reml_criterion": self.reml_criterion,
-            "deviance": self.deviance,
-            "n_parameters": self.n_parameters,
-            "icc": shares.icc,
-            "r2_marginal": shares.marginal,
-            "r2_conditional": shares.conditional,
-            "converged": self.converged,
-            "singular": self.singular,
-        }
-        return pd.DataFrame(row, index=[0])
+        matrices = [term.matrix for term in d.terms]
+        shares = lmm_prediction.variance_shares(d.fixed, self.estimates.beta, matrices, self._term_fits, self.sigma)
+        own = ("n_obs", "sigma", "loglik", "aic", "bic", "reml_criterion", "deviance", "n_parameters")
+        row = {name: getattr(self, name) for name in own}
+        row |= {"icc": shares.icc, "r2_marginal": shares.marginal, "r2_conditional": shares.conditional}
+        return pd.DataFrame(row | {"converged": self.converged, "singular": self.singular}, index=[0])
 
     def augment(self) -> pd.DataFrame:
         """The rows used with ".fitted", ".fixed" (without random effects), ".resid", ".scaled_resid" beside their columns."""
@@ -486,17 +432,3 @@ class LMMResult:
 
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         return pd.Series(values, index=self.data.index[self.design.rows], name=name)
-
-
-def refuse_new_groups(design: LmmDesign, table: pd.DataFrame, new: NewRows) -> None:
-    """An InputError that names the groups the model has not seen."""
-    for (_, recipe), (_, codes) in zip(design.coding.bars, new.terms, strict=True):
-        unseen = new.rows[codes < 0]
-        if len(unseen):
-            columns = [column.iloc[unseen] for column in group_columns(recipe.group, table)]
-            values = list(dict.fromkeys(":".join(str(v) for v in row) for row in zip(*columns, strict=True)))
-            raise InputError(
-                f"new_data: {len(unseen)} rows have groups of {recipe.group.label} that the model has not seen "
-                f"({listed(values)}; first at row {unseen[0]}, counted from 0); predict(..., new_levels='population') gives "
-                "them random effects of 0, random='none' leaves all random effects out."
-            )

@@ -81,7 +81,7 @@ def blocks(
     if not reml:
         figures = "  ".join(f"{name} {value:.1f}" for name, value in information.items())
     groups = "; ".join(f"{name}, {count}" for name, count in n_groups.items())
-    shown = fixed[["term", "estimate", "std_error", "df", "statistic", "p_value"]]
+    shown = fixed.loc[:, ["term", "estimate", "std_error", "df", "statistic", "p_value"]]
     out: list[Block] = [
         (None, f"Formula: {formula}\nt tests use Satterthwaite's degrees of freedom\n\n{figures}"),
         ("Scaled residuals", quantile_frame(scaled)),
