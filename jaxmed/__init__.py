@@ -3,6 +3,7 @@
 from jaxmed import datasets
 from jaxmed.api import enable_compilation_cache, mediate
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
+from jaxmed.mlmem import MlmemResult, boot_mlmem
 
 __version__ = "0.1.0"
 
@@ -10,7 +11,9 @@ __all__ = [
     "InputError",
     "JaxmedError",
     "JaxmedWarning",
+    "MlmemResult",
     "NotYetError",
+    "boot_mlmem",
     "datasets",
     "enable_compilation_cache",
     "mediate",

@@ -15,7 +15,7 @@ from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
-from jaxmed.report import tables
+from jaxmed.report import cluster_tables, tables
 from jaxmed.report.draws import BootstrapResult, check_bootstrap, progress_bar
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
 
@@ -140,6 +140,37 @@ class MediationResult:
         u = prediction.random_effects(self.system)
         index = pd.Index(self.design.clusters, name=self.cluster)
         return pd.DataFrame(u, index=index, columns=list(self.design.random_labels))
+
+    def cluster_effects(self) -> pd.DataFrame:
+        """Each cluster's own effects from the BLUPs: (a + u_aj)(b + u_bj), in the components with a random slope.
+
+        One row per mediator and cluster: the cluster's label, mediator, component, a, b, indirect. Moderated paths are taken at the
+        cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])
+            >>> fit.cluster_effects().columns.tolist()
+            ['id', 'mediator', 'component', 'a', 'b', 'indirect']
+        """
+        return cluster_tables.cluster_effects(self.system, self.cluster)
+
+    def influence(self) -> pd.DataFrame:
+        """Which clusters move each effect most: every effect refitted without each cluster in turn.
+
+        One row per effect and cluster, the largest changes of an effect first: label, the cluster, estimate, without (the estimate
+        without that cluster), change, and change_in_se, the change over the jackknife standard error.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])
+            >>> top = fit.influence().groupby("label", sort=False).head(1)
+            >>> len(top) == len(fit.effects())
+            True
+        """
+        return cluster_tables.influence(self.system, self.cluster)
 
     def predict(self, random: Literal["conditional", "none"] = "conditional") -> pd.DataFrame:
         """Fitted values of every equation for the rows of the data, NaN where the equation did not use the row.
