@@ -19,9 +19,10 @@ Figures = dict[str, float]  # estimate, std_error, conf_low, conf_high, p_value
 class MlmemResult(NamedTuple):
     """What :func:`boot_mlmem` returns, in this order or by name.
 
-    ``indirect_effects``: the rows of ``model.effects()`` whose ``effect`` is "indirect" or "total_indirect"; ``contrasts``: those
-    whose ``effect`` is "contrast" (of indirect effects, between values of a moderator), "mediator_contrast", "index" or "slope". Keys
-    are their labels, values dictionaries with the keys "estimate", "std_error", "conf_low", "conf_high" and "p_value".
+    ``indirect_effects``: the rows of ``model.effects()`` whose ``effect`` is "indirect" or "total_indirect". ``contrasts``:
+    those whose ``effect`` is "contrast" (of indirect effects, between values of a moderator), "mediator_contrast", "index" or
+    "slope". Keys are their labels, values dictionaries with the keys "estimate", "std_error", "conf_low", "conf_high" and
+    "p_value".
     """
 
     model: MediationResult

@@ -144,8 +144,8 @@ class MediationResult:
     def cluster_effects(self) -> pd.DataFrame:
         """Each cluster's own effects from the BLUPs: (a + u_aj)(b + u_bj), in the components with a random slope.
 
-        One row per mediator and cluster: the cluster's label, mediator, component, a, b, indirect. Moderated paths are taken at the
-        cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
+        One row per mediator and cluster: the cluster's label, mediator, component, a, b, indirect. Moderated paths are taken
+        at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
 
         Example:
             >>> import jaxmed
@@ -159,8 +159,8 @@ class MediationResult:
     def influence(self) -> pd.DataFrame:
         """Which clusters move each effect most: every effect refitted without each cluster in turn.
 
-        One row per effect and cluster, the largest changes of an effect first: label, the cluster, estimate, without (the estimate
-        without that cluster), change, and change_in_se, the change over the jackknife standard error.
+        One row per effect and cluster, the largest changes of an effect first: label, the cluster, estimate, without (the
+        estimate without that cluster), change, and change_in_se, the change over the jackknife standard error.
 
         Example:
             >>> import jaxmed
