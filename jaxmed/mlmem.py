@@ -111,8 +111,9 @@ def boot_mlmem(
     )
     table = model.bootstrap(n_boot, seed=seed).tidy(level=level, method=method)
     of_indirect = table["of"].astype(str).str.startswith(("indirect", "total_indirect"))
+    indirect = table["effect"].isin(["indirect", "total_indirect"])
     compared = table["effect"].isin(["mediator_contrast", "index", "slope"]) | ((table["effect"] == "contrast") & of_indirect)
-    return MlmemResult(model, _figures(table[table["effect"].isin(["indirect", "total_indirect"])]), _figures(table[compared]))
+    return MlmemResult(model, _figures(table.loc[indirect]), _figures(table.loc[compared]))
 
 
 def _slopes(argument: str, given: Sequence[int], slots: Sequence[str], meaning: str) -> list[bool]:
@@ -129,5 +130,9 @@ def _slopes(argument: str, given: Sequence[int], slots: Sequence[str], meaning: 
 
 
 def _figures(table: pd.DataFrame) -> dict[str, Figures]:
-    shown = table.set_index("label")[["estimate", "std_error", "conf_low", "conf_high", "p_value"]]
-    return {str(label): {name: float(value) for name, value in row.items()} for label, row in shown.to_dict("index").items()}
+    labels = [str(label) for label in table["label"]]
+    figures = table[["estimate", "std_error", "conf_low", "conf_high", "p_value"]]
+    return {
+        label: dict(zip(figures.columns, row, strict=True))
+        for label, row in zip(labels, figures.to_numpy().tolist(), strict=True)
+    }

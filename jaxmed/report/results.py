@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
 from jaxmed.report import cluster_tables, tables
 from jaxmed.report.draws import BootstrapResult, check_bootstrap, progress_bar
+from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
 
 
@@ -273,13 +275,12 @@ class MediationResult:
         fixed = self.fixef().drop(columns="df")
         masked = ~self.design.free
         random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=masked)
-        shown = self.effects().drop(columns=["effect", "of", "mediator", "component", "versus"])
         return [
             (None, self._header()),
             ("Random effects", random),
             ("Fixed effects", fixed),
-            ("Effects (delta method)", shown),
-            ("Notes", "\n".join(f"- {note}" for note in self._sentences())),
+            *effect_blocks(self.effects(), "Effects (delta method)"),
+            ("Notes", "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences())),
         ]
 
     def _header(self) -> str:
