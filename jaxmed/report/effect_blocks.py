@@ -27,8 +27,8 @@ def effect_blocks(frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataF
     blocks of their own, and of every effect at most nine rows are shown; the table itself has them all.
     """
     moderators = moderator_columns(frame)
-    frame = frame.assign(note=frame["note"].where(frame["note"] != ""))
-    if not moderators and not frame["effect"].isin(["mediator_contrast", "extra"]).any():
+    frame = frame.assign(note=[note or None for note in frame["note"].tolist()])
+    if not moderators and not {"mediator_contrast", "extra"} & set(frame["effect"].tolist()):
         return [(heading, _shown(frame))]
     groups = [
         KINDS[effect] if effect in KINDS else COMPONENTS[component]
@@ -63,9 +63,13 @@ def _cut(part: pd.DataFrame, moderators: list[str]) -> pd.DataFrame:
         if len(rows) > MOST:
             pieces.append(pd.DataFrame({"label": [f"... {len(rows) - MOST} more rows"]}))
     out = pd.concat(pieces, ignore_index=True)
-    return out.drop(columns=[name for name in moderators if out[name].isna().all()])
+    return out.drop(columns=_empty(out, moderators))
 
 
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.drop(columns=[name for name in WORDS if name in frame])
-    return frame.drop(columns="note") if frame["note"].isna().all() else frame
+    return frame.drop(columns=_empty(frame, ["note"]))
+
+
+def _empty(frame: pd.DataFrame, names: list[str]) -> list[str]:
+    return [name for name in names if not frame[name].notna().to_numpy().any()]
