@@ -52,7 +52,7 @@ def code_column(series: pd.Series, argument: str) -> Coded:
     where = f"{argument}={name!r}"
     if bool(series.isna().all()):
         raise InputError(f"{where}: all {len(series)} values are missing; use another column or fill it in.")
-    if _is_numeric(series):
+    if is_numeric(series):
         coded = Coded(name, {name: series.to_numpy(dtype=float, na_value=np.nan)})
     else:
         coded = _code_levels(series, argument)
@@ -74,7 +74,8 @@ def n_values(values: np.ndarray) -> int:
     return len(np.unique(values[~np.isnan(values)]))
 
 
-def _is_numeric(series: pd.Series) -> bool:
+def is_numeric(series: pd.Series) -> bool:
+    """The column holds numbers: not categories, booleans, text or dates. Numbers beside None count."""
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(dtype):
         return False

@@ -29,7 +29,7 @@ class Draws:
 
     estimates: Estimates
     deviance: np.ndarray  # (B,)
-    status: np.ndarray  # (B,) index into reml.STATUS
+    status: np.ndarray  # (B,) index into fitted.STATUS
     decrement: np.ndarray  # (B,) Newton decrement at the end, in units of the deviance
     evaluations: np.ndarray  # (B,)
     safe: np.ndarray  # (B,) bool: took the safe route

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.design.system import Design
-from jaxmed.reml import covariance, information, newton, problem, programs, retry, safe, starts
+from jaxmed.reml import covariance, gram, information, newton, problem, programs, retry, safe, starts
 from jaxmed.reml.fitted import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, Fit, Refits
 from jaxmed.reml.precision import double_precision
 
@@ -149,8 +149,11 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
 
 
 @double_precision
-def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = True) -> Refits:
+def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = True, data: gram.Gram | None = None) -> Refits:
     """Refit one group for every row of ``weights`` (at most ``rows``).
+
+    With ``data``, cross-products with a leading replicate axis of length ``rows``, every replicate has data of its own,
+    made of columns standardised as the full sample's (``Problem.columns``); there is no first step then.
 
     Each starts from the influence function's first step, or, without ``first_step``, from the full sample's optimum: one
     evaluation more per replicate, and a program of some seconds less to compile. The optimum is the same.
@@ -161,25 +164,28 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
     padded = np.ones((rows, weights.shape[1]))
     padded[:n] = weights
     w = jnp.asarray(padded)
-    data = programs.on_device(built.gram)
+    own = data is not None
+    shared = programs.on_device(built.gram) if data is None else data
     base = newton.Point(jnp.asarray(fit.point.factor), jnp.asarray(fit.point.log_ratio))
-    if first_step:
+    if first_step and not own:
         start = programs.start_points(base, fit.influence, fit.evaluation, fit.metric, w, pattern=pattern)
     else:
         start = jax.tree.map(lambda a: jnp.broadcast_to(a, (rows, *a.shape)), _inside(base, pattern))
-    out = programs.minimise(data, w, start, jnp.asarray(fit.metric), jnp.asarray(n), layout=layout, pattern=pattern, reml=reml)
+    metric = jnp.asarray(fit.metric)
+    out = programs.minimise(shared, w, start, metric, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
     found = retry.Found(
         covariance.matrix(out.point.factor, pattern), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
         out.evaluations, out.converged,
     )  # fmt: skip
     slow = np.flatnonzero(~found.converged)
-    if len(slow):
+    if len(slow) and not own:
         retry.reversed_order(fit, found, slow, padded.shape[0], weights, start)
-    reason = retry.safely(fit, found, weights, data, jax.tree.map(np.asarray, start))
+    reason = retry.safely(fit, found, weights, shared, jax.tree.map(np.asarray, start), own)
     relative, ratio, beta, scale, value, decrement, evaluations, converged = found
     status = np.where(converged, _boundary(relative, ratio, layout), FAILED)
-    deviance = value + built.deviance_shift(weights @ built.gram.n.T, reml)
+    counts = weights @ built.gram.n.T if data is None else np.einsum("bj,bkj->bk", weights, np.asarray(data.n)[:n])
+    deviance = value + built.deviance_shift(counts, reml)
     taken = np.zeros(n, bool)
     taken[slow] = True
     estimates = built.estimates(beta, relative, scale, ratio)

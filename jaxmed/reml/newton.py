@@ -283,9 +283,11 @@ def minimise(
     tolerance: float = TOLERANCE,
     max_evaluations: int = MAX_EVALUATIONS,
     inner: int = INNER_STEPS,
+    own: bool = False,
 ) -> Solution:
     """Minimise the criterion for the first ``count`` rows of ``weights`` from ``start`` (one point per row).
 
+    With ``own`` every row has data of its own: the arrays of ``gram`` have a leading axis of B.
     ``metric`` (d, d) is the expected Hessian near the optimum (minus that of the
     log-determinants), not just any definite matrix. Rows from ``count`` on
     are left alone: one compiled program of B rows serves any smaller number of replicates.
@@ -293,7 +295,7 @@ def minimise(
     rows = weights.shape[0]
     lanes = min(lanes, rows)
     d = layout.n_random * (layout.n_random + 1) // 2 + layout.n_equations - 1
-    total = jax.vmap(lambda w: totals(gram, w))(weights)
+    total = jax.vmap(totals, (0 if own else None, 0))(gram, weights)
 
     def take(tree, index):
         return jax.tree.map(lambda a: a[jnp.minimum(index, rows - 1)], tree)
@@ -302,10 +304,11 @@ def minimise(
         w, t = take((weights, total), lane.replicate)
         G = covariance_matrix(lane.trial.factor, pattern)
 
-        def one(w, t, G, r):
-            return evaluate(gram, w, G, r, layout=layout, reml=reml, total=Totals(*t))
+        def one(data, w, t, G, r):
+            return evaluate(data, w, G, r, layout=layout, reml=reml, total=Totals(*t))
 
-        return jax.vmap(one)(w, t, G, lane.trial.log_ratio)
+        data = take(gram, lane.replicate) if own else gram
+        return jax.vmap(one, (0 if own else None, 0, 0, 0, 0))(data, w, t, G, lane.trial.log_ratio)
 
     def body(state):
         lane, next_, out = state
@@ -361,10 +364,11 @@ def minimise(
         def part(a):
             return jax.lax.dynamic_slice_in_dim(a, block * size, size)
 
-        def one(w, t, factor, ratio):
-            return _snapped(gram, w, t, factor, ratio, layout=layout, pattern=pattern, reml=reml)
+        def one(data, w, t, factor, ratio):
+            return _snapped(data, w, t, factor, ratio, layout=layout, pattern=pattern, reml=reml)
 
-        made = jax.vmap(one)(*jax.tree.map(part, (weights, total, *point)))
+        data = jax.tree.map(part, gram) if own else gram
+        made = jax.vmap(one, (0 if own else None, 0, 0, 0, 0))(data, *jax.tree.map(part, (weights, total, *point)))
         return jax.tree.map(lambda a, v: jax.lax.dynamic_update_slice_in_dim(a, v, block * size, 0), out, made)
 
     blank = (point.factor, jnp.full(rows, jnp.nan), jnp.full((rows, layout.n_fixed), jnp.nan), jnp.full(rows, jnp.nan))

@@ -23,6 +23,26 @@ class Estimates(NamedTuple):
     sigma2: np.ndarray  # (..., K)
 
 
+class Scaling(NamedTuple):
+    """How one equation's columns are standardised, and where they stand among all columns before reordering.
+
+    Own columns are [Z, other X, y]; new data of the same equation are standardised with the same numbers.
+    """
+
+    random: np.ndarray  # (q_k,) root mean squares of Z
+    shift: np.ndarray  # (p_k,)
+    fixed: np.ndarray  # (p_k,) root mean squares of X less shift
+    others: tuple[int, ...]  # columns of X that are no column of Z
+    y_shift: float
+    y: float
+    place: np.ndarray  # (c_k,) positions of the own columns
+
+    def columns(self, fixed, random, y, concatenate=np.concatenate):
+        """Standardised own columns (n, c_k); with ``jnp.concatenate`` of JAX arrays too."""
+        centred = ((fixed - self.shift) / self.fixed)[:, list(self.others)]
+        return concatenate([random / self.random, centred, ((y - self.y_shift) / self.y)[:, None]], axis=1)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One system whose equations are linked through G, standardised, with its map back to the user's units."""
@@ -37,6 +57,16 @@ class Problem:
     response_scale: np.ndarray  # (K,)
     products: tuple[np.ndarray, ...]  # cross-products of every equation, columns in the user's order
     free: np.ndarray  # (q, q) in the user's order
+    scalings: tuple[Scaling, ...]  # by equation
+
+    def places(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """By equation: positions of its own columns in the internal order of C, and its random effects among them."""
+        where = np.argsort(np.r_[self.order, np.arange(len(self.order), self.layout.n_columns)])
+        out = []
+        for k, s in enumerate(self.scalings):
+            place = where[s.place]
+            out.append((place, np.array([int(np.flatnonzero(place == i)[0]) for i in self.layout.members(k)], int)))
+        return out
 
     def reordered(self, size: np.ndarray) -> Problem:
         """The same problem with random effects of vanishing conditional variance last (``size`` in the user's order)."""
@@ -63,7 +93,8 @@ class Problem:
 def _columns(equation: Equation) -> tuple[Any, ...]:
     """Standardised [Z, other X, y] of one equation, positions of X in it, and the map back.
 
-    Returns columns (n, c), fixed positions (p,), fixed map (p, p), fixed shift (p,), random scale (q,), response scale.
+    Returns columns (n, c), fixed positions (p,), fixed map (p, p), fixed shift (p,), random scale (q,), response scale and
+    the scaling, without places.
     """
     X, Z, y = equation.fixed, equation.random, equation.y
     p, q = X.shape[1], Z.shape[1]
@@ -88,9 +119,9 @@ def _columns(equation: Equation) -> tuple[Any, ...]:
         fixed_map[intercept] -= (shift * (y_scale / scale)) / level
         fixed_shift[intercept] = y_shift / level
     others = [a for a in range(p) if a not in shared]
-    columns = np.concatenate([Z / z_scale, (centred / scale)[:, others], ((y - y_shift) / y_scale)[:, None]], 1)
-    position = {a: q + i for i, a in enumerate(others)} | shared
-    return columns, np.array([position[a] for a in range(p)], int), fixed_map, fixed_shift, y_scale / z_scale, y_scale
+    scaling = Scaling(z_scale, shift, scale, tuple(others), float(y_shift), y_scale, np.empty(0, int))
+    position = np.array([({b: q + i for i, b in enumerate(others)} | shared)[a] for a in range(p)], int)
+    return scaling.columns(X, Z, y), position, fixed_map, fixed_shift, y_scale / z_scale, y_scale, scaling
 
 
 def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) -> Problem:
@@ -103,9 +134,9 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
     q = [e.random.shape[1] for e in equations]
     n_random, n_other = sum(q), sum(part[0].shape[1] - 1 for part in parts) - sum(q)
     c = n_random + n_other + 1
-    fixed, products, counts = [], [], []
+    fixed, products, counts, scalings = [], [], [], []
     z0, x0 = 0, n_random
-    for e, (columns, position, *_), qk in zip(equations, parts, q, strict=True):
+    for e, (columns, position, *_, scaling), qk in zip(equations, parts, q, strict=True):
         extra = columns.shape[1] - 1 - qk
         place = np.r_[z0 : z0 + qk, x0 : x0 + extra, c - 1]
         small = gram.cross_products(columns, e.codes, n_clusters)
@@ -113,6 +144,7 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
         full[:, place[:, None], place] = small
         products.append(full)
         fixed.append(place[position])
+        scalings.append(scaling._replace(place=place))
         counts.append(np.bincount(e.codes, minlength=n_clusters))
         z0, x0 = z0 + qk, x0 + extra
     fixed_map = np.zeros((sum(p), sum(p)))
@@ -136,6 +168,7 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
         response_scale=np.array([part[5] for part in parts]),
         products=tuple(products),
         free=free,
+        scalings=tuple(scalings),
     )
     return _assemble(raw, covariance.internal_order(free))
 
@@ -168,6 +201,7 @@ def _assemble(problem: Problem, order: np.ndarray) -> Problem:
         response_scale=problem.response_scale,
         products=problem.products,
         free=problem.free,
+        scalings=problem.scalings,
     )
 
 

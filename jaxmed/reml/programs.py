@@ -13,9 +13,12 @@ import numpy as np
 from jaxmed.reml import criterion, newton
 
 
-def _options() -> dict | None:
+def _options(*, seldom: bool = False) -> dict | None:
     # a chunk runs on one core; several cores work on several chunks (inference/bootstrap.py)
-    return {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else None
+    if jax.default_backend() != "cpu":
+        return None
+    # a program that runs a few times per fit should compile quickly rather than run quickly
+    return {"xla_cpu_multi_thread_eigen": False} | ({"xla_backend_optimization_level": 0} if seldom else {})
 
 
 class Programs:
@@ -84,12 +87,12 @@ def _start_points(base, influence, at, metric, weights, *, pattern):
 
 def expand(*args, layout, reml):
     """Evaluation, cluster influence and expected Hessian at one point: arguments (gram, weights, G, log_ratio)."""
-    return compiled.run(_expand_point, *args, options=_options(), layout=layout, reml=reml)
+    return compiled.run(_expand_point, *args, options=_options(seldom=True), layout=layout, reml=reml)
 
 
 def look(*args, layout, reml):
     """Value, gradient, Hessian, beta and scale at one point: arguments (gram, weights, G, log_ratio)."""
-    return compiled.run(_look_at, *args, options=_options(), layout=layout, reml=reml)
+    return compiled.run(_look_at, *args, options=_options(seldom=True), layout=layout, reml=reml)
 
 
 def start_points(*args, pattern):
@@ -97,9 +100,9 @@ def start_points(*args, pattern):
     return compiled.run(_start_points, *args, options=_options(), pattern=pattern)
 
 
-def minimise(data, weights, *args, layout, pattern, reml):
+def minimise(data, weights, *args, layout, pattern, reml, own=False):
     """:func:`newton.minimise`, with the number of lanes chosen for this machine."""
-    static = {"layout": layout, "pattern": pattern, "reml": reml, "lanes": _lanes(weights.shape[1])}
+    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
     return compiled.run(newton.minimise, data, weights, *args, options=_options(), **static)
 
 

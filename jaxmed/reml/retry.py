@@ -77,10 +77,14 @@ def _reversal(built: problem.Problem) -> np.ndarray | None:
     return None if (turn == np.arange(layout.n_random)).all() else turn
 
 
-def safely(fit: Fit, found: Found, weights: np.ndarray, data, start: newton.Point) -> dict[int, str]:
-    """What is still left goes the safe route, one by one; returns why replicates failed."""
+def safely(fit: Fit, found: Found, weights: np.ndarray, shared, start: newton.Point, own: bool) -> dict[int, str]:
+    """What is still left goes the safe route, one by one; returns why replicates failed.
+
+    ``shared`` are the cross-products, with a replicate axis where every replicate has its ``own``.
+    """
     built, pattern, reason = fit.problem, fit.problem.pattern, {}
     for b in np.flatnonzero(~found.converged):
+        data = jax.tree.map(lambda a, b=b: a[b], shared) if own else shared
         look = programs.host_criterion(built, data, weights[b], fit.reml)
         points = [
             (covariance.lower(start.factor[b], pattern), start.log_ratio[b]),

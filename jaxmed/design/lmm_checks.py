@@ -1,0 +1,198 @@
+"""Checks of the table behind a mixed model: columns, missing values, weights, response, rank of the fixed columns."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.centering import is_numeric
+from jaxmed.design.checks import listed
+from jaxmed.design.coding import NumericValues, TermMatrix
+from jaxmed.design.evaluate import Table, column_of, kind_of, learn
+from jaxmed.design.syntax import Node, as_text, formula_error
+from jaxmed.errors import InputError
+
+# Of a column's norm after projection on the columns before it: lme4's, but applied after centring where there is an
+# intercept, so that a large origin (a year, a time stamp) is not taken for a constant.
+RANK_TOLERANCE = 1e-7
+EXACT_TOLERANCE = 1e-9  # the same, of the response: what is left of an exact combination is rounding
+
+
+def check_formula_columns(formula: str, columns: Mapping[str, int], data: pd.DataFrame) -> None:
+    """Every column that the formula names, with its position there, is in the table, once."""
+    present = [name for name in data.columns if isinstance(name, str)]
+    for column, position in columns.items():
+        count = sum(name == column for name in present)
+        if count > 1:
+            formula_error(
+                formula, position, f"formula: data has {count} columns named {column!r}; rename them so that each is unique."
+            )
+        if count == 0:
+            folded = [name for name in present if name.lower() == column.lower()]
+            close = list(dict.fromkeys([*folded, *difflib.get_close_matches(column, present, n=3, cutoff=0.6)]))
+            hint = f"did you mean {listed(close)}?" if close else f"its columns are {listed(data.columns, 12)}."
+            formula_error(formula, position, f"formula: data has no column {column!r}; {hint}")
+
+
+def weights_column(weights: object, data: pd.DataFrame) -> pd.Series | None:
+    """The weights of the user's rows by position, named after their column or "weights"; None for none."""
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        if list(data.columns).count(weights) != 1:
+            close = difflib.get_close_matches(weights, [str(name) for name in data.columns], n=3)
+            hint = f"did you mean {listed(close)}?" if close else f"its columns are {listed(data.columns, 12)}."
+            raise InputError(f"weights={weights!r}: data has no such column, or several; {hint}")
+        series = pd.Series(data[weights].array, name=weights)
+    else:
+        if np.ndim(weights) != 1 or len(weights) != len(data):  # type: ignore[arg-type]
+            shape = np.shape(weights)  # type: ignore[arg-type]
+            raise InputError(
+                f"weights has the shape {shape}, but data has {len(data)} rows; give one weight per row or a column's name."
+            )
+        series = pd.Series(weights.array if isinstance(weights, pd.Series) else np.asarray(weights), name="weights")
+    if not is_numeric(series):
+        raise InputError(f"weights: {series.name!r} holds {kind_of(series)}; give positive numbers.")
+    return series
+
+
+def read_weights(given: pd.Series | None, weights: object, rows: np.ndarray) -> np.ndarray:
+    """The weights (n,) of the rows used; ones for none. An error unless all are positive and finite."""
+    if given is None:
+        return np.ones(len(rows))
+    values = given.to_numpy(dtype=float, na_value=np.nan)[rows]
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        name = f"weights={weights!r}" if isinstance(weights, str) else "weights"
+        raise InputError(
+            f"{name}: {len(bad)} weights are not positive and finite (first {values[bad[0]]:g} at row {rows[bad[0]]}, counted "
+            "from 0); the residual variance is sigma^2 / weight. Correct them, or drop rows that should not count."
+        )
+    return values
+
+
+def drop_missing(
+    formula: str,
+    data: pd.DataFrame,
+    columns: Mapping[str, int],
+    weights: pd.Series | None,
+    *,
+    keep: Mapping[str, int] | None = None,
+) -> tuple[Table, dict[str, int]]:
+    """The rows complete in the columns and the weights, and the number of missing values by column.
+
+    ``keep`` names further columns to take along whose missing values do not count.
+    """
+    frame = pd.DataFrame(data[list({**columns, **(keep or {})})]).reset_index(drop=True)
+    complete = np.ones(len(frame), dtype=bool)
+    missing: dict[str, int] = {}
+    for series in [*(column_of(frame, column) for column in columns), *([] if weights is None else [weights])]:
+        absent = np.asarray(series.isna())
+        if np.any(absent):
+            missing[str(series.name)] = int(absent.sum())
+            complete &= ~absent
+    rows = np.flatnonzero(complete)
+    if len(rows) == 0:
+        counts = ", ".join(f"{column} {count}" for column, count in missing.items())
+        raise InputError(
+            f"data: no row is complete (missing values: {counts}); leave variables out or fill them in.\n    {formula}"
+        )
+    return Table(formula, frame.iloc[rows].reset_index(drop=True), rows), missing
+
+
+def check_response(table: Table, node: Node) -> np.ndarray:
+    """The response (n,). Errors: not numeric, several columns, constant."""
+    if node.kind == "name":
+        series = column_of(table.frame, node.text)
+        if not is_numeric(series):
+            table.fail(
+                node,
+                f"the response {node.text!r} is not numeric, it holds {kind_of(series)}; convert it to numbers in the table "
+                "(a linear mixed model is for numeric responses).",
+            )
+    _, values = learn(table, node)
+    if not isinstance(values, NumericValues):
+        table.fail(node, f"the response {as_text(node)} is a factor; a linear mixed model needs a numeric response.")
+    if values.matrix.shape[1] != 1:
+        table.fail(node, f"the response {as_text(node)} has {values.matrix.shape[1]} columns; give one.")
+    y = values.matrix[:, 0]
+    if y.max() - y.min() <= 64 * np.finfo(float).eps * np.abs(y).max():
+        table.fail(node, f"the response {as_text(node)} is constant (all {y[0]:g}) in the {len(table)} rows used.")
+    return y
+
+
+def check_names(names: Sequence[str]) -> None:
+    """No two coefficients have the same name."""
+    twice = [name for k, name in enumerate(names) if name in names[:k]]
+    if twice:
+        raise InputError(
+            f"formula: two coefficients are named {listed(twice)}, as with a factor 'a' of level 'b' beside a column 'ab'; "
+            "rename a column."
+        )
+
+
+def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, intercept: bool) -> tuple[np.ndarray, list[str]]:
+    """The columns that are no combination of earlier ones, and a sentence on those that are.
+
+    Errors: no more rows than coefficients; a response that is an exact combination of the columns.
+    """
+    # One decomposition for both questions: the response is the last column, held to a tolerance of its own.
+    n_columns = full.matrix.shape[1]
+    tolerances = np.r_[np.full(n_columns, RANK_TOLERANCE), EXACT_TOLERANCE]
+    found, left_out = independent_columns(np.column_stack([full.matrix, y]), intercept=intercept, tolerance=tolerances)
+    kept = found[found < n_columns]
+    dropped = [k for k in left_out if k < n_columns]
+    notes = []
+    if dropped:
+        names = [full.names[k] for k in dropped]
+        noun = "columns are linear combinations" if len(names) > 1 else "column is a linear combination"
+        notes.append(
+            f"The fixed effects' matrix is rank deficient: {listed(names, 12)} left out, because the {noun} of the columns "
+            "before."
+        )
+    n, p = len(y), len(kept)
+    if n <= p:
+        raise InputError(
+            f"formula: {n} complete rows, but {p} fixed effects ({listed([full.names[k] for k in kept], 12)}); "
+            "leave out terms or give more data."
+        )
+    if n_columns in left_out:
+        raise InputError(
+            f"formula: the response {as_text(response)} is an exact linear combination of the fixed effects "
+            f"({listed([full.names[k] for k in kept], 12)}), so that nothing is left to model; check the columns."
+        )
+    return kept, notes
+
+
+def independent_columns(
+    matrix: np.ndarray, *, intercept: bool, tolerance: float | np.ndarray = RANK_TOLERANCE
+) -> tuple[np.ndarray, Sequence[int]]:
+    """The columns of an (n, p) matrix that are no combination of earlier ones, and those that are.
+
+    ``tolerance`` is one number or one per column. ``intercept``: the first column is ones; the others are then compared
+    after subtracting their means. Their scale does not matter.
+    """
+    columns = matrix.astype(float)
+    sizes = np.abs(columns).max(axis=0, initial=0.0) * np.sqrt(len(columns))
+    if intercept:
+        columns[:, 1:] -= columns[:, 1:].mean(axis=0)
+    norms = np.linalg.norm(columns, axis=0)
+    empty = norms <= 1e-13 * sizes  # what rounding leaves of a constant column is not variation
+    columns /= np.where(empty, 1.0, norms)
+    # R has the columns' inner products: the search is over a small matrix, however many rows there are.
+    small = np.asarray(np.linalg.qr(columns, mode="r"))
+    limits = np.broadcast_to(tolerance, small.shape[1])
+    basis = np.empty((small.shape[0], 0))
+    kept: list[int] = []
+    for k in range(small.shape[1]):
+        rest = small[:, k]
+        for _ in range(2):  # the second pass removes the rounding of the first
+            rest = rest - basis @ (basis.T @ rest)
+        size = float(np.linalg.norm(rest))
+        if not empty[k] and size > limits[k]:
+            kept.append(k)
+            basis = np.column_stack([basis, rest / size])
+    return np.array(kept, dtype=np.intp), [k for k in range(small.shape[1]) if k not in kept]

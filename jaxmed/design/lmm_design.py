@@ -1,0 +1,281 @@
+"""A table and a formula in lme4's language to the arrays of a linear mixed model, and the same columns for new data.
+
+Axis letters: n rows used, p fixed effects, k effects per group, L groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.checks import check_table, listed, warn_user
+from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
+from jaxmed.design.evaluate import Recipe, Table, evaluate, learn
+from jaxmed.design.formula import ParsedFormula, Terms, parse_formula
+from jaxmed.design.grouping import (
+    GroupRecipe,
+    RandomTerm,
+    check_effects,
+    code_terms,
+    effect_columns,
+    group_columns,
+    number_groups,
+    order_as_lme4,
+)
+from jaxmed.design.lmm_checks import (
+    check_fixed_rank,
+    check_formula_columns,
+    check_names,
+    check_response,
+    drop_missing,
+    read_weights,
+    weights_column,
+)
+from jaxmed.design.syntax import as_text, formula_error
+from jaxmed.design.variables import columns_of
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What new data need: the variables' levels and states, the terms' codings, the columns kept."""
+
+    parsed: ParsedFormula
+    recipes: dict[str, Recipe]  # by label: variables of fixed and random terms
+    offsets: tuple[Recipe, ...]
+    fixed: tuple[CodedTerm, ...]
+    kept: np.ndarray  # columns of the fixed terms' matrix that are not combinations of earlier ones
+    bars: tuple[tuple[Terms, GroupRecipe], ...]  # in the order of the design's terms
+
+
+@dataclass(frozen=True)
+class LmmDesign:
+    """A linear mixed model as arrays, ready for the likelihood. Made by ``lmm_design``.
+
+    ``fixed_terms`` maps each term of the formula ("Intercept", "group:time") to its columns of ``fixed``; ``rows`` are
+    positions in the user's table, ``dropped`` counts the rows left out and ``missing`` the missing values by column.
+    ``variables`` holds the evaluated variables of the fixed terms, which the contrasts of an analysis of variance need.
+    """
+
+    formula: str
+    response: str
+    fixed_names: tuple[str, ...]
+    fixed: np.ndarray  # (n, p)
+    y: np.ndarray  # (n,)
+    offset: np.ndarray  # (n,) zeros if there is none
+    weights: np.ndarray  # (n,) ones if there are none
+    terms: tuple[RandomTerm, ...]
+    fixed_terms: tuple[tuple[str, tuple[int, ...]], ...]
+    rows: np.ndarray  # (n,)
+    dropped: int
+    missing: dict[str, int]
+    notes: tuple[str, ...]
+    coding: Coding = field(repr=False)
+    variables: dict[str, Values] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """The columns of a design for new data.
+
+    ``terms`` holds for each of the design's terms its columns (n, k) and the groups (n,), -1 for those not seen.
+    ``rows`` are the positions in the new table of the rows without missing values.
+    """
+
+    fixed: np.ndarray  # (n, p)
+    offset: np.ndarray  # (n,)
+    terms: tuple[tuple[np.ndarray, np.ndarray], ...]
+    rows: np.ndarray  # (n,)
+
+
+def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] | np.ndarray | None = None) -> LmmDesign:
+    """Turn a formula in lme4's language and a table into the arrays of a linear mixed model.
+
+    Arguments: ``formula``, for example "score ~ time*group + (time | id)"; ``data``, one row per observation;
+    ``weights``, a column's name or n positive numbers w, the residual variance being sigma^2 / w.
+
+    Rows with a missing value in any variable or weight are left out once, before transforms are computed. Factors are
+    coded and columns named as in R: treatment contrasts, polynomial ones for ordered categories; the intercept is
+    "Intercept". A fixed column that is a combination of earlier ones is left out with a warning, as in lme4. Terms are
+    in lme4's order.
+
+    Errors (InputError): those of ``parse_formula``; columns that do not exist, hold no numbers or infinite ones; a
+    response that is constant or not numeric; grouping factors with one level or with one per row; random effects that
+    are too many or named twice; weights that are not positive.
+
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
+        >>> design = lmm_design("y ~ t + (1 | g)", table)
+        >>> design.fixed_names, design.fixed.shape, design.terms[0].levels.tolist()
+        (('Intercept', 't'), (6, 2), ['a', 'b', 'c'])
+    """
+    parsed = parse_formula(formula)
+    check_table(data)
+    nodes = [parsed.response, *parsed.fixed.nodes.values(), *parsed.offsets]
+    for bar in parsed.bars:
+        nodes += [*bar.terms.nodes.values(), *bar.group.nodes]
+    columns = columns_of(nodes)
+    check_formula_columns(parsed.text, columns, data)
+    given = weights_column(weights, data)
+    table, missing = drop_missing(parsed.text, data, columns, given)
+
+    y = check_response(table, parsed.response)
+    recipes: dict[str, Recipe] = {}
+    values: dict[str, Values] = {}
+    for terms in (parsed.fixed, *(bar.terms for bar in parsed.bars)):
+        for label, node in terms.nodes.items():
+            if label not in recipes:
+                recipes[label], values[label] = learn(table, node)
+    offsets, offset = _learn_offsets(table, parsed)
+
+    coded = code_terms(parsed.fixed, recipes)
+    full = terms_matrix(parsed.fixed.intercept, coded, values, len(table))
+    if not full.names:
+        formula_error(parsed.text, 0, "formula: the fixed part has no column; keep the intercept or add a predictor.")
+    check_names(full.names)
+    kept, rank_notes = check_fixed_rank(parsed.response, full, y - offset, intercept=parsed.fixed.intercept)
+    bars, random_terms = _random_terms(table, parsed, recipes, values)
+
+    fixed_variables = {label: values[label] for label in parsed.fixed.nodes}
+    dropped = len(data) - len(table)
+    notes = [*_missing_note(dropped, missing), *_coding_notes(recipes.values()), *rank_notes, *_split_notes(parsed, recipes)]
+    for note in rank_notes:
+        warn_user(note)
+    return LmmDesign(
+        formula=parsed.text,
+        response=as_text(parsed.response),
+        fixed_names=tuple(full.names[k] for k in kept),
+        fixed=np.ascontiguousarray(full.matrix[:, kept]),
+        y=y,
+        offset=offset,
+        weights=read_weights(given, weights, table.rows),
+        terms=random_terms,
+        fixed_terms=_kept_spans(full, kept),
+        rows=table.rows,
+        dropped=dropped,
+        missing=missing,
+        notes=tuple(notes),
+        coding=Coding(parsed, recipes, offsets, coded, kept, bars),
+        variables=fixed_variables,
+    )
+
+
+def new_matrices(design: LmmDesign, data: pd.DataFrame, *, random: bool = True) -> NewRows:
+    """The columns of a design for new data, with the levels, contrasts and transforms of the original ones.
+
+    The new table needs the predictors, and with ``random`` the variables of the random-effects terms; no response.
+    Rows with a missing predictor are left out; a missing group counts as one not seen (code -1). ``random=False``
+    gives the fixed part alone. Errors (InputError): missing columns, levels of a fixed factor not seen before, values
+    that are no numbers or infinite, or outside what a transform can extend to.
+
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6], "t": [0, 1, 0, 2, 0, 3], "g": list("aabbcc")})
+        >>> design = lmm_design("y ~ center(t) + (1 | g)", table)
+        >>> new = new_matrices(design, pd.DataFrame({"t": [1.0], "g": ["d"]}))
+        >>> new.fixed, new.terms[0][1]
+        (array([[1., 0.]]), array([-1]))
+    """
+    check_table(data)
+    coding = design.coding
+    parsed = coding.parsed
+    bars = coding.bars if random else ()
+    nodes = [*parsed.fixed.nodes.values(), *parsed.offsets]
+    labels = list(parsed.fixed.nodes)
+    for terms, _ in bars:
+        nodes += terms.nodes.values()
+        labels += terms.nodes
+    predictors = columns_of(nodes)
+    groups = columns_of(node for _, recipe in bars for node in recipe.group.nodes)
+    check_formula_columns(parsed.text, predictors | groups, data)
+    table, _ = drop_missing(parsed.text, data, predictors, None, keep=groups)
+    values = {label: evaluate(coding.recipes[label], table) for label in dict.fromkeys(labels)}
+    full = terms_matrix(parsed.fixed.intercept, coding.fixed, values, len(table))
+    offset = np.zeros(len(table))
+    for recipe in coding.offsets:
+        offset = offset + _single_column(table, recipe, evaluate(recipe, table))
+    terms = tuple(
+        (effect_columns(part, coding.recipes, values, len(table)).matrix, recipe.codes(group_columns(recipe.group, table.frame)))
+        for part, recipe in bars
+    )
+    return NewRows(full.matrix[:, coding.kept], offset, terms, table.rows)
+
+
+# ------------------------------------------------------------------------------------------------------- pieces
+
+
+def _learn_offsets(table: Table, parsed: ParsedFormula) -> tuple[tuple[Recipe, ...], np.ndarray]:
+    """The offsets' recipes and their sum (n,)."""
+    recipes: list[Recipe] = []
+    total = np.zeros(len(table))
+    for node in parsed.offsets:
+        recipe, values = learn(table, node)
+        recipes.append(recipe)
+        total = total + _single_column(table, recipe, values)
+    return tuple(recipes), total
+
+
+def _single_column(table: Table, recipe: Recipe, values: Values) -> np.ndarray:
+    """An offset's values (n,)."""
+    matrix = getattr(values, "matrix", None)
+    if matrix is None or matrix.shape[1] != 1:
+        table.fail(recipe.node, f"offset({recipe.label}) must be a single numeric column.")
+    return matrix[:, 0]
+
+
+def _random_terms(
+    table: Table, parsed: ParsedFormula, recipes: dict[str, Recipe], values: dict[str, Values]
+) -> tuple[tuple[tuple[Terms, GroupRecipe], ...], tuple[RandomTerm, ...]]:
+    """The bars' terms in lme4's order, checked, and the recipes of their groups."""
+    numbered = {}
+    found: list[RandomTerm] = []
+    for bar in parsed.bars:
+        if bar.group.label not in numbered:
+            numbered[bar.group.label] = number_groups(table, bar.group)
+        _, codes, levels = numbered[bar.group.label]
+        effects = effect_columns(bar.terms, recipes, values, len(table))
+        found.append(RandomTerm(bar.group.label, effects.names, effects.matrix, codes, levels))
+    check_effects(table, parsed.bars, found)
+    order = order_as_lme4([len(term.levels) for term in found])
+    bars = tuple((parsed.bars[k].terms, numbered[parsed.bars[k].group.label][0]) for k in order)
+    return bars, tuple(found[k] for k in order)
+
+
+def _kept_spans(full: TermMatrix, kept: np.ndarray) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The terms' columns among those kept; a term may be left with none."""
+    position = {int(column): k for k, column in enumerate(kept)}
+    return tuple((label, tuple(position[k] for k in columns if k in position)) for label, columns in full.spans)
+
+
+def _missing_note(dropped: int, missing: dict[str, int]) -> list[str]:
+    if not dropped:
+        return []
+    counts = ", ".join(f"{column} {count}" for column, count in missing.items())
+    return [f"{dropped} rows with missing values were left out ({counts})."]
+
+
+def _coding_notes(recipes: Iterable[Recipe]) -> list[str]:
+    """How each factor is coded."""
+    notes = []
+    for recipe in recipes:
+        if recipe.contrast == "contr.treatment":
+            notes.append(f"{recipe.label}: treatment contrasts, reference {recipe.levels[0]}")
+        elif recipe.contrast is not None:
+            kind = {"contr.poly": "polynomial", "contr.sum": "sum", "contr.helmert": "Helmert"}[recipe.contrast]
+            notes.append(f"{recipe.label}: {kind} contrasts, levels {' < '.join(recipe.levels)}")
+    return notes
+
+
+def _split_notes(parsed: ParsedFormula, recipes: dict[str, Recipe]) -> list[str]:
+    """|| beside an intercept leaves a factor with a column per level, one variance more than the data can tell."""
+    notes = []
+    for bar in parsed.bars:
+        factors = [label for label in bar.terms.nodes if recipes[label].contrast is not None]
+        if "||" in bar.text and factors and any(other.text == bar.text and other.terms.intercept for other in parsed.bars):
+            label = listed(factors)
+            notes.append(
+                f"({bar.text}): as in lme4, the columns of the factor {label} stay correlated among themselves and stand beside "
+                "a random intercept, whose variance they contain; (0 + factor | group) says the same with one parameter less."
+            )
+    return list(dict.fromkeys(notes))

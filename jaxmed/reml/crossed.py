@@ -1,0 +1,370 @@
+r"""The restricted likelihood of one response with any grouping factors: nested, crossed, or both.
+
+The relative covariance G_g of a grouping factor's random effects stands in k x k blocks, one for each of its levels. The
+factor with most random effects is absorbed first: its part of Z'Z has one small block per level (Bates et al. 2015,
+section 5; MixedModels.jl). What the other factors and the fixed effects then see are cross-products under
+V_1 = I + Z_1 G_1 Z_1'::
+
+    M   = Z'Z and its like, plain sums                          (Blocks: once per data set)
+    P_1 = Lambda_1 L_1^-T,  L_1 L_1' = Lambda_1' M_11 Lambda_1 + I     by level
+    N   = Z_2'V_1^-1 Z_2 = M_22 - C C',  C = M_21 P_1            C as sparse as M_21
+    S   = Lambda_2' N Lambda_2 + I,  Omega = Lambda_2 S^-1 Lambda_2'   dense
+
+    log|V| = sum log|L_1 L_1'| + log|S|
+    T   = Z'V^-1 Z (the diagonal blocks),  U = Z'V^-1 X,  H = X'V^-1 X,  v = Z'V^-1 (y - X beta)
+    dev = log|V| + log|H| + (n - p)(1 + log(2 pi quad / (n - p)))
+
+and the derivative with respect to G_g is sum over levels of T - U H^-1 U' - v v' (n - p) / quad (reml.md, "Exact first and
+second derivatives"). NumPy and SciPy on the host: one such fit is a few matrix factorisations, and needs no compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from scipy import linalg, sparse
+
+DENSE = 2e7  # elements of an intermediate dense block that may exist at a time
+FILLED = 0.1  # share of non-zeros from which Z_2'Z_1 is kept as a dense array,
+SMALL = 1e5  # as it is where it has no more elements than this
+INVERTIBLE = 1e-2  # diagonal of Lambda from which T is found by way of its inverse
+
+
+class Factor(NamedTuple):
+    """A grouping factor with all its random effects.
+
+    ``matrix`` (n, k), ``codes`` (n,) the level of each row, ``mask`` (k, k) the free elements of Lambda, lower triangular.
+    """
+
+    matrix: np.ndarray
+    codes: np.ndarray
+    n_levels: int
+    mask: np.ndarray
+
+    @property
+    def width(self) -> int:
+        return self.matrix.shape[1]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Cross-products of the random-effect columns with each other and with [X y]; factor 0 is the one absorbed first.
+
+    Columns of Z_2 stand level by level within each factor.
+    """
+
+    widths: tuple[int, ...]
+    levels: tuple[int, ...]
+    masks: tuple[np.ndarray, ...]
+    first: np.ndarray  # (L, k, k): Z_1'Z_1 by level
+    first_x: np.ndarray  # (L, k, p + 1): Z_1'[X y] by level
+    row: np.ndarray  # (nnz,) positions of Z_2'Z_1: column of Z_2,
+    level: np.ndarray  # (nnz,) level of factor 1 (sorted),
+    mixed: np.ndarray  # (nnz, k) and values
+    dense: np.ndarray | None  # (q2, L, k): the same, where few elements are 0 or there are few
+    rest: np.ndarray  # (q2, q2): Z_2'Z_2
+    rest_x: np.ndarray  # (q2, p + 1): Z_2'[X y]
+    xx: np.ndarray  # (p + 1, p + 1)
+    n: int
+    log_weights: float  # sum of the logs of the row weights
+
+    @property
+    def n_fixed(self) -> int:
+        return len(self.xx) - 1
+
+    @property
+    def sizes(self) -> list[int]:
+        """Free elements of each factor's Lambda."""
+        return [int(m.sum()) for m in self.masks]
+
+
+class CrossedEvaluation(NamedTuple):
+    """The criterion at one theta; lists go by factor in the order of ``Blocks``."""
+
+    value: float  # -2 log (restricted) likelihood
+    gradient: np.ndarray  # (t,) of the profiled criterion in theta
+    logdet_gradient: np.ndarray  # (t,) of log|V| + log|H|
+    quad_gradient: np.ndarray  # (t,) of quad
+    quad: float
+    degrees: float
+    beta: np.ndarray  # (p,)
+    root: np.ndarray  # (p, p): root @ root.T = H^-1, relative
+    curvature: list[np.ndarray]  # (k, k): derivative of the criterion in G
+    v: list[np.ndarray]  # (L, k): Z'V^-1 (y - X beta); G v are the random effects
+    U: list[np.ndarray]  # (L, k, p): Z'V^-1 X
+    T: list[np.ndarray] | None  # (L, k, k): Z'V^-1 Z by level, where asked for
+
+
+def build(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Blocks, list[int]]:
+    """Sum the products; also returns the order in which the factors stand in the blocks.
+
+    Args: ``X`` (n, p), ``y`` (n,), row ``weights`` (n,): the residual variance of a row is sigma^2 / weight.
+    """
+    n_effects = [f.n_levels * f.width for f in factors]
+    order = sorted(range(len(factors)), key=lambda g: -n_effects[g])
+    root = np.sqrt(weights)
+    first, others = factors[order[0]], [factors[g] for g in order[1:]]
+    Xy = np.column_stack([X, y]) * root[:, None]
+    Z1 = first.matrix * root[:, None]
+    L, k = first.n_levels, first.width
+    by_level = sparse.csr_array((np.ones(len(y)), first.codes, np.arange(len(y) + 1)), shape=(len(y), L)).T.tocsr()
+    M11 = np.empty((L, k, k))
+    M1x = np.empty((L, k, Xy.shape[1]))
+    for a in range(k):
+        M11[:, a] = by_level @ (Z1 * Z1[:, a : a + 1])
+        M1x[:, a] = by_level @ (Xy * Z1[:, a : a + 1])
+    Z2 = _columns(others, root)
+    row, level, mixed = _mixed(Z2, first.codes, Z1, L)
+    dense = None
+    if mixed.shape[0] > FILLED * L * Z2.shape[1] or L * k * Z2.shape[1] <= SMALL:
+        dense = np.zeros((Z2.shape[1], L, k))
+        dense[row, level] = mixed
+    blocks = Blocks(
+        widths=tuple(factors[g].width for g in order),
+        levels=tuple(factors[g].n_levels for g in order),
+        masks=tuple(factors[g].mask for g in order),
+        first=M11,
+        first_x=M1x,
+        row=row,
+        level=level,
+        mixed=mixed,
+        dense=dense,
+        rest=(Z2.T @ Z2).toarray() if Z2.shape[1] else np.zeros((0, 0)),
+        rest_x=Z2.T @ Xy,
+        xx=Xy.T @ Xy,
+        n=len(y),
+        log_weights=float(np.log(weights).sum()),
+    )
+    return blocks, order
+
+
+def _columns(factors: list[Factor], root: np.ndarray) -> sparse.csr_array:
+    """Z of several factors, weighted, as one sparse matrix (n, q2)."""
+    n = len(root)
+    if not factors:
+        return sparse.csr_array((n, 0))
+    starts = np.concatenate([[0], np.cumsum([f.n_levels * f.width for f in factors])])
+    at = [s + f.codes[:, None] * f.width + np.arange(f.width) for s, f in zip(starts, factors, strict=False)]
+    columns, values = np.concatenate(at, 1), np.concatenate([f.matrix for f in factors], 1) * root[:, None]
+    indptr = np.arange(n + 1) * columns.shape[1]
+    return sparse.csr_array((values.reshape(-1), columns.reshape(-1), indptr), shape=(n, starts[-1]))
+
+
+def _mixed(Z2: sparse.csr_array, codes: np.ndarray, Z1: np.ndarray, n_levels: int):
+    """Z_2'Z_1 where it is not structurally 0: column of Z_2, level of factor 1 and the k values."""
+    q2 = Z2.shape[1]
+    if not q2:
+        return np.zeros(0, int), np.zeros(0, int), np.zeros((0, Z1.shape[1]))
+    width = Z2.indptr[1]
+    key = np.repeat(codes.astype(np.int64), width) * q2 + Z2.indices
+    unique, where = np.unique(key, return_inverse=True)
+    values = np.empty((len(unique), Z1.shape[1]))
+    for a in range(Z1.shape[1]):
+        values[:, a] = np.bincount(where, Z2.data * np.repeat(Z1[:, a], width), minlength=len(unique))
+    return unique % q2, unique // q2, values
+
+
+class Bar(Protocol):
+    """One bar of a formula: random effects of one grouping factor with a covariance matrix of their own."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def matrix(self) -> np.ndarray: ...
+    @property
+    def codes(self) -> np.ndarray: ...
+    @property
+    def levels(self) -> np.ndarray: ...
+
+
+def factors_of(bars: Sequence[Bar]) -> tuple[list[Factor], list[list[int]]]:
+    """Bars to grouping factors, and which bars each holds: bars of one group have levels in common but no covariances."""
+    members: dict[str, list[int]] = {}
+    for i, bar in enumerate(bars):
+        members.setdefault(bar.group, []).append(i)
+    factors = []
+    for own in members.values():
+        block = np.concatenate([np.full(bars[i].matrix.shape[1], i) for i in own])
+        mask = np.tril(block[:, None] == block)
+        matrix = np.concatenate([bars[i].matrix for i in own], 1)
+        factors.append(Factor(matrix, bars[own[0]].codes, len(bars[own[0]].levels), mask))
+    return factors, list(members.values())
+
+
+def unpack(theta: np.ndarray, blocks: Blocks) -> list[np.ndarray]:
+    """The factors' Lambda from theta: their free elements, row by row, factor by factor."""
+    out, at = [], 0
+    for mask, size in zip(blocks.masks, blocks.sizes, strict=True):
+        L = np.zeros(mask.shape)
+        L[mask] = theta[at : at + size]
+        out.append(L)
+        at += size
+    return out
+
+
+def evaluate(theta: np.ndarray, blocks: Blocks, *, reml: bool = True, by_level: bool = False) -> CrossedEvaluation:
+    """The criterion and its gradient at theta; beta and the residual variance are profiled out.
+
+    Raises numpy.linalg.LinAlgError where X'V^-1 X is not positive definite. ``by_level`` also gives T level by level.
+    """
+    lambdas = unpack(theta, blocks)
+    p = blocks.n_fixed
+    absorbed = _absorb(blocks, lambdas[0])
+    _, logdet, Mx, T1, U1 = absorbed
+    xx = blocks.xx - np.einsum("lka,lkb->ab", Mx, Mx, optimize=True)
+    Us, sums, Ts = [U1], [T1.sum(0)], [T1]
+    if len(blocks.widths) > 1:
+        rest = _Rest(blocks, lambdas, absorbed)
+        logdet += rest.logdet
+        xx = xx - rest.Nx.T @ rest.omega_x
+        Us[0] = U1 - rest.first_u()
+        correction = rest.first_t(by_level)
+        Ts[0] = T1 - correction if by_level else T1
+        sums[0] = sums[0] - (correction.sum(0) if by_level else correction)
+        for u, t in zip(rest.others_u(), rest.others_t(by_level), strict=True):
+            Us.append(u)
+            Ts.append(t)
+            sums.append(t.sum(0) if by_level else t)
+    H = np.linalg.cholesky(xx[:p, :p])
+    half = linalg.solve_triangular(H, xx[:p, p], lower=True, check_finite=False)
+    root = linalg.solve_triangular(H, np.eye(p), lower=True, check_finite=False).T
+    beta = root @ half
+    quad = float(xx[p, p] - half @ half)
+    degrees = blocks.n - (p if reml else 0)
+    fixed = 2 * np.log(np.diag(H)).sum() if reml else 0.0
+    value = logdet + fixed - blocks.log_weights + degrees * (1 + np.log(2 * np.pi * quad / degrees))
+    vs = [U[:, :, p] - U[:, :, :p] @ beta for U in Us]
+    logs, quads, curvature = [], [], []
+    for U, v, T, L, mask in zip(Us, vs, sums, lambdas, blocks.masks, strict=True):
+        if reml:
+            projected = (U[:, :, :p] @ root).transpose(1, 0, 2).reshape(len(L), -1)
+            T = T - projected @ projected.T
+        vv = v.T @ v
+        logs.append((2 * T @ L)[mask])
+        quads.append((-2 * vv @ L)[mask])
+        curvature.append(T - vv * (degrees / quad))
+    a, b = np.concatenate(logs), np.concatenate(quads)
+    return CrossedEvaluation(
+        float(value), a + b * (degrees / quad), a, b, quad, degrees, beta, root, curvature, vs,
+        [U[:, :, :p] for U in Us], Ts if by_level else None,
+    )  # fmt: skip
+
+
+def _absorb(blocks: Blocks, L: np.ndarray):
+    """Factor 1 alone: P, log|V_1|, P'Z_1'[X y], Z_1'V_1^-1 Z_1 and Z_1'V_1^-1 [X y], by level."""
+    M, k = blocks.first, len(L)
+    ML = M @ L
+    C = np.linalg.cholesky(L.T @ ML + np.eye(k))
+    logdet = 2 * np.log(np.diagonal(C, axis1=1, axis2=2)).sum()
+    inverse = np.linalg.inv(C) if k > 1 else 1 / C
+    P = L @ inverse.transpose(0, 2, 1)
+    MP = M @ P
+    Px = P.transpose(0, 2, 1) @ blocks.first_x
+    T = M - MP @ MP.transpose(0, 2, 1)
+    return P, logdet, Px, T, blocks.first_x - MP @ Px
+
+
+class _Rest:
+    """The other factors, dense, once factor 1 is absorbed."""
+
+    def __init__(self, blocks: Blocks, lambdas: list[np.ndarray], absorbed):
+        P, _, Px, _, _ = absorbed
+        self.blocks, self.lambdas, self.q = blocks, lambdas[1:], len(blocks.rest)
+        ends = np.cumsum([n * k for n, k in zip(blocks.levels[1:], blocks.widths[1:], strict=True)])
+        self.parts = [slice(int(b) - n * k, int(b)) for b, n, k in zip(ends, blocks.levels[1:], blocks.widths[1:], strict=True)]
+        MP = P.transpose(0, 2, 1) @ blocks.first
+        if blocks.dense is not None:
+            C = np.einsum("ilk,lkm->ilm", blocks.dense, P) if P.shape[1] > 1 else blocks.dense * P[:, 0]
+            self.R = blocks.dense - (np.einsum("ilm,lmk->ilk", C, MP) if P.shape[1] > 1 else C * MP[:, 0])
+            flat = C.reshape(self.q, -1)
+            N, Nx = blocks.rest - flat @ flat.T, blocks.rest_x - flat @ Px.reshape(-1, Px.shape[2])
+        else:
+            C = np.einsum("nk,nkm->nm", blocks.mixed, P[blocks.level])
+            self.R = blocks.mixed - np.einsum("nm,nmk->nk", C, MP[blocks.level])
+            N, Nx = blocks.rest.copy(), blocks.rest_x.copy()
+            for a in range(C.shape[1]):
+                c = self._sparse(C[:, a])
+                N -= (c @ c.T).toarray()
+                Nx -= c @ Px[:, a]
+        self.N, self.Nx = N, Nx
+        S = self._times(self._times(N).T)
+        S[np.arange(self.q), np.arange(self.q)] += 1.0
+        lower, info = linalg.lapack.dpotrf(S, lower=1, overwrite_a=1, clean=0)
+        if info:
+            raise np.linalg.LinAlgError("the random effects' matrix is not positive definite")
+        self.logdet = 2 * np.log(np.diag(lower)).sum()
+        inverse, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)
+        self.inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        self.omega = self._times_transposed(self._times_transposed(self.inverse).T)
+        self.omega_x = self.omega @ Nx
+
+    def _times(self, A: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """A Lambda, with Lambda the block-diagonal one of all levels of the other factors."""
+        out = np.empty_like(A)
+        for at, L in zip(self.parts, self.lambdas, strict=True):
+            L = L.T if transposed else L
+            out[:, at] = A[:, at] * L[0, 0] if len(L) == 1 else (A[:, at].reshape(len(A), -1, len(L)) @ L).reshape(len(A), -1)
+        return out
+
+    def _times_transposed(self, A: np.ndarray) -> np.ndarray:
+        return self._times(A, transposed=True)
+
+    def _sparse(self, values: np.ndarray) -> sparse.csr_array:
+        b = self.blocks
+        return sparse.coo_array((values, (b.row, b.level)), shape=(self.q, b.levels[0])).tocsr()
+
+    def first_u(self) -> np.ndarray:
+        """What the other factors take from factor 1's U."""
+        if self.blocks.dense is not None:
+            return np.einsum("ilk,ix->lkx", self.R, self.omega_x, optimize=True)
+        return np.stack([self._sparse(self.R[:, a]).T @ self.omega_x for a in range(self.R.shape[1])], 1)
+
+    def first_t(self, by_level: bool) -> np.ndarray:
+        """What the other factors take from factor 1's T, (L, k, k) or its sum (k, k); in pieces that fit in memory."""
+        b, k = self.blocks, self.R.shape[-1]
+        if b.dense is not None:
+            left = (self.omega @ self.R.reshape(self.q, -1)).reshape(self.R.shape)
+            return np.einsum("ilk,ilm->lkm" if by_level else "ilk,ilm->km", left, self.R)
+        out = np.zeros((b.levels[0], k, k)) if by_level else np.zeros((k, k))
+        piece = max(1, int(DENSE // max(self.q, 1)))
+        for start in range(0, b.levels[0], piece):
+            lo, hi = np.searchsorted(b.level, [start, start + piece])
+            row, level, R = b.row[lo:hi], b.level[lo:hi] - start, self.R[lo:hi]
+            n = min(piece, b.levels[0] - start)
+            for a in range(k):
+                left = sparse.coo_array((R[:, a], (level, row)), shape=(n, self.q)).tocsr() @ self.omega
+                at = left[level, row]
+                for c in range(k):
+                    if by_level:
+                        out[start : start + n, a, c] = np.bincount(level, at * R[:, c], minlength=n)
+                    else:
+                        out[a, c] += at @ R[:, c]
+        return out
+
+    def others_u(self) -> list[np.ndarray]:
+        U = self.Nx - self.N @ self.omega_x
+        return [U[at].reshape(-1, len(L), U.shape[1]) for at, L in zip(self.parts, self.lambdas, strict=True)]
+
+    def others_t(self, by_level: bool) -> list[np.ndarray]:
+        """Diagonal blocks of Z_2'V^-1 Z_2, (L, k, k), or their sums (k, k)."""
+        out = []
+        K = None
+        for at, L in zip(self.parts, self.lambdas, strict=True):
+            k = len(L)
+            if np.abs(np.diag(L)).min() > INVERTIBLE:
+                # Lambda' T Lambda = I - S^-1: no product of large matrices
+                own = np.arange(at.start, at.stop).reshape(-1, k)
+                back = np.linalg.inv(L)
+                T = back.T @ (np.eye(k) - self.inverse[own[:, :, None], own[:, None]]) @ back
+            else:
+                K = self.N @ self.omega if K is None else K
+                T = np.empty(((at.stop - at.start) // k, k, k))
+                for a in range(k):
+                    for c in range(k):
+                        rows, cols = np.arange(at.start + a, at.stop, k), np.arange(at.start + c, at.stop, k)
+                        T[:, a, c] = self.N[rows, cols] - np.einsum("lj,lj->l", K[rows], self.N[cols])
+            out.append(T if by_level else T.sum(0))
+        return out

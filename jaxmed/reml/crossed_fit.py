@@ -1,0 +1,310 @@
+"""Fit one response with any grouping factors: quasi-Newton on the exact gradient, then Newton steps to the optimum.
+
+The search is over the free elements of Lambda without bounds (a column's sign does not matter), on columns of unit mean
+square. The Hessian is a central difference of the exact gradient: for the last Newton steps, for the check that
+the point is a minimum, and for the covariance of the variance parameters.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg, optimize
+from threadpoolctl import ThreadpoolController
+
+from jaxmed.reml import crossed
+from jaxmed.reml.crossed import Blocks, CrossedEvaluation, Factor
+
+TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
+STEP = 1e-4  # of the central differences, in units of residual SD per standardised column
+SNAP = 1e-4  # elements of Lambda below it are tried at 0 (lme4's tolerance)
+STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
+NEWTON_STEPS = 20
+KEEP = 1e-7  # decrement below which the next step may use the same Hessian
+
+
+class CrossedFit(NamedTuple):
+    """The optimum in the user's units; lists go by factor as given."""
+
+    theta: list[np.ndarray]  # (k, k): relative Lambda, diagonal not negative
+    beta: np.ndarray  # (p,)
+    sigma2: float
+    deviance: float
+    random: list[np.ndarray]  # (L, k): predicted random effects
+    spread: list[np.ndarray]  # (L, k, k): their conditional covariance
+    vcov: np.ndarray  # (p, p): of beta
+    vcov_slope: np.ndarray  # (t + 1, p, p): derivative of vcov in (theta, sigma)
+    variance: np.ndarray  # (t + 1, t + 1): covariance of (theta, sigma) estimates
+    decrement: float
+    smallest: float  # smallest eigenvalue of the Hessian in theta, relative to the largest
+    converged: bool
+    singular: bool
+    evaluations: int
+
+    @property
+    def G(self) -> list[np.ndarray]:
+        """Covariance matrices of the random effects, (k, k) by factor."""
+        return [self.sigma2 * L @ L.T for L in self.theta]
+
+
+class Standardised(NamedTuple):
+    """Blocks on orthonormal fixed-effect columns, random-effect columns of unit mean square and the residual of y on X."""
+
+    blocks: Blocks
+    order: list[int]
+    scale: list[np.ndarray]  # (k,) by factor in the order of the blocks
+    back: np.ndarray  # (p, p): beta = shift + back @ internal beta
+    shift: np.ndarray  # (p,)
+    unit: float  # standard deviation of that residual
+    constant: float  # what the user's deviance has more, under REML (True) and ML (False)
+    log_det: float
+
+
+def standardise(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Standardised:
+    """Make the blocks on well-scaled columns. The spans, and with them the fit, stay the same."""
+    root = np.sqrt(weights)
+    Q, R = np.linalg.qr(X * root[:, None])
+    shift = linalg.solve_triangular(R, Q.T @ (y * root))
+    left = y - X @ shift
+    unit = float(np.sqrt(np.mean(left**2 * weights))) or 1.0
+    scales = [np.sqrt((f.matrix**2).mean(0)) for f in factors]
+    scaled = [f._replace(matrix=f.matrix / s) for f, s in zip(factors, scales, strict=True)]
+    grow = np.sqrt(len(y))
+    blocks, order = crossed.build(scaled, Q / root[:, None] * grow, left / unit, weights)
+    back = np.linalg.inv(R) * (unit * grow)
+    log_det = 2 * np.log(np.abs(np.diag(R))).sum() - len(R) * np.log(len(y))
+    return Standardised(blocks, order, [scales[g] for g in order], back, shift, unit, 2 * np.log(unit), float(log_det))
+
+
+def deviance_shift(made: Standardised, reml: bool) -> float:
+    """User's deviance minus that on the standardised columns."""
+    degrees = made.blocks.n - (made.blocks.n_fixed if reml else 0)
+    return degrees * made.constant + (made.log_det if reml else 0.0)
+
+
+def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reml: bool = True) -> CrossedFit:
+    """Fit by REML or ML.
+
+    Args: ``factors``, one for each grouping factor; ``X`` (n, p) of full rank; ``y`` (n,); row ``weights`` (n,).
+    """
+    made = standardise(factors, X, y, weights)
+    best = None
+    # small matrices gain nothing from threads, and lose much where other processes want the cores
+    with _blas().limit(limits=1 if len(made.blocks.rest) < 300 else None, user_api="blas"):
+        for start in STARTS:
+            found = _minimise(made.blocks, start, reml)
+            if best is None or (found.converged, -found.at.value) > (best.converged, -best.at.value):
+                best = found
+            if best.converged:
+                break
+        assert best is not None
+        return _finish(made, best, reml)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def profile(made: Standardised, theta: np.ndarray, reml: bool) -> CrossedEvaluation:
+    """The criterion at theta, or infinity where it has no value."""
+    try:
+        return crossed.evaluate(theta, made.blocks, reml=reml)
+    except (np.linalg.LinAlgError, linalg.LinAlgError):
+        return _nowhere(made.blocks)
+
+
+class _Found(NamedTuple):
+    theta: np.ndarray
+    at: CrossedEvaluation
+    hessian: np.ndarray  # profiled
+    slopes: tuple[np.ndarray, np.ndarray]  # derivatives of logdet_gradient and quad_gradient
+    decrement: float
+    converged: bool
+    evaluations: int
+
+
+def _nowhere(blocks: Blocks) -> CrossedEvaluation:
+    t, p = sum(blocks.sizes), blocks.n_fixed
+    bad = np.full(t, np.nan)
+    return CrossedEvaluation(np.inf, bad, bad, bad, np.nan, 1.0, np.full(p, np.nan), np.zeros((p, p)), [], [], [], None)
+
+
+def _minimise(blocks: Blocks, size: float, reml: bool) -> _Found:
+    count = 0
+
+    def look(theta):
+        nonlocal count
+        count += 1
+        try:
+            return crossed.evaluate(theta, blocks, reml=reml)
+        except np.linalg.LinAlgError:
+            return _nowhere(blocks)
+
+    def both(theta):
+        at = look(theta)
+        return at.value, np.nan_to_num(at.gradient)
+
+    theta = np.concatenate([(np.eye(len(m)) * size)[m] for m in blocks.masks])
+    theta = optimize.minimize(both, theta, jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "gtol": 1e-4, "maxls": 40}).x
+    at, converged, decrement = look(theta), False, np.inf
+    hessian, slopes, fresh = np.eye(len(theta)), (np.eye(len(theta)),) * 2, False
+    for _ in range(NEWTON_STEPS):
+        if not np.isfinite(at.value):
+            break
+        # one Hessian serves the step after a small one too
+        if not fresh or decrement > KEEP:
+            hessian, slopes = _hessian(look, theta, at)
+            fresh = True
+        step, decrement, downhill = _step(at.gradient, hessian)
+        new, taken = _line(look, theta, at, step)
+        theta, at = theta + taken, new
+        if decrement < TOLERANCE and not downhill:
+            converged = True
+            break
+        if not taken.any():  # rounding alone is left
+            converged = decrement < 1e-6 and not downhill
+            break
+    theta, at, snapped = _snap(look, theta, at)
+    if snapped:
+        hessian, slopes = _hessian(look, theta, at)
+    return _Found(theta, at, hessian, slopes, decrement, converged, count)
+
+
+def _step(gradient, hessian) -> tuple[np.ndarray, float, bool]:
+    """Newton step on the absolute Hessian, its decrement, and whether there is negative curvature."""
+    lam, V = np.linalg.eigh(hessian)
+    largest = np.abs(lam).max(initial=1e-300)
+    flat, downhill = np.abs(lam) < 1e-7 * largest, lam < -1e-6 * largest
+    slope = V.T @ gradient
+    step = np.where(flat, 0.0, -slope / np.where(flat, 1.0, np.abs(lam)))
+    # at a saddle, a column of Lambda at 0, there is no slope along negative curvature: leave it by a step of some size
+    step = np.where(downhill & (np.abs(step) < 0.1), np.where(slope > 0, -0.1, 0.1), step)
+    return V @ step, float((slope[~flat] ** 2 / np.abs(lam[~flat])).sum()), bool(downhill.any())
+
+
+def _line(look, theta, at, step):
+    """The step, halved until the criterion does not rise; 0 where it always does."""
+    for _ in range(12):
+        new = look(theta + step)
+        if new.value <= at.value + 1e-13 * abs(at.value):
+            return new, step
+        step = step / 2
+    return at, np.zeros_like(step)
+
+
+def _hessian(look, theta, at) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Hessian of the profiled criterion, and the derivatives of the two parts of the gradient it consists of."""
+    t = len(theta)
+    A, B = np.empty((t, t)), np.empty((t, t))
+    for i in range(t):
+        step = np.zeros(t)
+        step[i] = STEP
+        up, down = look(theta + step), look(theta - step)
+        A[i] = (up.logdet_gradient - down.logdet_gradient) / (2 * STEP)
+        B[i] = (up.quad_gradient - down.quad_gradient) / (2 * STEP)
+    A, B = (A + A.T) / 2, (B + B.T) / 2
+    scale = at.degrees / at.quad
+    return A + B * scale - np.outer(at.quad_gradient, at.quad_gradient) * scale / at.quad, (A, B)
+
+
+def _snap(look, theta, at):
+    """Set small elements to exactly 0 where the criterion does not rise by more than 1e-8."""
+    small = (np.abs(theta) < SNAP) & (theta != 0)
+    if small.any():
+        new = look(np.where(small, 0.0, theta))
+        if new.value <= at.value + 1e-8:
+            return np.where(small, 0.0, theta), new, True
+    return theta, at, False
+
+
+def _finish(made: Standardised, found: _Found, reml: bool) -> CrossedFit:
+    """Signs, units and the covariances."""
+    blocks, at, theta = made.blocks, found.at, found.theta
+    if not np.isfinite(at.value):
+        return _failed(made, found)
+    lambdas = crossed.unpack(theta, blocks)
+    signs = [np.where(np.diag(L) < 0, -1.0, 1.0) for L in lambdas]
+    flips = np.concatenate([np.broadcast_to(s, L.shape)[m] for s, L, m in zip(signs, lambdas, blocks.masks, strict=True)])
+    whole = crossed.evaluate(theta, blocks, reml=reml, by_level=True)
+    assert whole.T is not None
+    sigma2 = at.quad / at.degrees
+    unit2 = made.unit**2
+    vcov = sigma2 * made.back @ at.root @ at.root.T @ made.back.T
+    slope = [made.back @ d @ made.back.T for d in _vcov_slope(lambdas, whole, blocks, sigma2)]
+    slope = np.array([*slope, 2 / np.sqrt(sigma2) * vcov])
+    variance = _variance(found, sigma2)
+    change = np.append(flips, 1.0)
+    theta_user, random, spread = [None] * len(lambdas), [None] * len(lambdas), [None] * len(lambdas)
+    for L, s, scale, g, v, T in zip(lambdas, signs, made.scale, made.order, whole.v, whole.T, strict=True):
+        G = L @ L.T
+        theta_user[g] = (L * s) / scale[:, None]
+        random[g] = (v @ G) * made.unit / scale
+        spread[g] = (G - G @ T @ G) * (sigma2 * unit2) / np.outer(scale, scale)
+    lam = np.linalg.eigvalsh(found.hessian)
+    return CrossedFit(
+        theta=theta_user,  # pyright: ignore[reportArgumentType]
+        beta=made.shift + made.back @ at.beta,
+        sigma2=sigma2 * unit2,
+        deviance=at.value + deviance_shift(made, reml),
+        random=random,  # pyright: ignore[reportArgumentType]
+        spread=spread,  # pyright: ignore[reportArgumentType]
+        vcov=vcov,
+        vcov_slope=slope * change[:, None, None],
+        variance=variance * np.outer(change, change),
+        decrement=found.decrement,
+        smallest=float(lam[0] / max(abs(lam[-1]), 1e-300)),
+        converged=found.converged,
+        singular=any(_singular(L) for L in lambdas),
+        evaluations=found.evaluations,
+    )
+
+
+def _failed(made: Standardised, found: _Found) -> CrossedFit:
+    blocks, p, t = made.blocks, made.blocks.n_fixed, sum(made.blocks.sizes)
+    inverse = np.argsort(made.order)
+    sizes = [(blocks.levels[i], blocks.widths[i]) for i in inverse]
+    nan = np.nan
+    return CrossedFit(
+        [np.full((k, k), nan) for _, k in sizes], np.full(p, nan), nan, nan,
+        [np.full((n, k), nan) for n, k in sizes], [np.full((n, k, k), nan) for n, k in sizes],
+        np.full((p, p), nan), np.full((t + 1, p, p), nan), np.full((t + 1, t + 1), nan), np.inf, nan, False, False,
+        found.evaluations,
+    )  # fmt: skip
+
+
+def _singular(L: np.ndarray) -> bool:
+    """Whether the smallest eigenvalue of Lambda Lambda', on columns of unit mean square, is 0 but for rounding."""
+    return bool(np.linalg.eigvalsh(L @ L.T)[0] < 1e-8)
+
+
+def _vcov_slope(lambdas, at: CrossedEvaluation, blocks: Blocks, sigma2: float) -> list[np.ndarray]:
+    """d sigma^2 H^-1 / d theta, exactly: H changes by minus the sum over levels of U' dG U."""
+    inverse = at.root @ at.root.T
+    out = []
+    for L, U, mask in zip(lambdas, at.U, blocks.masks, strict=True):
+        UU = np.einsum("lap,lbq->abpq", U, U, optimize=True)
+        for i, m in zip(*np.nonzero(mask), strict=True):
+            dG = np.zeros_like(L)
+            dG[i] += L[:, m]
+            dG[:, i] += L[:, m]
+            out.append(sigma2 * inverse @ np.einsum("ab,abpq->pq", dG, UU) @ inverse)
+    return out
+
+
+def _variance(found: _Found, sigma2: float) -> np.ndarray:
+    """Covariance of (theta, sigma): twice the inverse Hessian of the deviance in its directions of positive curvature.
+
+    As lmerTest does it (Kuznetsova, Brockhoff & Christensen 2017); sigma is in standardised units.
+    """
+    at, (A, B) = found.at, found.slopes
+    t = len(A)
+    H = np.empty((t + 1, t + 1))
+    H[:t, :t] = A + B / sigma2
+    H[t, :t] = H[:t, t] = -2 * at.quad_gradient / sigma2**1.5
+    H[t, t] = 4 * at.degrees / sigma2
+    lam, V = np.linalg.eigh(H)
+    keep = lam > 1e-8 * lam[-1]
+    return 2 * (V[:, keep] / lam[keep]) @ V[:, keep].T
