@@ -3,6 +3,7 @@
 from jaxmed import datasets
 from jaxmed.api import compare, enable_compilation_cache, lmm, mediate
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
+from jaxmed.mlmem import MlmemResult, boot_mlmem
 
 __version__ = "0.1.0"
 
@@ -10,7 +11,9 @@ __all__ = [
     "InputError",
     "JaxmedError",
     "JaxmedWarning",
+    "MlmemResult",
     "NotYetError",
+    "boot_mlmem",
     "compare",
     "datasets",
     "enable_compilation_cache",

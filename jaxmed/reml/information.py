@@ -77,7 +77,7 @@ def covariance(problem: Problem, factor: np.ndarray, log_ratio: np.ndarray, at: 
     V_user = T @ V @ T.T
     cross = slope @ V @ T.T
     joint = np.block([[conditional + slope @ V @ slope.T, cross], [cross.T, V_user]])
-    if K == 1:  # beta and theta are asymptotically independent in a plain mixed model
+    if len(set(layout.equation_of)) <= 1:  # beta and theta are asymptotically independent in a plain mixed model
         joint[:p, :p] = conditional
         joint[:p, p:] = joint[p:, :p] = 0.0
     return Covariance(conditional, joint)
