@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pandas as pd
 
 from jaxmed.api import mediate
 from jaxmed.design.checks import listed, require_option
 from jaxmed.errors import InputError
-from jaxmed.report.results import MediationResult
+
+if TYPE_CHECKING:
+    from jaxmed.report.results import MediationResult
 
 METHODS = ("percentile", "basic", "normal", "bc", "bca")
 Figures = dict[str, float]  # estimate, std_error, conf_low, conf_high, p_value

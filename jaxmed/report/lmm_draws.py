@@ -143,7 +143,7 @@ class LMMBootstrap:
         random = lmm_frames.ran_pars_frame(self.fit.varcorr())
         label = np.where(random["group"] == "Residual", "sigma", random["term"] + "|" + random["group"])
         frame = pd.concat([fixed.astype({"group": object}), random.assign(label=label)], ignore_index=True)
-        return frame[["label", "effect", "group", "term", "estimate"]]
+        return frame.reindex(columns=["label", "effect", "group", "term", "estimate"])
 
     def _values(self, raw: LmmDraws) -> np.ndarray:
         """Draws (B, parameters) in the order of the frame: by bar the SDs, then the correlations."""
