@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 import jaxmed as jm
+from jaxmed.report.lmm_results import LMMResult
 
 ROOT = next(p for p in [Path.cwd(), *Path.cwd().parents] if (p / "pyproject.toml").exists())
 sys.path.insert(0, str(ROOT / "tests" / "reference"))
@@ -56,7 +57,7 @@ def check(what: str, condition: str, holds: bool) -> None:
     checks.setdefault(what, {})[condition] = bool(holds)
 
 
-def fit_of(name: str) -> tuple[jm.LMMResult, float]:
+def fit_of(name: str) -> tuple[LMMResult, float]:
     """The fit of an entry, and the seconds of the whole call."""
     entry = MODELS[name]
     data = load(entry)

@@ -11,7 +11,9 @@ How a parameter is held: the effects of its term are reordered so that it stands
     fixed effect b            y - x b as the response, the other directions of the columns of X as the fixed effects
 
 All others are free elements of Lambda, without bounds. The minimum is found by Newton steps from that of the nearest value
-of the parameter already looked at, the Hessian being a difference of exact gradients. Axis letters: n rows, p fixed effects, k random effects of a term.
+of the parameter already looked at, the Hessian being a difference of exact gradients.
+
+Axis letters: n rows, p fixed effects, k random effects of a term.
 """
 
 from __future__ import annotations
