@@ -399,6 +399,22 @@ def test_a_fit_that_fails_is_said(data, monkeypatch):
         jaxmed.compare(fit, fit)
 
 
+def test_a_fit_without_any_number_still_prints(data, monkeypatch):
+    """Where the criterion has no value anywhere, tables hold NaN and the words say why."""
+    from jaxmed.reml import crossed
+
+    def nowhere(*arguments, **options):
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(crossed, "evaluate", nowhere)
+    with pytest.warns(jaxmed.JaxmedWarning, match="did not converge"):
+        fit = jaxmed.lmm("y ~ x + f + (x | g) + (1 | h)", data)
+    assert fit.fixef()["estimate"].isna().all()
+    assert fit.anova()["statistic"].isna().all()
+    assert "did NOT converge" in fit.summary()
+    assert "did NOT converge" in fit._repr_html_()
+
+
 @pytest.mark.parametrize("module", [api, lmm_results, satterthwaite], ids=lambda module: module.__name__)
 def test_examples_in_the_docstrings(module):
     assert doctest.testmod(module).failed == 0
