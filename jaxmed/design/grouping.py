@@ -14,6 +14,7 @@ from jaxmed.design.checks import listed
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, factor_levels, level_label, settle_codings, terms_matrix
 from jaxmed.design.evaluate import Recipe, Table, codes_among, column_of
 from jaxmed.design.formula import Bar, Group, Terms
+from jaxmed.design.lmm_checks import independent_columns
 from jaxmed.design.syntax import as_text, formula_error, without_parens
 from jaxmed.design.variables import columns_of
 
@@ -143,9 +144,23 @@ def order_as_lme4(sizes: Sequence[int]) -> list[int]:
 
 
 def check_effects(table: Table, bars: Sequence[Bar], terms: Sequence[RandomTerm]) -> None:
-    """No random effect occurs twice for the same groups, and there are fewer effects than observations in each term."""
+    """No random effect occurs twice for the same groups, and there are fewer effects than observations in each term.
+
+    Nor is a column of a term a combination of its others: the covariances of such effects cannot be told apart.
+    """
     n = len(table)
     for bar, term in zip(bars, terms, strict=True):
+        if len(term.names) > 1 or not bar.terms.intercept:
+            _, left_out = independent_columns(term.matrix, intercept=bar.terms.intercept)
+            if left_out:
+                name = term.names[left_out[0]]
+                what = "0 in all rows" if not np.any(term.matrix[:, left_out[0]]) else "a linear combination of the others"
+                formula_error(
+                    table.formula,
+                    bar.start,
+                    f"formula: in ({bar.text}) the column {name!r} is {what} in the {n} rows used, so that its variance cannot "
+                    "be estimated; leave it out of this term.",
+                )
         n_effects = len(term.levels) * len(term.names)
         if n_effects >= n:
             formula_error(

@@ -6,11 +6,14 @@ Its interval is where the signed root of deviance - minimum lies within normal q
 How a parameter is held: the effects of its term are reordered so that it stands first in the Cholesky factor Lambda. Then
 
     standard deviation s      Lambda_11 = s / sigma, sigma being free
-    correlation r             (Lambda_21, Lambda_22) = c (r, sqrt(1 - r^2)), c >= 0 being free
+    correlation r             (Lambda_21, Lambda_22) = c (r, sqrt(1 - r^2)), Lambda_11 and c being squares of what is free
     sigma                     held itself
     fixed effect b            y - x b as the response, the other directions of the columns of X as the fixed effects
 
-All others are free elements of Lambda, without bounds. Axis letters: n rows, p fixed effects, k random effects of a term.
+All others are free elements of Lambda, without bounds. The minimum is found by Newton steps from that of the nearest value
+of the parameter already looked at, the Hessian being a difference of exact gradients.
+
+Axis letters: n rows, p fixed effects, k random effects of a term.
 """
 
 from __future__ import annotations
@@ -26,9 +29,13 @@ from jaxmed.reml.crossed import Bar, Blocks, Factor
 from jaxmed.reml.crossed_fit import CrossedFit, Standardised
 
 PRECISION = 1e-7  # relative, of the end of an interval
+TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
+STEP = 1e-5  # of the differences
+LONGEST = 3.0  # Newton step, in residual SDs per standardised column
+NEWTON_STEPS = 60
 GROWTH = 60  # steps outwards before an end is taken to be infinite
 
-Profile = Callable[[float], float]
+Function = Callable[[float], float]
 Position = tuple[int, int, int]  # a bar and two of its effects: equal for a standard deviation
 
 
@@ -78,100 +85,72 @@ def _of_sd(made: Standardised, start: np.ndarray, place: tuple[int, int], sigma:
     held = _element(made, place, 0, 0)
     free = np.arange(len(start)) != held
     n = made.blocks.n
-    # the logarithm of sigma stands where the element was
-    last = np.where(free, start, np.log(sigma))
 
-    def profile(s: float) -> float:
-        nonlocal last
+    def value(x: np.ndarray, s: float) -> tuple[float, np.ndarray]:
+        inverse = np.exp(-np.clip(x[held], -30, 30))  # the logarithm of sigma stands where the element was
+        theta = np.where(free, x, s / unit * inverse)
+        at = crossed_fit.profile(made, theta, False)
+        if not np.isfinite(at.value):
+            return np.inf, np.zeros_like(x)
+        gradient = at.logdet_gradient + at.quad_gradient * inverse**2
+        gradient[held] = 2 * n - 2 * at.quad * inverse**2 - gradient[held] * theta[held]
+        return _at_sigma(at, n, x[held]), gradient
 
-        def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-            inverse = np.exp(-x[held])
-            theta = np.where(free, x, s / unit * inverse)
-            at = crossed_fit.profile(made, theta, False)
-            if not np.isfinite(at.value):
-                return np.inf, np.zeros_like(x)
-            gradient = at.logdet_gradient + at.quad_gradient * inverse**2
-            gradient[held] = 2 * n - 2 * at.quad * inverse**2 - gradient[held] * theta[held]
-            return _at_sigma(at, n, x[held]), gradient
-
-        found, last = _least(value, last)
-        return found
-
-    return profile
+    return Profile(value, np.where(free, start, np.log(sigma)))
 
 
 def _of_correlation(made: Standardised, start: np.ndarray, place: tuple[int, int]) -> Profile:
     """Deviance with one correlation held."""
-    first, below, corner = _element(made, place, 0, 0), _element(made, place, 1, 0), _element(made, place, 1, 1)
-    last = start.copy()
-    last[first] = abs(last[first])
-    last[below] = np.hypot(start[below], start[corner])  # c; the corner's place is not used
-    bounds = [(0.0 if k in (first, below) else None, 0.0 if k == corner else None) for k in range(len(start))]
-    bounds[corner] = (0.0, 0.0)
-    last[corner] = 0.0
+    first, below, corner = (_element(made, place, *at) for at in ((0, 0), (1, 0), (1, 1)))
+    roots = start.copy()
+    roots[first] = np.sqrt(max(abs(start[first]), 0.03))  # at 0 the root has no slope
+    roots[below] = np.sqrt(max(np.hypot(start[below], start[corner]), 0.03))
+    used = np.arange(len(start)) != corner
 
-    def profile(r: float) -> float:
-        nonlocal last
+    def value(x: np.ndarray, r: float) -> tuple[float, np.ndarray]:
+        theta = np.empty(len(start))
+        theta[used] = x
+        a, c = theta[first], theta[below]
         rest = np.sqrt(max(1 - r * r, 0.0))
+        theta[first], theta[below], theta[corner] = a * a, c * c * r, c * c * rest
+        at = crossed_fit.profile(made, theta, False)
+        if not np.isfinite(at.value):
+            return np.inf, np.zeros_like(x)
+        gradient = at.gradient.copy()
+        gradient[first] *= 2 * a
+        gradient[below] = 2 * c * (gradient[below] * r + gradient[corner] * rest)
+        return at.value, gradient[used]
 
-        def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-            theta = x.copy()
-            theta[below], theta[corner] = x[below] * r, x[below] * rest
-            at = crossed_fit.profile(made, theta, False)
-            if not np.isfinite(at.value):
-                return np.inf, np.zeros_like(x)
-            gradient = at.gradient.copy()
-            gradient[below], gradient[corner] = gradient[below] * r + gradient[corner] * rest, 0.0
-            return at.value, gradient
-
-        found, last = _least(value, last, bounds)
-        return found
-
-    return profile
+    return Profile(value, roots[used])
 
 
 def _of_sigma(made: Standardised, start: np.ndarray) -> Profile:
     """Deviance with the residual standard deviation held."""
-    last = start
 
-    def profile(sigma: float) -> float:
-        nonlocal last
-        log_sigma = np.log(max(sigma, 1e-300) / made.unit)
+    def value(x: np.ndarray, sigma: float) -> tuple[float, np.ndarray]:
+        log_sigma = np.log(max(sigma, 1e-100) / made.unit)
+        at = crossed_fit.profile(made, x, False)
+        if not np.isfinite(at.value):
+            return np.inf, np.zeros_like(x)
+        return _at_sigma(at, made.blocks.n, log_sigma), at.logdet_gradient + at.quad_gradient * np.exp(-2 * log_sigma)
 
-        def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-            at = crossed_fit.profile(made, x, False)
-            if not np.isfinite(at.value):
-                return np.inf, np.zeros_like(x)
-            return _at_sigma(at, made.blocks.n, log_sigma), at.logdet_gradient + at.quad_gradient * np.exp(-2 * log_sigma)
-
-        found, last = _least(value, last)
-        return found
-
-    return profile
+    return Profile(value, start)
 
 
 def _of_fixed(made: Standardised, start: np.ndarray, j: int) -> Profile:
     """Deviance with one fixed effect held."""
     row, p = made.back[j], len(made.back)
     others = np.linalg.qr(row[:, None], mode="complete")[0][:, 1:]
-    last = start
+    change = np.zeros((p + 1, p))  # from [X y] to the columns that are left and y - x b
+    change[:p, : p - 1] = others
+    change[p, p - 1] = 1.0
 
-    def profile(b: float) -> float:
-        nonlocal last
-        change = np.zeros((p + 1, p))  # from [X y] to the columns that are left and y - x b
-        change[:p, : p - 1] = others
+    def value(x: np.ndarray, b: float) -> tuple[float, np.ndarray]:
         change[:p, p - 1] = -row * (b - made.shift[j]) / (row @ row)
-        change[p, p - 1] = 1.0
-        held = made._replace(blocks=_changed(made.blocks, change))
+        at = crossed_fit.profile(made._replace(blocks=_changed(made.blocks, change)), x, False)
+        return at.value, np.nan_to_num(at.gradient)
 
-        def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-            at = crossed_fit.profile(held, x, False)
-            return at.value, np.nan_to_num(at.gradient)
-
-        found, last = _least(value, last)
-        return found
-
-    return profile
+    return Profile(value, start)
 
 
 def _changed(blocks: Blocks, change: np.ndarray) -> Blocks:
@@ -184,13 +163,46 @@ def _at_sigma(at: crossed.CrossedEvaluation, n: int, log_sigma: float) -> float:
     return float(logdet + n * (np.log(2 * np.pi) + 2 * log_sigma) + at.quad * np.exp(-2 * log_sigma))
 
 
-def _least(
-    value: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, bounds: list | None = None
-) -> tuple[float, np.ndarray]:
-    found = optimize.minimize(
-        value, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-13, "gtol": 1e-6, "maxls": 40}
-    )
-    return float(found.fun), found.x
+class Profile:
+    """The minimum of value(x, parameter) over x as a function of the parameter."""
+
+    def __init__(self, value: Callable[[np.ndarray, float], tuple[float, np.ndarray]], start: np.ndarray):
+        self.value, self.start = value, start
+        self.known: list[tuple[float, np.ndarray]] = []
+
+    def __call__(self, parameter: float, *, high: float) -> float:
+        """From the nearest known minimum; if that leads above ``high``, also from the start, as it may be another valley."""
+        nearest = min(self.known, key=lambda pair: abs(pair[0] - parameter))[1] if self.known else self.start
+        found, x = _least(lambda x: self.value(x, parameter), nearest)
+        if found > high and self.known:
+            other, y = _least(lambda x: self.value(x, parameter), self.start)
+            found, x = (other, y) if other < found else (found, x)
+        self.known.append((parameter, x))
+        return found
+
+
+def _least(value: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray) -> tuple[float, np.ndarray]:
+    """Minimum by damped Newton steps on the absolute Hessian."""
+    f, g = value(x)
+    H, fresh = np.eye(len(x)), False
+    for _ in range(NEWTON_STEPS):
+        if not fresh:
+            H = np.array([(value(x + e)[1] - g) / STEP for e in np.eye(len(x)) * STEP])
+            H = (H + H.T) / 2
+        step, decrement, downhill = crossed_fit.newton_step(g, H)
+        step *= min(1.0, LONGEST / max(np.linalg.norm(step), 1e-300))
+        for _ in range(30):
+            new, slope = value(x + step)
+            if new <= f + 1e-13 * abs(f):
+                break
+            step = step / 2
+        else:
+            break
+        x, f, g = x + step, new, slope
+        if decrement < TOLERANCE and not downhill:
+            break
+        fresh = decrement < 1e-5 and not downhill  # one Hessian serves the step after a small one too
+    return f, x
 
 
 # -------------------------------------------------------------------------------------------------- intervals
@@ -210,12 +222,13 @@ def _interval(
     least = best.deviance - crossed_fit.deviance_shift(made, False)
 
     def distance(x: float) -> float:
-        return float(np.sqrt(max(profile(x) - least, 0.0))) - z
+        return float(np.sqrt(max(profile(x, high=least + (1.5 * z) ** 2) - least, 0.0))) - z
 
+    distance(estimate)
     return _end(distance, estimate, -step, z, low), _end(distance, estimate, step, z, high)
 
 
-def _end(distance: Profile, estimate: float, step: float, z: float, limit: float) -> float:
+def _end(distance: Function, estimate: float, step: float, z: float, limit: float) -> float:
     """Where the distance from the estimate, less z, is 0; the limit where it stays negative up to there."""
     inside, reach = estimate, step * z
     for _ in range(GROWTH):

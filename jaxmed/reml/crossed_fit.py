@@ -207,7 +207,7 @@ def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _Found:
         if not fresh or decrement > KEEP:
             hessian, slopes = _hessian(look, theta, at)
             fresh = True
-        step, decrement, downhill = _step(at.gradient, hessian)
+        step, decrement, downhill = newton_step(at.gradient, hessian)
         new, taken = _line(look, theta, at, step)
         theta, at = theta + taken, new
         if decrement < TOLERANCE and not downhill:
@@ -222,7 +222,7 @@ def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _Found:
     return _Found(theta, at, hessian, slopes, decrement, converged, count)
 
 
-def _step(gradient, hessian) -> tuple[np.ndarray, float, bool]:
+def newton_step(gradient: np.ndarray, hessian: np.ndarray) -> tuple[np.ndarray, float, bool]:
     """Newton step on the absolute Hessian, its decrement, and whether there is negative curvature."""
     lam, V = np.linalg.eigh(hessian)
     largest = np.abs(lam).max(initial=1e-300)

@@ -126,6 +126,13 @@ def test_random_effects_named_twice(terms, words):
     refused([*words, "told apart"], f"y ~ x + {terms}", data)
 
 
+def test_random_effects_that_cannot_be_told_apart():
+    refused(["(0 + z | g)", "'z' is 0 in all rows", "leave it out"], "y ~ x + (0 + z | g)", table().assign(z=0.0))
+    refused(["'z' is a linear combination"], "y ~ x + (z | g)", table().assign(z=3.0))
+    refused(["'I(2 * x + 1)' is a linear combination"], "y ~ x + (x + I(2*x + 1) | g)")
+    lmm_design("y ~ x + (year | g)", table().assign(year=lambda d: 1e6 + d["h"]))  # a large origin is no constant
+
+
 def test_no_fixed_column():
     refused(["no column", "intercept"], "y ~ 0 + (1 | g)")
 

@@ -225,7 +225,7 @@ def test_variance_zero_is_found_and_is_exact():
 def test_a_start_at_a_saddle_is_left():
     """At Lambda = 0 every slope is 0; negative curvature shows that it is no minimum."""
     codes, y = balanced(30.0, 4.0)
-    step, decrement, downhill = crossed_fit._step(np.zeros(2), np.diag([1.0, -3.0]))
+    step, decrement, downhill = crossed_fit.newton_step(np.zeros(2), np.diag([1.0, -3.0]))
     assert downhill
     assert decrement == 0
     assert abs(step[1]) == pytest.approx(0.1)

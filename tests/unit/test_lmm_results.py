@@ -399,6 +399,31 @@ def test_a_fit_that_fails_is_said(data, monkeypatch):
         jaxmed.compare(fit, fit)
 
 
-@pytest.mark.parametrize("module", [api, lmm_results, satterthwaite], ids=lambda module: module.__name__)
-def test_examples_in_the_docstrings(module):
-    assert doctest.testmod(module).failed == 0
+def test_a_fit_without_any_number_still_prints(data, monkeypatch):
+    """Where the criterion has no value anywhere, tables hold NaN and the words say why."""
+    from jaxmed.reml import crossed
+
+    def nowhere(*arguments, **options):
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(crossed, "evaluate", nowhere)
+    with pytest.warns(jaxmed.JaxmedWarning, match="did not converge"):
+        fit = jaxmed.lmm("y ~ x + f + (x | g) + (1 | h)", data)
+    assert fit.fixef()["estimate"].isna().all()
+    assert fit.anova()["statistic"].isna().all()
+    assert "did NOT converge" in fit.summary()
+    assert "did NOT converge" in fit._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [api.lmm, api.compare, lmm_results.LMMResult, satterthwaite.t_tests, satterthwaite.f_test],
+    ids=lambda thing: thing.__name__,
+)
+def test_examples_in_the_docstrings(thing):
+    found = [
+        test for test in doctest.DocTestFinder().find(thing, globs=vars(sys.modules[thing.__module__]).copy()) if test.examples
+    ]
+    assert found
+    for test in found:
+        assert doctest.DocTestRunner().run(test).failed == 0
