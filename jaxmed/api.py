@@ -117,13 +117,19 @@ def mediate(
     Args:
         data: one row per observation.
         x: predictor; a two-valued string, category or boolean is coded 0/1.
-        m: mediator (several mediators come in a later version).
+        m: mediator, or a list of parallel mediators, of either level (a level-2 one only with an x at level 2).
         y: outcome.
         cluster: column that names each row's cluster.
         random: random slopes beside the random intercepts that every equation has: None, a list of "a", "b", "cprime", or
-            "all". Under group-mean centring they belong to the within-cluster parts.
-        moderators, moderator_values: come in a later version.
-        covariates: {"m": [...], "y": [...]} or one list for all equations.
+            "all" (of those three, the ones that exist). "a:w" is the slope of the interaction with a level-1 moderator w. By
+            mediator: {"a": ["m1"], "b": True}. Under group-mean centring slopes belong to the within-cluster parts.
+        moderators: which variables moderate the paths: {"a": "w", "b": ["w", "v"], "cprime": "w"}, each a name or a list
+            (additive). They enter raw, numeric or categorical; their main effects are added to every equation where they
+            moderate. A level-2 moderator moderates the within and the between part, a level-1 moderator under group-mean
+            centring the within part.
+        moderator_values: the values at which conditional effects are given, {"w": [0, 1]}. Default: both values of a two-valued
+            moderator, all levels of a categorical one, else mean - SD, mean, mean + SD over clusters (over rows at level 1).
+        covariates: {"m": [...], "y": [...]}, also by a mediator's own name, or one list for all equations.
         random_covariates: covariates with random slopes, by the same keys.
         center: "group_mean" splits x, and m as a predictor, into within- and between-cluster parts; "grand_mean" subtracts the
             grand mean; "none" leaves columns as they are. The last two give conflated effects.
@@ -132,7 +138,9 @@ def mediate(
         covariance: "full" estimates the covariances of random effects across equations (needed for cov(a, b)); "by_equation"
             keeps the equations' random effects apart, "diagonal" all random effects.
         levels: optional check, e.g. {"x": 1}: an error if the data say otherwise.
-        extra: comes in a later version.
+        extra: further rows of the table of effects, {"name": function}: each function takes the parameters by name (the
+            columns of ``boot.parameters``: "m:x_within", "var(...)", "cov(..., ...)", "sigma(...)") and works element by
+            element, such as ``lambda p: p["m:x_within"] / p["y:m_within"]``.
         reml: restricted (True) or full maximum likelihood.
 
     Returns:
@@ -147,6 +155,15 @@ def mediate(
         >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random="all", center="none")
         >>> round(float(fit.effects().set_index("label").loc["indirect[m] conflated", "estimate"]), 3)
         0.522
+
+        Two mediators, their paths moderated by a level-2 variable:
+
+        >>> data = jaxmed.datasets.moderated_model().data
+        >>> roles = {"x": "x", "m": ["m1", "m2"], "y": "y", "cluster": "id"}
+        >>> fit = jaxmed.mediate(data, **roles, moderators={"a": "w"}, moderator_values={"w": [0, 1]})
+        >>> effects = fit.effects()
+        >>> effects.loc[effects["effect"] == "mediator_contrast", "label"].tolist()[:2]
+        ['indirect[m1] - indirect[m2] within | w=0', 'indirect[m1] - indirect[m2] within | w=1']
 
     The model is that of Bauer, Preacher & Gil (2006), fitted jointly by REML; effects as in Kenny, Korchmaros & Bolger (2003)
     and Zhang, Zyphur & Preacher (2009).
