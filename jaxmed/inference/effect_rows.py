@@ -70,6 +70,20 @@ def find_effects(design: Design) -> tuple[Effect, ...]:
     return tuple(rows)
 
 
+def moderated_quantities(design: Design) -> dict[str, tuple[str, ...]]:
+    """The effects that depend on moderators, by name such as "indirect[m] within", with the names of their moderators."""
+    builder = _Builder(design)
+    found = (quantity for component in COMPONENTS for quantity in builder.component(component))
+    return {quantity.name: quantity.moderators for quantity in found if quantity.moderators}
+
+
+def quantity_rows(design: Design, name: str) -> tuple[Effect, ...]:
+    """The rows of one effect alone, at every combination of its moderators' values."""
+    builder = _Builder(design)
+    found = (quantity for component in COMPONENTS for quantity in builder.component(component))
+    return tuple(builder.rows(next(quantity for quantity in found if quantity.name == name)))
+
+
 class _Builder:
     """Turns paths into quantities and quantities into rows."""
 

@@ -11,6 +11,23 @@ from jaxmed.reml.fit import System
 
 def random_effects(system: System) -> np.ndarray:
     """BLUPs (J, q) in the order of the design: G Z' V^-1 (y - X beta), cluster by cluster (Robinson 1991)."""
+    A, r = _precisions(system)
+    G = system.estimates.G
+    # G (I + A G)^-1 r needs no inverse of a G that may be singular
+    solved = np.linalg.solve(np.eye(len(G)) + A @ G, r[:, :, None])[:, :, 0]
+    return solved @ G
+
+
+def conditional_covariance(system: System) -> np.ndarray:
+    """Covariances (J, q, q) of the random effects given the data, at the estimated parameters: G (I + A G)^-1."""
+    A, _ = _precisions(system)
+    G = system.estimates.G
+    V = np.linalg.solve(np.eye(len(G)) + G @ A, G)
+    return (V + V.transpose(0, 2, 1)) / 2
+
+
+def _precisions(system: System) -> tuple[np.ndarray, np.ndarray]:
+    """Z' R^-1 Z (J, q, q) and Z' R^-1 (y - X beta) (J, q) of every cluster."""
     design, (beta, G, sigma2) = system.design, system.estimates
     J, q = len(design.clusters), len(G)
     residuals = [y - X @ b for X, y, b in _parts(design.equations, beta)]
@@ -22,9 +39,7 @@ def random_effects(system: System) -> np.ndarray:
         products = e.random[:, :, None] * e.random[:, None]
         np.add.at(A[:, k, k], e.codes, products / s2)
         np.add.at(r[:, k], e.codes, e.random * (residual / s2)[:, None])
-    # G (I + A G)^-1 r needs no inverse of a G that may be singular
-    solved = np.linalg.solve(np.eye(q) + A @ G, r[:, :, None])[:, :, 0]
-    return solved @ G
+    return A, r
 
 
 def fitted(system: System, conditional: bool) -> list[np.ndarray]:

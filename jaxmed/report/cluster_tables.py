@@ -41,6 +41,39 @@ def cluster_effects(system: System, cluster: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def with_std_errors(system: System, cluster: str) -> pd.DataFrame:
+    """The table of `cluster_effects` with a_std_error, b_std_error and indirect_std_error.
+
+    Conditional standard deviations of the clusters' paths at the estimated parameters, as lme4 gives for random effects; of
+    the product of two normal variables, Aroian's (1947).
+    """
+    design = system.design
+    frame = cluster_effects(system, cluster)
+    V = prediction.conditional_covariance(system)
+    given = _own_values(design)
+    found = {(p.kind, p.mediator, p.component): _loading(design, p, given) for p in design.paths}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("a", "b", "indirect")}
+    for mediator, component in dict.fromkeys(zip(frame["mediator"], frame["component"], strict=True)):
+        rows = frame.loc[(frame["mediator"] == mediator) & (frame["component"] == component)]
+        a, b = rows["a"].to_numpy(float), rows["b"].to_numpy(float)
+        left, right = found["a", mediator, component], found["b", mediator, component]
+        aa, bb, ab = (np.einsum("ji,jik,jk->j", s, V, t) for s, t in ((left, left), (right, right), (left, right)))
+        product = b**2 * aa + a**2 * bb + 2 * a * b * ab + aa * bb + ab**2
+        for name, variance in (("a", aa), ("b", bb), ("indirect", product)):
+            columns[name].append(np.sqrt(np.maximum(variance, 0.0)))
+    return frame.assign(**{f"{name}_std_error": np.concatenate(parts or [np.empty(0)]) for name, parts in columns.items()})
+
+
+def _loading(design: Design, path: Path, given: dict[str, np.ndarray]) -> np.ndarray:
+    """How the path of every cluster is made of the random effects, (J, q)."""
+    out = np.zeros((len(design.clusters), len(design.random_labels)))
+    terms = [(path.term, path.random, np.ones(len(out))), *((i.term, i.random, given[i.column]) for i in path.interactions)]
+    for term, random, weight in terms:
+        if random:
+            out[:, design.random_labels.index(f"{path.equation}:{term}")] += weight
+    return out
+
+
 def influence(system: System, cluster: str) -> pd.DataFrame:
     """Every effect without each cluster in turn, the clusters that move an effect most first."""
     design = system.design

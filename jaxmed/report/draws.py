@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,14 +12,16 @@ import pandas as pd
 from jaxmed.design.matrices import resample_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, NotYetError
-from jaxmed.inference import bootstrap, effects, intervals, resampling
+from jaxmed.inference import bootstrap, curves, effects, intervals, resampling
 from jaxmed.inference.effects import Effect
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
 from jaxmed.reml.fitted import STATUS
-from jaxmed.report import tables
+from jaxmed.report import moderation, prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes
+from jaxmed.report.moderation import ModerationCurve
+from jaxmed.report.shown import Shown
 
 
 class Fitted(Protocol):
@@ -37,7 +40,7 @@ class Fitted(Protocol):
 
 
 @dataclass(frozen=True, repr=False)
-class BootstrapResult:
+class BootstrapResult(Shown):
     """Draws of a bootstrap; made by the ``bootstrap`` method of a fit."""
 
     fit: Fitted
@@ -45,6 +48,7 @@ class BootstrapResult:
     kind: str
     seed: int
     seconds: dict[str, float]
+    _shown_as = "bootstrap"
 
     def __len__(self) -> int:
         return len(self.raw.status)
@@ -128,6 +132,35 @@ class BootstrapResult:
     def _jackknife_values(self, rows: tuple[Effect, ...]) -> np.ndarray:
         draws = bootstrap.run(self.fit.system, self.fit.n_clusters, seed=0, kind="jackknife")
         return effects.values(rows, *draws.estimates)
+
+    def moderation(
+        self,
+        effect: str | None = None,
+        *,
+        by: str | None = None,
+        at: Mapping[str, float | str] | None = None,
+        level: float = 0.95,
+    ) -> ModerationCurve:
+        """An effect as a function of a numeric moderator, with percentile bands from the draws; see the fit's method."""
+        if self.kind == "jackknife":
+            raise InputError("moderation() needs bootstrap draws; a jackknife has none: use the fit's moderation()")
+
+        def bands(rows, grid):
+            return curves.from_draws(rows, grid, self.fit.system.estimates, self.raw.estimates, level)
+
+        return moderation.curve(self.fit.design, effect, by, at, level, f"{self.kind} bootstrap", bands)
+
+    def describe(self, level: float = 0.95, method: str | None = None) -> str:
+        """The result as a paragraph in APA style, with the numbers of ``tidy(level, method)``.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> boot = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id").bootstrap(100, seed=1, progress=False)
+            >>> boot.describe().split(".")[0]
+            'A multilevel mediation model with x as predictor, m as mediator and y as outcome was fitted to 40 clusters (id)'
+        """
+        return prose.paragraph(self, self.tidy(level, method), level, method)
 
     def weights(self, i: int) -> np.ndarray:
         """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels."""

@@ -16,6 +16,7 @@ from jaxmed.inference.lmm_responses import LmmDraws, Model
 from jaxmed.reml import crossed
 from jaxmed.reml.fitted import STATUS
 from jaxmed.report import lmm_frames, tables
+from jaxmed.report.shown import Shown
 
 Kind = Literal["parametric", "residual", "cluster", "bayesian"]
 METHODS = ("percentile", "basic", "normal", "bc", "bca")
@@ -33,7 +34,7 @@ class Fitted(Protocol):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class LMMBootstrap:
+class LMMBootstrap(Shown):
     """Draws of a bootstrap of a mixed model; made by :meth:`LMMResult.bootstrap`."""
 
     fit: Fitted
@@ -41,6 +42,7 @@ class LMMBootstrap:
     raw: LmmDraws
     kind: str
     seed: int
+    _shown_as = "lmm_bootstrap"
 
     def __len__(self) -> int:
         return len(self.raw.status)

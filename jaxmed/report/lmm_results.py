@@ -22,6 +22,7 @@ from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.report import lmm_frames, lmm_hypotheses, lmm_tables
 from jaxmed.report.lmm_hypotheses import Contrast
 from jaxmed.report.progress import progress_bar
+from jaxmed.report.shown import Shown
 from jaxmed.report.tables import Block
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def fit_lmm(design: LmmDesign, data: pd.DataFrame, *, reml: bool) -> LMMResult:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class LMMResult:
+class LMMResult(Shown):
     """A fitted linear mixed model; made by :func:`jaxmed.lmm`.
 
     ``design`` holds the model's arrays, ``estimates`` the optimum, ``data`` the user's table, ``reml`` the criterion.
@@ -46,6 +47,7 @@ class LMMResult:
     estimates: CrossedFit
     data: pd.DataFrame
     reml: bool
+    _shown_as = "lmm"
 
     # figures ---------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from textwrap import fill
 from typing import Any, Literal
 
@@ -13,18 +14,20 @@ import pandas as pd
 from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, effects, intervals, prediction
+from jaxmed.inference import bootstrap, curves, effects, intervals, prediction
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
-from jaxmed.report import cluster_tables, tables
+from jaxmed.report import cluster_tables, moderation, tables
 from jaxmed.report.draws import BootstrapResult, check_bootstrap
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
+from jaxmed.report.moderation import ModerationCurve
 from jaxmed.report.progress import progress_bar
+from jaxmed.report.shown import Shown
 
 
 @dataclass(frozen=True, repr=False)
-class MediationResult:
+class MediationResult(Shown):
     """A fitted mediation system; made by :func:`jaxmed.mediate`."""
 
     system: reml.System
@@ -33,6 +36,8 @@ class MediationResult:
     reml: bool
     center: str
     seconds: dict[str, float]
+    call: Mapping[str, Any] = field(default_factory=dict)  # the arguments of mediate() beside the data, for reports
+    _shown_as = "mediation"
 
     # figures ---------------------------------------------------------------------------------------------------------
 
@@ -174,6 +179,39 @@ class MediationResult:
             True
         """
         return cluster_tables.influence(self.system, self.cluster)
+
+    def moderation(
+        self,
+        effect: str | None = None,
+        *,
+        by: str | None = None,
+        at: Mapping[str, float | str] | None = None,
+        level: float = 0.95,
+    ) -> ModerationCurve:
+        """An effect as a function of a numeric moderator, with delta-method bands and Johnson-Neyman bounds.
+
+        Args:
+            effect: such as "indirect[m] within"; default the first indirect effect that a number moderates.
+            by: the moderator; default the effect's first.
+            at: values at which its other moderators are held; default the middle one of those in ``effects()``.
+            level: of the pointwise and of the simultaneous band.
+
+        Returns:
+            A ModerationCurve: ``frame()``, ``johnson_neyman`` (numbers), ``words()``.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.moderated_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m1", y="y", cluster="id", moderators={"a": "w"}, center="none")
+            >>> fit.moderation(by="w").frame().columns.tolist()
+            ['w', 'estimate', 'conf_low', 'conf_high', 'band_low', 'band_high']
+        """
+        joint = self.system.covariance().joint
+
+        def bands(rows, grid):
+            return curves.from_covariance(rows, grid, self.system.estimates, joint, level)
+
+        return moderation.curve(self.design, effect, by, at, level, "delta method", bands)
 
     def predict(self, random: Literal["conditional", "none"] = "conditional") -> pd.DataFrame:
         """Fitted values of every equation for the rows of the data, NaN where the equation did not use the row.

@@ -169,7 +169,7 @@ def text_table(
         m       -0.250  <.001
         ---------------------
     """
-    cells = _columns(frame, columns, headers, formats, digits)
+    cells = columns_of(frame, columns, headers, formats, digits)
     keep = 2 if list(frame.columns if columns is None else columns)[:2] == ["equation", "term"] else 1
     panels = "\n\n".join(_panel(panel) for panel in _split(cells, max_width, keep))
     return f"{title}\n{panels}" if title else panels
@@ -211,7 +211,7 @@ def html_table(
         </tbody>
         </table>
     """
-    cells = _columns(frame, columns, headers, formats, digits)
+    cells = columns_of(frame, columns, headers, formats, digits)
 
     def row(tag: str, texts: Iterable[str]) -> str:
         sides = ("right" if column.right else "left" for column in cells)
@@ -224,13 +224,14 @@ def html_table(
     return "\n".join(["<table>", *caption, *head, *body, "</table>"])
 
 
-def _columns(
+def columns_of(
     frame: pd.DataFrame,
-    columns: Sequence[str] | None,
-    headers: Mapping[str, str] | None,
-    formats: Mapping[str, Format] | None,
-    digits: int,
+    columns: Sequence[str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    formats: Mapping[str, Format] | None = None,
+    digits: int = 4,
 ) -> list[_Column]:
+    """The table as columns of text with their headings and sides, for whatever form it is written in."""
     names = list(frame.columns if columns is None else columns)
     return [_column(str(name), list(frame[name]), headers or {}, formats or {}, digits) for name in names]
 

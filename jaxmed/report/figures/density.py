@@ -1,0 +1,79 @@
+"""Bootstrap distributions: a ridge per effect over one axis, with the estimate, the interval and the null."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.stats import gaussian_kde
+
+from jaxmed.design.checks import listed
+from jaxmed.errors import InputError
+from jaxmed.report.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+POINTS = 256
+
+
+def density(
+    draws: pd.DataFrame, table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, interval: str, ax: Axes | None
+) -> Axes:
+    """Draws of the effects with these labels; default the indirect effects that stand in the table without a condition."""
+    labels = _chosen(table, effects)
+    alone = len(labels) == 1
+    longest = 0 if alone else max(map(len, labels))
+    ax = style.axes(ax, 6.0 + 0.07 * longest, 3.4 if alone else 0.85 * len(labels) + 1.1)
+    style.quiet(ax)
+    rows = table.set_index("label").loc[labels]
+    for k, label in enumerate(labels):
+        row = rows.loc[label]
+        values = draws[label].to_numpy(float)
+        _ridge(ax, values[np.isfinite(values)], row, float(len(labels) - 1 - k), k)
+    ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylim(-0.28, len(labels) - 0.02)
+    ax.set_yticks([] if alone else range(len(labels) - 1, -1, -1), [] if alone else labels)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(f"{labels[0] if alone else 'Effect'}: draws, estimate and {style.level_text(level)} {interval} interval")
+    if alone:
+        estimate, low, high = (float(rows[c].iloc[0]) for c in ("estimate", "conf_low", "conf_high"))
+        style.title(ax, style.with_interval(estimate, low, high))
+    return ax
+
+
+def _ridge(ax: Axes, values: np.ndarray, row: pd.Series, base: float, k: int) -> None:
+    """The density scaled to a height of .8, filled darker within the interval; below it the interval and the estimate."""
+    colour = style.SERIES[k % len(style.SERIES)]
+    estimate, low, high = (float(row[c]) for c in ("estimate", "conf_low", "conf_high"))  # type: ignore[arg-type]
+    if len(values) > 2 and np.ptp(values) > 0:
+        reach = 0.08 * np.ptp(values)
+        x = np.linspace(values.min() - reach, values.max() + reach, POINTS)
+        y = gaussian_kde(values)(x)
+        y *= 0.8 / y.max()
+        ax.fill_between(x, base, base + y, color=colour, alpha=0.16, linewidth=0)
+        inside = (x >= low) & (x <= high)
+        ax.fill_between(x, base, base + y, where=inside.tolist(), color=colour, alpha=0.3, linewidth=0)
+        ax.plot(x, base + y, color=colour, linewidth=1.3)
+        top = base + float(np.interp(estimate, x, y))
+        ax.plot([estimate, estimate], [base, top], color=style.INK, linewidth=1.1)
+    if np.isfinite(low):
+        ax.plot([low, high], [base - 0.1] * 2, color=style.INK, linewidth=1.8, solid_capstyle="butt")
+    ax.plot(estimate, base - 0.1, "o", color=style.INK, markersize=5)
+
+
+def _chosen(table: pd.DataFrame, effects: Sequence[str] | None) -> list[str]:
+    known = table["label"].tolist()
+    if effects is None:
+        kinds = table["effect"].tolist() if "effect" in table else []
+        found = [label for label, kind in zip(known, kinds, strict=True) if kind in ("indirect", "fixed")]
+        return found[:8] or known[:1]
+    asked = [effects] if isinstance(effects, str) else list(effects)
+    unknown = [label for label in asked if label not in known]
+    if unknown or not asked:
+        name = unknown[0] if unknown else effects
+        raise InputError(f"effects={name!r} is no label of the table; labels are {listed(known, 20)}.")
+    return asked

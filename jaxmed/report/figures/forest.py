@@ -1,0 +1,137 @@
+"""Forests: estimates with intervals below each other, of effects and contrasts, or of the coefficients of several models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.checks import listed
+from jaxmed.errors import InputError
+from jaxmed.report.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ROW = 0.27  # inches
+MOST = 45  # rows that are drawn unasked
+HEADINGS = {
+    "mediator_contrast": "Between mediators",
+    "index": "Moderated mediation: change per unit",
+    "slope": "Moderated mediation: change per unit",
+    "contrast": "Between values of a moderator",
+    "contextual": "Between − within clusters",
+    "extra": "Functions of the parameters",
+}
+APART = ("a", "b", "proportion_mediated")  # on scales of their own: drawn when asked for
+
+
+def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, interval: str, ax: Axes | None) -> Axes:
+    """Effects and contrasts of a table such as ``effects()`` or ``tidy()``, in groups, with their figures at the right."""
+    rows, left_out = _chosen(table, effects)
+    lines: list[tuple[str, dict | None]] = []
+    for heading in dict.fromkeys(_heading(row) for row in rows):
+        lines.append((heading, None))
+        lines += [(_words(row), row) for row in rows if _heading(row) == heading]
+    longest = max(len(words) for words, _ in lines)
+    ax = style.axes(ax, 0.075 * longest + 5.6, ROW * (len(lines) + 1) + 0.75)
+    style.quiet(ax, grid="x")
+    _interval_rows(ax, [row for _, row in lines])
+    ax.set_yticks(range(len(lines)), [words for words, _ in lines])
+    for tick, (_, row) in zip(ax.get_yticklabels(), lines, strict=True):
+        tick.set_weight("normal" if row else "bold")
+    finish(ax, len(lines), f"Estimate with {style.level_text(level)} {interval} interval")
+    if left_out:
+        ax.set_xlabel(f"{ax.get_xlabel()}\n(not shown: {', '.join(left_out)}; effects=[...] chooses)")
+    return ax
+
+
+def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes | None) -> Axes:
+    """Coefficients of one model or several, by the rows' "name", models beside each other with markers of their own."""
+    names = list(dict.fromkeys(name for frame in models.values() for name in frame["name"].tolist()))
+    longest = max(len(name) for name in names)
+    step = min(0.8 / max(len(models), 1), 0.24)
+    tall = ROW * len(names) * max(1.0, 0.55 * len(models)) + 0.9
+    ax = style.axes(ax, 0.075 * longest + (5.6 if len(models) == 1 else 4.6), tall)
+    style.quiet(ax, grid="x")
+    for k, (model, frame) in enumerate(models.items()):
+        colour, marker = style.SERIES[k % len(style.SERIES)], style.MARKERS[k % len(style.MARKERS)]
+        at = np.array([names.index(name) for name in frame["name"].tolist()]) + (k - (len(models) - 1) / 2) * step
+        estimate, low, high = (frame[c].to_numpy(float) for c in ("estimate", "conf_low", "conf_high"))
+        ax.hlines(at, low, high, color=colour, linewidth=1.6)
+        face = colour if k % 2 == 0 else "white"
+        ax.plot(estimate, at, marker, color=colour, markerfacecolor=face, markersize=5.5, linestyle="none", label=model)
+        if len(models) == 1:
+            for y, row in zip(at, zip(estimate, low, high, strict=True), strict=True):
+                _figures(ax, float(y), style.with_interval(*row))
+    ax.set_yticks(range(len(names)), names)
+    finish(ax, len(names), f"Coefficient with {style.level_text(level)} interval")
+    if len(models) > 1:
+        ax.legend(frameon=False, fontsize=style.TEXT, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    return ax
+
+
+def finish(ax: Axes, n: int, label: str) -> None:
+    """The null line, rows from the top down, no line for the axis of names."""
+    ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    ax.set_ylim(n - 0.4, -0.6)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(label)
+
+
+def _interval_rows(ax: Axes, rows: Sequence[dict | None]) -> None:
+    for y, row in enumerate(rows):
+        if row is None:
+            continue
+        component = row["component"] if isinstance(row["component"], str) else None
+        colour, marker, filled = style.COMPONENT[component]
+        if np.isfinite(row["conf_low"]):
+            ax.plot([row["conf_low"], row["conf_high"]], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
+        face = colour if filled else "white"
+        ax.plot(row["estimate"], y, marker, color=colour, markerfacecolor=face, markersize=6, markeredgewidth=1.4, zorder=3)
+        _figures(ax, y, style.with_interval(row["estimate"], row["conf_low"], row["conf_high"]))
+
+
+def _figures(ax: Axes, y: float, words: str) -> None:
+    """A row's numbers in a column right of the axes."""
+    ax.text(1.02, y, words, transform=ax.get_yaxis_transform(), va="center", fontsize=style.TEXT, color=style.INK)
+
+
+def _chosen(table: pd.DataFrame, effects: Sequence[str] | None) -> tuple[list[dict], list[str]]:
+    """The rows to draw, and the kinds left out because there are too many rows."""
+    records = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    if effects is not None:
+        asked = [effects] if isinstance(effects, str) else list(effects)
+        kinds, labels = {row["effect"] for row in records}, {row["label"] for row in records}
+        unknown = [name for name in asked if name not in kinds | labels]
+        if unknown or not asked:
+            name = unknown[0] if unknown else effects
+            raise InputError(
+                f"effects={name!r} is neither a kind of effect nor a label of the table; kinds are {listed(sorted(kinds), 20)}."
+            )
+        return [row for row in records if row["effect"] in asked or row["label"] in asked], []
+    single = sum(1 for name in {row["mediator"] for row in records} if isinstance(name, str)) == 1
+    rows = [r for r in records if r["effect"] not in APART and not (single and r["effect"] == "total_indirect")]
+    left_out = []
+    for kind, words in (("contrast", "contrasts"), ("contextual", "contextual effects"), ("mediator_contrast", "mediators")):
+        if len(rows) > MOST and any(row["effect"] == kind for row in rows):
+            rows = [row for row in rows if row["effect"] != kind]
+            left_out.append(words)
+    return rows, left_out
+
+
+def _heading(row: dict) -> str:
+    if row["effect"] in HEADINGS:
+        return HEADINGS[row["effect"]]
+    return style.PANELS.get(row["component"], "Effects")
+
+
+def _words(row: dict) -> str:
+    """The label without what its heading says."""
+    words = str(row["label"])
+    if row["effect"] not in HEADINGS:
+        words = words.replace(f" {row['component']}", "", 1)
+    return words.removeprefix("contrast ").removeprefix("contextual ").replace("total_indirect", "total indirect")

@@ -1,0 +1,104 @@
+"""One quiet style: Okabe & Ito's colours, told apart without colour by markers and line styles; no other settings touched."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from jaxmed.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#222222"
+GREY = "#767676"
+PALE = "#d9d9d9"
+BLUE = "#0072b2"
+ORANGE = "#d55e00"
+GREEN = "#009e73"
+SERIES = (BLUE, ORANGE, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+TEXT = 9.0  # points
+
+# component -> colour, marker, whether the marker is filled: readable in black and white
+COMPONENT: dict[str | None, tuple[str, str, bool]] = {
+    "within": (BLUE, "o", True),
+    "between": (ORANGE, "s", False),
+    "conflated": (BLUE, "D", True),
+    None: (INK, "^", False),
+}
+PANELS = {"within": "Within clusters", "between": "Between clusters", "conflated": "Within and between together"}
+
+
+def axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """The user's axes, or new ones of a figure of this size in inches."""
+    pyplot = require_pyplot()
+    if ax is not None:
+        return ax
+    _, made = pyplot.subplots(figsize=(width, height), layout="constrained")
+    return made
+
+
+def require_pyplot() -> Any:
+    """matplotlib.pyplot, or an error with the command that brings it."""
+    try:
+        import matplotlib.pyplot as pyplot
+    except ImportError:
+        raise InputError("figures need matplotlib, which is not installed; get it with: pip install 'jaxmed[plot]'") from None
+    return pyplot
+
+
+def quiet(ax: Axes, *, grid: str | None = None) -> Axes:
+    """No box around the axes, small ticks, a pale grid along one direction behind everything."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(GREY)
+    ax.tick_params(labelsize=TEXT, color=GREY, labelcolor=INK)
+    for side in (ax.xaxis, ax.yaxis):
+        side.label.set_size(TEXT + 1)
+        side.label.set_color(INK)
+    if grid:
+        ax.grid(axis=grid, color=PALE, linewidth=0.6)  # type: ignore[arg-type]
+        ax.set_axisbelow(True)
+    return ax
+
+
+def title(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", fontsize=TEXT + 2, color=INK)
+
+
+def number(value: float, decimals: int | None = None) -> str:
+    """With so many decimals, or with as many as show two digits; a proper minus sign.
+
+    Example:
+        >>> number(0.3189), number(-0.00123), number(1234.5), number(0.0), number(0.0022, 2)
+        ('0.32', '−0.0012', '1234', '0.00', '0.00')
+    """
+    if not math.isfinite(value):
+        return ""
+    if decimals is None:
+        decimals = _decimals(abs(value)) if value else 2
+    text = f"{value:.{decimals}f}" if decimals <= 6 else f"{value:.1e}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", "−")
+
+
+def with_interval(estimate: float, low: float, high: float) -> str:
+    """An estimate and its interval, the interval's width to two digits; without brackets where there is no interval.
+
+    Example:
+        >>> with_interval(0.3189, 0.252, 0.409), with_interval(0.0022, -0.09, 0.1), with_interval(5.3, 2.21, 8.4)
+        ('0.32 [0.25, 0.41]', '0.00 [−0.09, 0.10]', '5.3 [2.2, 8.4]')
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return number(estimate)
+    decimals = _decimals(high - low) if high > low else None
+    return f"{number(estimate, decimals)} [{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def level_text(level: float) -> str:
+    return f"{100 * level:g}%"
+
+
+def _decimals(size: float) -> int:
+    return max(0, 1 - math.floor(math.log10(size)))

@@ -1,0 +1,279 @@
+"""Figures of results by name: ``fit.plot("path")``, ``boot.plot("density")``. Drawing itself is in figures/.
+
+Every function here takes a result and an ``ax`` and returns the axes drawn on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from jaxmed.design.checks import listed
+from jaxmed.design.system import Design
+from jaxmed.errors import InputError
+from jaxmed.report import cluster_tables, side_by_side
+from jaxmed.report.figures import clusters, density, forest, health, moderation, path, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INTERVALS = {"delta": "delta-method", "monte_carlo": "Monte Carlo", "bca": "BCa", "bc": "bias-corrected"}
+DEFAULT = {"mediation": "path", "bootstrap": "forest", "lmm": "coefficients", "lmm_bootstrap": "forest"}
+
+
+def draw(result: Any, shown_as: str, kind: str | None, ax: Axes | None, options: Mapping[str, Any]) -> Axes:
+    """The figure ``kind`` of a result; an InputError lists the valid names, or the options of the figure."""
+    figures = FIGURES[shown_as]
+    kind = DEFAULT[shown_as] if kind is None else kind
+    if kind not in figures:
+        raise InputError(f"plot({kind!r}): there is no such figure of this result; choose one of {listed(figures, 20)}.")
+    function = figures[kind]
+    valid = [name for name in inspect.signature(function).parameters if name not in ("result", "ax")]
+    for name in options:
+        if name not in valid:
+            raise InputError(f"plot({kind!r}) has no option {name!r}; its options are {listed(valid, 20)}.")
+    style.require_pyplot()
+    return function(result, ax=ax, **options)
+
+
+# --- Fits of a mediation system -------------------------------------------------------------------------------------
+
+
+def fit_path(result: Any, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+    """Path diagram of a fit: estimates, delta-method intervals, SDs of random slopes, moderators."""
+    return _path(result, result.fixef(level), result.effects(level), component, level, "delta-method", ax)
+
+
+def fit_forest(
+    result: Any,
+    *,
+    effects: str | Sequence[str] | None = None,
+    level: float = 0.95,
+    method: str = "delta",
+    ax: Axes | None = None,
+) -> Axes:
+    """Forest of effects and contrasts of a fit; ``effects`` picks kinds ("indirect", "contrast") or labels."""
+    table = result.effects(level, method)
+    return forest.forest(table, effects=effects, level=level, interval=INTERVALS[method], ax=ax)
+
+
+def moderation_curve(
+    result: Any,
+    *,
+    effect: str | None = None,
+    by: str | None = None,
+    at: Mapping[str, float | str] | None = None,
+    level: float = 0.95,
+    shade: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """An effect over the range of a moderator; ``at`` holds the others, ``shade`` marks where the interval leaves out 0."""
+    return moderation.moderation(result.moderation(effect, by=by, at=at, level=level), shade=shade, ax=ax)
+
+
+def fit_clusters(
+    result: Any,
+    *,
+    what: str = "indirect",
+    mediator: str | None = None,
+    component: str | None = None,
+    level: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
+    """Caterpillar of each cluster's own ``what`` ("indirect", "a" or "b"), with intervals from the conditional variances."""
+    table = cluster_tables.with_std_errors(result.system, result.cluster)
+    if not len(table):
+        raise InputError("plot('clusters') needs a random slope of a or b: without one all clusters share the same effect.")
+    if what not in ("indirect", "a", "b"):
+        raise InputError(f"what={what!r} is unknown; choose 'indirect', 'a' or 'b'.")
+    for name, asked in (("mediator", mediator), ("component", component)):
+        known = list(dict.fromkeys(table[name].tolist()))
+        if asked is not None and asked not in known:
+            raise InputError(f"{name}={asked!r} has no random slope of a or b; choose one of {listed(known)}.")
+        table = table.loc[table[name] == (known[0] if asked is None else asked)]
+    chosen = table.iloc[0]
+    label = f"{what}[{chosen['mediator']}] {chosen['component']} of each cluster, {style.level_text(level)} interval"
+    values = table[what].to_numpy(float)
+    spread = table[f"{what}_std_error"].to_numpy(float)
+    z = float(-ndtri((1 - level) / 2))
+    names = table[result.cluster].tolist()
+    return clusters.caterpillar(names, values, spread, average=float(values.mean()), label=label, z=z, ax=ax)
+
+
+def fit_influence(result: Any, *, effect: str | None = None, n: int = 15, ax: Axes | None = None) -> Axes:
+    """The clusters without which an effect changes most; refits without each cluster in turn."""
+    known = result.effects()["label"].tolist()
+    if effect is None:
+        effect = next((label for label in known if label.startswith("indirect")), known[0])
+    if effect not in known:
+        raise InputError(f"effect={effect!r} is no label of effects(); labels are {listed(known, 20)}.")
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise InputError(f"n={n!r} must be a whole number of at least 1: how many clusters to show.")
+    return clusters.influence(result.influence(), result.cluster, effect, most=int(n), ax=ax)
+
+
+# --- Bootstraps -----------------------------------------------------------------------------------------------------
+
+
+def boot_path(result: Any, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+    """Path diagram with percentile intervals (of a jackknife: normal ones)."""
+    fixed = side_by_side.fixed_of_bootstrap(result, level)
+    interval = "jackknife" if result.kind == "jackknife" else "percentile bootstrap"
+    return _path(result.fit, fixed, result.tidy(level), component, level, interval, ax)
+
+
+def boot_forest(
+    result: Any,
+    *,
+    effects: str | Sequence[str] | None = None,
+    level: float = 0.95,
+    method: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Forest of effects and contrasts with bootstrap intervals."""
+    method = _method(result, method)
+    return forest.forest(result.tidy(level, method), effects=effects, level=level, interval=_words(result, method), ax=ax)
+
+
+def boot_density(
+    result: Any,
+    *,
+    effects: str | Sequence[str] | None = None,
+    level: float = 0.95,
+    method: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Densities of the draws with estimate, interval and null; ``effects`` are labels, default the indirect effects."""
+    method = _method(result, method)
+    table = result.tidy(level, method)
+    return density.density(result.draws, table, effects=effects, level=level, interval=_words(result, method), ax=ax)
+
+
+def boot_health(result: Any, *, effect: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+    """Statuses of the replicates, their Newton decrements, and the interval of one effect as draws are added."""
+    table = result.tidy(level)
+    known = table["label"].tolist()
+    if effect is None:
+        effect = next((label for label in known if label.startswith("indirect")), known[0])
+    if effect not in known:
+        raise InputError(f"effect={effect!r} is no label of the draws; labels are {listed(known, 20)}.")
+    status = result.status
+    counts = {str(name): int((status == name).sum()) for name in status.cat.categories}
+    running = health.running_interval(result.draws[effect].to_numpy(float), level)
+    estimate = float(table.set_index("label").loc[effect, "estimate"])  # type: ignore[arg-type]
+    decrement = getattr(result.raw, "decrement", None)
+    return health.health(counts, decrement, running, effect=effect, estimate=estimate, level=level, ax=ax)
+
+
+# --- Plain mixed models ---------------------------------------------------------------------------------------------
+
+
+def lmm_coefficients(result: Any, *, level: float = 0.95, intercepts: bool = False, ax: Axes | None = None) -> Axes:
+    """Fixed effects with their intervals."""
+    frame = side_by_side.named_rows(result, level, "fixed", intercepts)
+    return forest.coefficients({"model": frame}, level=level, ax=ax)
+
+
+def lmm_ranef(
+    result: Any, *, group: str | None = None, term: str | None = None, level: float = 0.95, ax: Axes | None = None
+) -> Axes:
+    """Caterpillar of the predicted random effects of one term, with conditional standard deviations."""
+    table = result.ranef()
+    for name, asked in (("group", group), ("term", term)):
+        known = list(dict.fromkeys(table[name].tolist()))
+        if asked is not None and asked not in known:
+            raise InputError(f"{name}={asked!r} is no {name} of the random effects; choose one of {listed(known)}.")
+        table = table.loc[table[name] == (known[0] if asked is None else asked)]
+    label = f"{table['term'].iloc[0]} by {table['group'].iloc[0]}, {style.level_text(level)} interval"
+    values, spread = table["estimate"].to_numpy(float), table["std_error"].to_numpy(float)
+    z = float(-ndtri((1 - level) / 2))
+    return clusters.caterpillar(table["level"].tolist(), values, spread, average=None, label=label, z=z, ax=ax)
+
+
+def lmm_boot_forest(
+    result: Any, *, level: float = 0.95, method: str = "percentile", intercepts: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Fixed effects with bootstrap intervals."""
+    table = result.tidy(level, method)
+    frame = table.loc[table["effect"] == "fixed"].rename(columns={"label": "name"})
+    frame = side_by_side.without_intercepts(frame, intercepts)
+    return forest.coefficients({"model": frame}, level=level, ax=ax)
+
+
+# --- Several results ------------------------------------------------------------------------------------------------
+
+
+def coefplot(
+    results: Any, *, what: str = "fixed", level: float = 0.95, intercepts: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Coefficients, or effects, of several results beside each other."""
+    style.require_pyplot()
+    named = side_by_side.named_results(results)
+    frames = {name: side_by_side.named_rows(result, level, what, intercepts) for name, result in named.items()}
+    return forest.coefficients(frames, level=level, ax=ax)
+
+
+FIGURES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "mediation": {
+        "path": fit_path,
+        "forest": fit_forest,
+        "moderation": moderation_curve,
+        "clusters": fit_clusters,
+        "influence": fit_influence,
+    },
+    "bootstrap": {
+        "path": boot_path,
+        "forest": boot_forest,
+        "density": boot_density,
+        "moderation": moderation_curve,
+        "health": boot_health,
+    },
+    "lmm": {"coefficients": lmm_coefficients, "ranef": lmm_ranef},
+    "lmm_bootstrap": {"forest": lmm_boot_forest, "density": boot_density, "health": boot_health},
+}
+
+
+# --- Helpers --------------------------------------------------------------------------------------------------------
+
+
+def _path(
+    fit: Any, fixed: pd.DataFrame, effects: pd.DataFrame, component: str | None, level: float, interval: str, ax: Axes | None
+) -> Axes:
+    design: Design = fit.design
+    present = [c for c in ("within", "between", "conflated") if any(p.component == c for p in design.paths)]
+    if component is not None and component not in present:
+        raise InputError(f"component={component!r} is no component of this fit; choose one of {listed(present)}.")
+    chosen = tuple(present) if component is None else (component,)
+    return path.path_diagram(
+        design,
+        fixed,
+        fit.varcorr(),
+        effects,
+        fit.cluster,
+        predictor(design),
+        components=chosen,
+        level=level,
+        interval=interval,
+        ax=ax,
+    )
+
+
+def predictor(design: Design) -> str:
+    """The name of X: the column that the first path starts from."""
+    first = design.paths[0]
+    equation = next(e for e in design.equations if e.response == first.equation)
+    return equation.recipes[equation.fixed_names.index(first.term)][0].column
+
+
+def _method(result: Any, method: str | None) -> str:
+    return method or ("normal" if result.kind == "jackknife" else "percentile")
+
+
+def _words(result: Any, method: str) -> str:
+    scheme = "jackknife" if result.kind == "jackknife" else f"{result.kind} bootstrap"
+    return f"{INTERVALS.get(method, method)} ({scheme})"

@@ -1,0 +1,120 @@
+"""What all results have in common: figures, reports, tables for documents. A mixin; what differs is found by ``_shown_as``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+
+from jaxmed.design.checks import listed
+from jaxmed.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TABLES = {
+    "mediation": ("effects", "fixef", "varcorr", "ranef", "cluster_effects", "influence", "glance"),
+    "bootstrap": ("tidy",),
+    "lmm": ("fixef", "varcorr", "anova", "ranef", "glance"),
+    "lmm_bootstrap": ("tidy",),
+}
+
+
+class Shown:
+    """Figures, reports and exported tables of a result."""
+
+    _shown_as: ClassVar[str]
+
+    def plot(self, kind: str | None = None, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw a figure; needs matplotlib (``pip install 'jaxmed[plot]'``).
+
+        Args:
+            kind: of a mediation fit "path", "forest", "moderation", "clusters" or "influence"; of its bootstrap "path",
+                "forest", "density", "moderation" or "health"; of a mixed model "coefficients" or "ranef"; of its
+                bootstrap "forest", "density" or "health". Default the first.
+            ax: matplotlib axes to draw on; default new ones of a fitting size.
+            options: of the figure, such as ``level=0.9``, ``effects=["indirect"]`` (forest; labels for density),
+                ``effect=``, ``by=``, ``at=``, ``shade=True`` (moderation), ``component=`` (path, clusters). A wrong name
+                is answered with the list of valid ones.
+
+        Returns:
+            The axes drawn on; ``ax.figure.savefig("figure.pdf")`` keeps them.
+
+        Raises:
+            InputError: an unknown figure or option, or no matplotlib.
+
+        Example:
+            >>> import jaxmed, matplotlib
+            >>> matplotlib.use("Agg")
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> ax = jaxmed.lmm("m ~ x + (1 | id)", data).plot("coefficients")
+            >>> [text.get_text() for text in ax.get_yticklabels()]
+            ['x']
+        """
+        from jaxmed.report import plots
+
+        return plots.draw(self, self._shown_as, kind, ax, options)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write a report as one HTML file that opens offline and prints well; returns its path.
+
+        Design in words, equations, tables, figures, diagnostics, what to cite, versions, and code that reproduces it.
+
+        Example:
+            >>> import jaxmed, tempfile
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> fit.report(tempfile.mkdtemp() + "/report.html").name
+            'report.html'
+        """
+        from jaxmed.report import document
+
+        place = Path(path).expanduser()
+        if not place.parent.is_dir():
+            raise InputError(f"path={str(path)!r}: the folder {str(place.parent)!r} does not exist; create it first.")
+        place.write_text(document.document(self, self._shown_as), encoding="utf-8")
+        return place
+
+    def to_html(self, table: str | None = None, **options: Any) -> str:
+        """A table of this result as an HTML table; see :meth:`to_latex` for the names."""
+        from jaxmed.report import tables
+
+        return tables.html_table(self._table(table), **options)
+
+    def to_markdown(self, table: str | None = None, **options: Any) -> str:
+        """A table of this result in Markdown; see :meth:`to_latex` for the names."""
+        from jaxmed.report import export
+
+        return export.markdown_table(self._table(table), **options)
+
+    def to_latex(self, table: str | None = None, **options: Any) -> str:
+        """A table of this result in LaTeX, with the rules of the package booktabs.
+
+        Args:
+            table: the method that makes it. Of a mediation fit "effects" (default), "fixef", "varcorr", "ranef",
+                "cluster_effects", "influence", "glance"; of a mixed model "fixef" (default), "varcorr", "anova", "ranef",
+                "glance"; of a bootstrap "tidy".
+            options: ``columns=[...]``, ``headers={column: heading}``, ``formats={column: ".2f"}``, ``title=``, ``digits=4``.
+
+        Returns:
+            The source of the table.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> text = jaxmed.lmm("m ~ x + (1 | id)", data).to_latex(columns=["term", "estimate"])
+            >>> text.splitlines()[0]
+            '\\\\begin{tabular}{lr}'
+        """
+        from jaxmed.report import export
+
+        return export.latex_table(self._table(table), **options)
+
+    def _table(self, name: str | None) -> pd.DataFrame:
+        known = TABLES[self._shown_as]
+        if name is not None and name not in known:
+            raise InputError(f"table={name!r} is no table of this result; choose one of {listed(known, 20)}.")
+        frame = getattr(self, name or known[0])()
+        return frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
