@@ -1,7 +1,17 @@
 """Multilevel mediation by one joint REML fit, bootstrapped thousands of times a second on JAX."""
 
 from jaxmed import datasets
-from jaxmed.api import compare, enable_compilation_cache, lmm, mediate
+from jaxmed.api import (
+    coefplot,
+    compare,
+    compare_table,
+    enable_compilation_cache,
+    lmm,
+    mediate,
+    to_html,
+    to_latex,
+    to_markdown,
+)
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
 from jaxmed.mlmem import MlmemResult, boot_mlmem
 
@@ -14,9 +24,14 @@ __all__ = [
     "MlmemResult",
     "NotYetError",
     "boot_mlmem",
+    "coefplot",
     "compare",
+    "compare_table",
     "datasets",
     "enable_compilation_cache",
     "lmm",
     "mediate",
+    "to_html",
+    "to_latex",
+    "to_markdown",
 ]

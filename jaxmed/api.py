@@ -16,6 +16,7 @@ from jaxmed.design.matrices import mediation_design
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
 
     from jaxmed.report.lmm_results import LMMResult
     from jaxmed.report.results import MediationResult
@@ -168,6 +169,7 @@ def mediate(
     The model is that of Bauer, Preacher & Gil (2006), fitted jointly by REML; effects as in Kenny, Korchmaros & Bolger (2003)
     and Zhang, Zyphur & Preacher (2009).
     """
+    call = _call(locals(), mediate.__kwdefaults__ or {})
     # JAX takes a while to import, and a typing error in an argument should not wait for it
     from jaxmed.inference.effects import check_extra
     from jaxmed.reml.fit import fit_design
@@ -196,7 +198,126 @@ def mediate(
     system = fit_design(design, reml=reml)
     check_extra(design, system.estimates)
     seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
-    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds)
+    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds, call)
+
+
+def _call(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call beside the data, less those left at their defaults (None, text or truth values)."""
+    simple = (str, bool, type(None))
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name != "data" and not (name in defaults and isinstance(value, simple) and value == defaults[name])
+    }
+
+
+def compare_table(
+    results: Any,
+    *,
+    what: Literal["fixed", "effects"] = "fixed",
+    level: float = 0.95,
+    interval: bool = False,
+    digits: int = 3,
+) -> pd.DataFrame:
+    """Models side by side: a column of text per result, for printing, ``to_markdown`` and ``to_latex``.
+
+    Args:
+        results: a list of fits or bootstraps, or {name: result}; mixed models and mediations may stand beside each other.
+        what: "fixed", the fixed effects; "effects", the effects of mediations.
+        level, interval: "estimate [low, high]" at this level where ``interval``, else "estimate (standard error)".
+        digits: decimals.
+
+    Returns:
+        Columns "term" and one per result; below the terms the number of rows and clusters, log-likelihood and so on.
+
+    Raises:
+        InputError: something that is no result, or effects of a mixed model.
+
+    Example:
+        >>> import jaxmed
+        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+        >>> fits = {slope: jaxmed.lmm(f"m ~ x + ({slope} | id)", data) for slope in ("1", "x")}
+        >>> jaxmed.compare_table(fits).columns.tolist()
+        ['term', '1', 'x']
+    """
+    from jaxmed.report import side_by_side
+
+    return side_by_side.compare_table(results, what=what, level=level, interval=interval, digits=digits)
+
+
+def coefplot(
+    results: Any,
+    *,
+    what: Literal["fixed", "effects"] = "fixed",
+    level: float = 0.95,
+    intercepts: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the coefficients of several results beside each other; needs matplotlib (``pip install 'jaxmed[plot]'``).
+
+    Args:
+        results: a list of fits or bootstraps, or {name: result}.
+        what: "fixed", the fixed effects; "effects", the effects of mediations.
+        level: of the intervals.
+        intercepts: draw them too.
+        ax: matplotlib axes to draw on; default new ones of a fitting size.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        InputError: something that is no result, or no matplotlib.
+
+    Example:
+        >>> import jaxmed, matplotlib
+        >>> matplotlib.use("Agg")
+        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+        >>> ax = jaxmed.coefplot({slope: jaxmed.lmm(f"m ~ x + ({slope} | id)", data) for slope in ("1", "x")})
+        >>> [text.get_text() for text in ax.get_legend().get_texts()]
+        ['1', 'x']
+    """
+    from jaxmed.report import plots
+
+    return plots.coefplot(results, what=what, level=level, intercepts=intercepts, ax=ax)
+
+
+def to_latex(table: pd.DataFrame, **options: Any) -> str:
+    """Any table of jaxmed in LaTeX (booktabs); options ``columns``, ``headers``, ``formats``, ``title``, ``digits``.
+
+    Example:
+        >>> import jaxmed, pandas as pd
+        >>> jaxmed.to_latex(pd.DataFrame({"term": ["x"], "p_value": [0.04]})).splitlines()[-3]
+        'x & .040 \\\\'
+    """
+    from jaxmed.report import export
+
+    return export.latex_table(table, **options)
+
+
+def to_markdown(table: pd.DataFrame, **options: Any) -> str:
+    """Any table of jaxmed in Markdown; options as in :func:`to_latex`.
+
+    Example:
+        >>> import jaxmed, pandas as pd
+        >>> jaxmed.to_markdown(pd.DataFrame({"term": ["x"], "p_value": [0.04]})).splitlines()[-1]
+        '| x | .040 |'
+    """
+    from jaxmed.report import export
+
+    return export.markdown_table(table, **options)
+
+
+def to_html(table: pd.DataFrame, **options: Any) -> str:
+    """Any table of jaxmed as an HTML table; options as in :func:`to_latex`.
+
+    Example:
+        >>> import jaxmed, pandas as pd
+        >>> jaxmed.to_html(pd.DataFrame({"term": ["x"]})).splitlines()[0]
+        '<table>'
+    """
+    from jaxmed.report import tables
+
+    return tables.html_table(table, **options)
 
 
 def enable_compilation_cache(folder: str | os.PathLike[str]) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -74,12 +76,12 @@ def _loading(design: Design, path: Path, given: dict[str, np.ndarray]) -> np.nda
     return out
 
 
-def influence(system: System, cluster: str) -> pd.DataFrame:
+def influence(system: System, cluster: str, progress: Callable[[int], object] = lambda done: None) -> pd.DataFrame:
     """Every effect without each cluster in turn, the clusters that move an effect most first."""
     design = system.design
     rows = effects.effects(design)
     J = len(design.clusters)
-    draws = bootstrap.run(system, J, seed=0, kind="jackknife")
+    draws = bootstrap.run(system, J, seed=0, kind="jackknife", progress=progress)
     full = effects.values(rows, *system.estimates)
     left_out = effects.values(rows, *draws.estimates)
     change = left_out - full

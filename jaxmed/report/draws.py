@@ -21,6 +21,7 @@ from jaxmed.report import moderation, prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes
 from jaxmed.report.moderation import ModerationCurve
+from jaxmed.report.progress import progress_bar
 from jaxmed.report.shown import Shown
 
 
@@ -48,6 +49,7 @@ class BootstrapResult(Shown):
     kind: str
     seed: int
     seconds: dict[str, float]
+    progress: bool = False  # whether the runs that a table needs show a bar too
     _shown_as = "bootstrap"
 
     def __len__(self) -> int:
@@ -130,7 +132,9 @@ class BootstrapResult(Shown):
         )
 
     def _jackknife_values(self, rows: tuple[Effect, ...]) -> np.ndarray:
-        draws = bootstrap.run(self.fit.system, self.fit.n_clusters, seed=0, kind="jackknife")
+        n = self.fit.n_clusters
+        with progress_bar(n, self.progress) as update:
+            draws = bootstrap.run(self.fit.system, n, seed=0, kind="jackknife", progress=update)
         return effects.values(rows, *draws.estimates)
 
     def moderation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Real
 
 import numpy as np
@@ -45,7 +46,7 @@ class ModerationCurve:
         edges = [float(self.grid[0]), *self.johnson_neyman, float(self.grid[-1])]
         low, high = self.bands.pointwise
         out = []
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        for start, end in pairwise(edges):
             middle = (start + end) / 2
             apart = np.interp(middle, self.grid, low) > 0 or np.interp(middle, self.grid, high) < 0
             out.append((start, end, bool(apart)))
@@ -112,11 +113,17 @@ def observed_values(design: Design, moderator: Moderator) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
+def curves_of(design: Design) -> list[tuple[str, str]]:
+    """The effects with their numeric moderators, each pair a curve."""
+    numeric = [m.name for m in design.moderators if not m.categorical]
+    return [(name, by) for name, given in moderated_quantities(design).items() for by in given if by in numeric]
+
+
 def _chosen(design: Design, effect: str | None, by: str | None) -> tuple[str, Moderator]:
-    found = moderated_quantities(design)
     numeric = {m.name: m for m in design.moderators if not m.categorical}
-    curved = {name: tuple(m for m in given if m in numeric) for name, given in found.items()}
-    curved = {name: given for name, given in curved.items() if given}
+    curved: dict[str, list[str]] = {}
+    for name, moderator in curves_of(design):
+        curved.setdefault(name, []).append(moderator)
     if not curved:
         raise InputError(
             "a moderation curve needs an effect with a numeric moderator, and this fit has none; give moderators={...} to "
@@ -128,7 +135,7 @@ def _chosen(design: Design, effect: str | None, by: str | None) -> tuple[str, Mo
         raise InputError(f"effect={effect!r} is not moderated by a number; choose one of {listed(list(curved), 12)}.")
     by = curved[effect][0] if by is None else by
     if by not in curved[effect]:
-        raise InputError(f"by={by!r} is no numeric moderator of {effect!r}; choose one of {listed(list(curved[effect]))}.")
+        raise InputError(f"by={by!r} is no numeric moderator of {effect!r}; choose one of {listed(curved[effect])}.")
     return effect, numeric[by]
 
 

@@ -108,13 +108,10 @@ def fit_clusters(
 def fit_influence(result: Any, *, effect: str | None = None, n: int = 15, ax: Axes | None = None) -> Axes:
     """The clusters without which an effect changes most; refits without each cluster in turn."""
     known = result.effects()["label"].tolist()
-    if effect is None:
-        effect = next((label for label in known if label.startswith("indirect")), known[0])
-    if effect not in known:
-        raise InputError(f"effect={effect!r} is no label of effects(); labels are {listed(known, 20)}.")
+    chosen = _effect(effect, known)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise InputError(f"n={n!r} must be a whole number of at least 1: how many clusters to show.")
-    return clusters.influence(result.influence(), result.cluster, effect, most=int(n), ax=ax)
+    return clusters.influence(result.influence(), result.cluster, chosen, most=int(n), ax=ax)
 
 
 # --- Bootstraps -----------------------------------------------------------------------------------------------------
@@ -154,20 +151,25 @@ def boot_density(
     return density.density(result.draws, table, effects=effects, level=level, interval=_words(result, method), ax=ax)
 
 
-def boot_health(result: Any, *, effect: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
-    """Statuses of the replicates, their Newton decrements, and the interval of one effect as draws are added."""
+def boot_health(
+    result: Any, *, effect: str | None = None, panel: str | None = None, level: float = 0.95, ax: Axes | None = None
+) -> Axes:
+    """Statuses of the replicates, their Newton decrements, and the interval of one effect as draws are added.
+
+    The three panels want about ten inches; ``panel`` draws "status", "decrement" or "interval" alone.
+    """
     table = result.tidy(level)
     known = table["label"].tolist()
-    if effect is None:
-        effect = next((label for label in known if label.startswith("indirect")), known[0])
-    if effect not in known:
-        raise InputError(f"effect={effect!r} is no label of the draws; labels are {listed(known, 20)}.")
+    chosen = _effect(effect, known)
     status = result.status
     counts = {str(name): int((status == name).sum()) for name in status.cat.categories}
-    running = health.running_interval(result.draws[effect].to_numpy(float), level)
-    estimate = float(table.set_index("label").loc[effect, "estimate"])  # type: ignore[arg-type]
+    running = health.running_interval(result.draws[chosen].to_numpy(float), level)
+    estimate = float(table.set_index("label").loc[chosen, "estimate"])  # type: ignore[arg-type]
     decrement = getattr(result.raw, "decrement", None)
-    return health.health(counts, decrement, running, effect=effect, estimate=estimate, level=level, ax=ax)
+    panels = ["status", *(["decrement"] if decrement is not None else []), "interval"]
+    if panel is not None and panel not in panels:
+        raise InputError(f"panel={panel!r} is unknown; choose one of {listed(panels)}, or None for all of them.")
+    return health.health(counts, decrement, running, effect=chosen, estimate=estimate, level=level, panel=panel, ax=ax)
 
 
 # --- Plain mixed models ---------------------------------------------------------------------------------------------
@@ -208,9 +210,7 @@ def lmm_boot_forest(
 # --- Several results ------------------------------------------------------------------------------------------------
 
 
-def coefplot(
-    results: Any, *, what: str = "fixed", level: float = 0.95, intercepts: bool = False, ax: Axes | None = None
-) -> Axes:
+def coefplot(results: Any, *, what: str = "fixed", level: float = 0.95, intercepts: bool = False, ax: Axes | None = None) -> Axes:
     """Coefficients, or effects, of several results beside each other."""
     style.require_pyplot()
     named = side_by_side.named_results(results)
@@ -268,6 +268,16 @@ def predictor(design: Design) -> str:
     first = design.paths[0]
     equation = next(e for e in design.equations if e.response == first.equation)
     return equation.recipes[equation.fixed_names.index(first.term)][0].column
+
+
+def _effect(asked: str | None, known: Sequence[str]) -> str:
+    """The label asked for; else the first indirect effect, or the first coefficient that is no intercept."""
+    if asked is None:
+        indirect = (label for label in known if label.startswith("indirect"))
+        return next(indirect, next((label for label in known if label != "Intercept"), known[0]))
+    if asked not in known:
+        raise InputError(f"effect={asked!r} is no label of the table of effects; labels are {listed(known, 20)}.")
+    return asked
 
 
 def _method(result: Any, method: str | None) -> str:

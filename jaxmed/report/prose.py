@@ -23,6 +23,7 @@ SCHEMES = {
 }
 METHODS = {"percentile": "percentile", "basic": "basic", "normal": "normal", "bc": "bias-corrected"}
 METHODS |= {"bca": "bias-corrected and accelerated", "studentised": "studentised"}
+MOST = 8  # effects in one sentence
 PLACES = {"within": "Within clusters", "between": "Between clusters", "conflated": "Within and between clusters together"}
 
 
@@ -36,20 +37,33 @@ def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) 
         f"A multilevel mediation model with {x} as predictor, {_and(mediators)} as "
         f"{'mediator' if len(mediators) == 1 else 'mediators'} and {y} as outcome was fitted to {fit.n_clusters:,} clusters "
         f"({fit.cluster}).",
-        f"All equations were estimated jointly by {'restricted ' if fit.reml else ''}maximum likelihood"
-        f"{_centring(fit.center)}.",
+        f"All equations were estimated jointly by {'restricted ' if fit.reml else ''}maximum likelihood{_centring(fit.center)}.",
         f"The {100 * level:g}% {METHODS.get(chosen, chosen)} confidence intervals come from {len(boot):,} "
         f"{SCHEMES.get(boot.kind, boot.kind)} (seed {boot.seed}; {singular}).",
     ]
     rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     for component, place in PLACES.items():
         own = [row for row in rows if row["component"] == component and row["effect"] in _kinds(mediators)]
+        cut, own = _few(own, design)
         if own:
-            said.append(f"{place}, {_and([_effect(row, x, y, table, level) for row in own])}.")
-    changes = [row for row in rows if row["effect"] in ("index", "slope")]
+            said.append(f"{place}, {_and([_effect(row, x, y, level) for row in own])}{cut}.")
+    cut, changes = _few([row for row in rows if row["effect"] in ("index", "slope")], design)
     if changes:
-        said.append(f"For the moderation, {_and([_effect(row, x, y, table, level) for row in changes])}.")
+        said.append(f"For the moderation, {_and([_effect(row, x, y, level) for row in changes])}{cut}.")
     return " ".join(said)
+
+
+def _few(rows: list[dict], design: Design) -> tuple[str, list[dict]]:
+    """No more rows than a paragraph bears: where there are more, those with every moderator at its middle value."""
+    if len(rows) <= MOST:
+        return "", rows
+    middle = {m.name: m.values[(len(m.values) - 1) // 2] for m in design.moderators}
+    kept = [row for row in rows if all(_missing(row.get(name)) or row[name] == value for name, value in middle.items())]
+    return " (at the middle values of the moderators; the table has the others)", kept
+
+
+def _missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def variables(design: Design) -> tuple[str, list[str], str]:
@@ -78,9 +92,9 @@ def design_sentences(fit: Any) -> list[str]:
     out.append(
         f"Intercepts vary over clusters{f', and so do the slopes of {_and(slopes)}' if slopes else '; all slopes are fixed'}."
     )
-    if design.moderators:
-        moderated = dict.fromkeys((i.moderator, _path_name(p)) for p in design.paths for i in p.interactions)
-        out.append(f"Moderators: {_and([f'{name} (level {_level(design, name)}) of {path}' for name, path in moderated])}.")
+    for m in design.moderators:
+        moderated = dict.fromkeys(_path_name(p) for p in design.paths if any(i.moderator == m.name for i in p.interactions))
+        out.append(f"{m.name} (level {m.level}) moderates {_and(list(moderated))}.")
     return out
 
 
@@ -89,7 +103,7 @@ def _kinds(mediators: Sequence[str]) -> tuple[str, ...]:
     return ("indirect", "direct", "total", *many)
 
 
-def _effect(row: dict, x: str, y: str, table: pd.DataFrame, level: float) -> str:
+def _effect(row: dict, x: str, y: str, level: float) -> str:
     names = {
         "indirect": f"the indirect effect of {x} on {y} through {row['mediator']}",
         "direct": "the direct effect",
@@ -105,19 +119,17 @@ def _effect(row: dict, x: str, y: str, table: pd.DataFrame, level: float) -> str
     given = str(row["label"]).partition(" | ")[2]
     if given:
         name += f" at {given.replace('=', ' = ')}"
-    low, high = _digits(row["conf_low"]), _digits(row["conf_high"])
+    # APA: no more digits than the precision carries, here two of the standard error, the same for all four numbers
+    se = row["std_error"]
+    decimals = min(max(2, 1 - math.floor(math.log10(se))), 8) if math.isfinite(se) and se > 0 else 3
+    estimate, error, low, high = (_fixed(row[c], decimals) for c in ("estimate", "std_error", "conf_low", "conf_high"))
     p = format_p(row["p_value"])
     p = f", p {p if p.startswith('<') else f'= {p}'}".replace("<", "< ") if p else ""
-    return f"{name} was {_digits(row['estimate'])} (SE = {_digits(row['std_error'])}), {100 * level:g}% CI [{low}, {high}]{p}"
+    return f"{name} was {estimate} (SE = {error}), {100 * level:g}% CI [{low}, {high}]{p}"
 
 
-def _digits(value: float) -> str:
-    """Three decimals, or three digits of a number that these would hide; a missing one in words."""
-    if not math.isfinite(value):
-        return "undefined"
-    if value and abs(value) < 0.0995:
-        return f"{value:.{max(3, 2 - math.floor(math.log10(abs(value))))}f}" if abs(value) >= 1e-6 else f"{value:.2e}"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.0f}"
+def _fixed(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if math.isfinite(value) else "undefined"
 
 
 def _centring(center: str) -> str:
@@ -130,12 +142,6 @@ def _centring(center: str) -> str:
 def _path_name(path: Any) -> str:
     symbol = {"a": "a", "b": "b", "cprime": "c'"}[path.kind]
     return f"{symbol}[{path.mediator}]" if path.mediator else symbol
-
-
-def _level(design: Design, name: str) -> int:
-    return next(m.level for m in design.moderators if m.name == name)
-
-
 
 
 def _and(items: Sequence[str]) -> str:

@@ -164,11 +164,12 @@ class MediationResult(Shown):
         """
         return cluster_tables.cluster_effects(self.system, self.cluster)
 
-    def influence(self) -> pd.DataFrame:
+    def influence(self, progress: bool = True) -> pd.DataFrame:
         """Which clusters move each effect most: every effect refitted without each cluster in turn.
 
         One row per effect and cluster, the largest changes of an effect first: label, the cluster, estimate, without (the
         estimate without that cluster), change, and change_in_se, the change over the jackknife standard error.
+        ``progress`` shows a bar.
 
         Example:
             >>> import jaxmed
@@ -178,7 +179,8 @@ class MediationResult(Shown):
             >>> len(top) == len(fit.effects())
             True
         """
-        return cluster_tables.influence(self.system, self.cluster)
+        with progress_bar(self.n_clusters, progress) as update:
+            return cluster_tables.influence(self.system, self.cluster, update)
 
     def moderation(
         self,
@@ -306,7 +308,7 @@ class MediationResult(Shown):
         with progress_bar(n, progress) as update:
             draws = bootstrap.run(self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml.CHUNK, progress=update)
         seconds = draws.seconds | {"total": time.perf_counter() - started}
-        return BootstrapResult(self, draws, kind, int(seed), seconds)
+        return BootstrapResult(self, draws, kind, int(seed), seconds, progress)
 
     # words -----------------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def named_rows(result: Any, level: float, what: str = "fixed", intercepts: bool 
         frame = result.tidy(level)
         frame = frame.loc[frame["effect"] == "fixed"].rename(columns={"label": "name"})
     frame = without_intercepts(frame, intercepts) if what == "fixed" else frame
-    return frame[["name", "estimate", "std_error", "conf_low", "conf_high"]].reset_index(drop=True)
+    return pd.DataFrame(frame[["name", "estimate", "std_error", "conf_low", "conf_high"]]).reset_index(drop=True)
 
 
 def without_intercepts(frame: pd.DataFrame, intercepts: bool) -> pd.DataFrame:
@@ -86,7 +86,9 @@ def fixed_of_bootstrap(result: Any, level: float) -> pd.DataFrame:
     )
 
 
-def compare_table(results: Any, *, what: str = "fixed", level: float = 0.95, interval: bool = False, digits: int = 3) -> pd.DataFrame:
+def compare_table(
+    results: Any, *, what: str = "fixed", level: float = 0.95, interval: bool = False, digits: int = 3
+) -> pd.DataFrame:
     """A column of text per result: estimates with standard errors or intervals, then figures about the whole fit."""
     named = named_results(results)
     columns = {name: named_rows(result, level, what) for name, result in named.items()}

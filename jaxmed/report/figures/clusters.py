@@ -16,7 +16,14 @@ NAMED = 40  # clusters up to which each is named
 
 
 def caterpillar(
-    names: list, values: np.ndarray, std_errors: np.ndarray | None, *, average: float | None, label: str, z: float, ax: Axes | None
+    names: list,
+    values: np.ndarray,
+    std_errors: np.ndarray | None,
+    *,
+    average: float | None,
+    label: str,
+    z: float,
+    ax: Axes | None,
 ) -> Axes:
     """One point per cluster in ascending order, with a line of z conditional standard deviations to both sides."""
     order = np.argsort(values, kind="stable")
@@ -33,7 +40,10 @@ def caterpillar(
     if average is not None:
         ax.axvline(average, color=style.ORANGE, linewidth=1.3, zorder=1)
         note = f"average {style.number(average)}"
-        ax.text(average, 1.0, note, transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=9, color=style.ORANGE)
+        ax.annotate(
+            note, (average, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
+            ha="center", fontsize=style.TEXT, color=style.ORANGE,
+        )  # fmt: skip
     ax.set_ylim(-0.8, n - 0.2)
     ax.set_yticks(at if named else [], [str(names[i]) for i in order] if named else [])
     if not named:
@@ -61,7 +71,9 @@ def influence(table: pd.DataFrame, cluster: str, effect: str, *, most: int, ax: 
         textcoords="offset points", ha="center", fontsize=style.TEXT, color=style.INK,
     )  # fmt: skip
     for y, change in zip(at, rows["change_in_se"].to_numpy(float), strict=True):
-        ax.text(1.02, y, f"{change:+.2f} SE".replace("-", "−"), transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+        ax.text(
+            1.02, y, f"{change:+.2f} SE".replace("-", "−"), transform=ax.get_yaxis_transform(), va="center", fontsize=style.TEXT
+        )
     # one outlying cluster must not make the null invisible nor the null squeeze the clusters: 0 is drawn where it is near
     low, high = ax.get_xlim()
     if low - 0.5 * (high - low) < 0 < high + 0.5 * (high - low):

@@ -32,22 +32,23 @@ def density(
     for k, label in enumerate(labels):
         row = rows.loc[label]
         values = draws[label].to_numpy(float)
-        _ridge(ax, values[np.isfinite(values)], row, float(len(labels) - 1 - k), k)
+        _ridge(ax, values[np.isfinite(values)], row, float(len(labels) - 1 - k))
     ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     ax.spines["left"].set_visible(False)
     ax.set_ylim(-0.28, len(labels) - 0.02)
     ax.set_yticks([] if alone else range(len(labels) - 1, -1, -1), [] if alone else labels)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(f"{labels[0] if alone else 'Effect'}: draws, estimate and {style.level_text(level)} {interval} interval")
+    ax.set_xlabel(labels[0] if alone else f"Draws, estimate and {style.level_text(level)} {interval} interval")
     if alone:
         estimate, low, high = (float(rows[c].iloc[0]) for c in ("estimate", "conf_low", "conf_high"))
-        style.title(ax, style.with_interval(estimate, low, high))
+        style.title(ax, f"{style.with_interval(estimate, low, high)}, {style.level_text(level)} {interval}")
     return ax
 
 
-def _ridge(ax: Axes, values: np.ndarray, row: pd.Series, base: float, k: int) -> None:
+def _ridge(ax: Axes, values: np.ndarray, row: pd.Series, base: float) -> None:
     """The density scaled to a height of .8, filled darker within the interval; below it the interval and the estimate."""
-    colour = style.SERIES[k % len(style.SERIES)]
+    component = row.get("component")
+    colour = style.COMPONENT[component][0] if isinstance(component, str) else style.BLUE
     estimate, low, high = (float(row[c]) for c in ("estimate", "conf_low", "conf_high"))  # type: ignore[arg-type]
     if len(values) > 2 and np.ptp(values) > 0:
         reach = 0.08 * np.ptp(values)

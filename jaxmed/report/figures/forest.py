@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from jaxmed.design.checks import listed
 from jaxmed.errors import InputError
+from jaxmed.report.effect_blocks import moderator_columns
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -25,23 +27,26 @@ HEADINGS = {
     "contextual": "Between − within clusters",
     "extra": "Functions of the parameters",
 }
+DISPENSABLE = ("contrast", "contextual", "mediator_contrast", "total", "total_indirect", "index", "slope")
 APART = ("a", "b", "proportion_mediated")  # on scales of their own: drawn when asked for
 
 
 def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, interval: str, ax: Axes | None) -> Axes:
     """Effects and contrasts of a table such as ``effects()`` or ``tidy()``, in groups, with their figures at the right."""
     rows, left_out = _chosen(table, effects)
+    moderators = moderator_columns(table)
     lines: list[tuple[str, dict | None]] = []
-    for heading in dict.fromkeys(_heading(row) for row in rows):
+    order = [*style.PANELS.values(), *HEADINGS.values(), "Effects"]
+    for heading in sorted(dict.fromkeys(_heading(row) for row in rows), key=order.index):
         lines.append((heading, None))
-        lines += [(_words(row), row) for row in rows if _heading(row) == heading]
+        lines += [(_words(row, moderators), row) for row in rows if _heading(row) == heading]
     longest = max(len(words) for words, _ in lines)
     ax = style.axes(ax, 0.075 * longest + 5.6, ROW * (len(lines) + 1) + 0.75)
     style.quiet(ax, grid="x")
     _interval_rows(ax, [row for _, row in lines])
     ax.set_yticks(range(len(lines)), [words for words, _ in lines])
     for tick, (_, row) in zip(ax.get_yticklabels(), lines, strict=True):
-        tick.set_weight("normal" if row else "bold")
+        tick.set_fontweight("normal" if row else "bold")
     finish(ax, len(lines), f"Estimate with {style.level_text(level)} {interval} interval")
     if left_out:
         ax.set_xlabel(f"{ax.get_xlabel()}\n(not shown: {', '.join(left_out)}; effects=[...] chooses)")
@@ -53,7 +58,7 @@ def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes |
     names = list(dict.fromkeys(name for frame in models.values() for name in frame["name"].tolist()))
     longest = max(len(name) for name in names)
     step = min(0.8 / max(len(models), 1), 0.24)
-    tall = ROW * len(names) * max(1.0, 0.55 * len(models)) + 0.9
+    tall = ROW * len(names) * max(1.0, 0.55 * len(models)) + 1.0
     ax = style.axes(ax, 0.075 * longest + (5.6 if len(models) == 1 else 4.6), tall)
     style.quiet(ax, grid="x")
     for k, (model, frame) in enumerate(models.items()):
@@ -83,6 +88,7 @@ def finish(ax: Axes, n: int, label: str) -> None:
 
 
 def _interval_rows(ax: Axes, rows: Sequence[dict | None]) -> None:
+    decimals = style.width_decimals(row["conf_high"] - row["conf_low"] for row in rows if row)
     for y, row in enumerate(rows):
         if row is None:
             continue
@@ -92,7 +98,7 @@ def _interval_rows(ax: Axes, rows: Sequence[dict | None]) -> None:
             ax.plot([row["conf_low"], row["conf_high"]], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
         face = colour if filled else "white"
         ax.plot(row["estimate"], y, marker, color=colour, markerfacecolor=face, markersize=6, markeredgewidth=1.4, zorder=3)
-        _figures(ax, y, style.with_interval(row["estimate"], row["conf_low"], row["conf_high"]))
+        _figures(ax, y, style.with_interval(row["estimate"], row["conf_low"], row["conf_high"], decimals))
 
 
 def _figures(ax: Axes, y: float, words: str) -> None:
@@ -116,10 +122,10 @@ def _chosen(table: pd.DataFrame, effects: Sequence[str] | None) -> tuple[list[di
     single = sum(1 for name in {row["mediator"] for row in records} if isinstance(name, str)) == 1
     rows = [r for r in records if r["effect"] not in APART and not (single and r["effect"] == "total_indirect")]
     left_out = []
-    for kind, words in (("contrast", "contrasts"), ("contextual", "contextual effects"), ("mediator_contrast", "mediators")):
+    for kind in DISPENSABLE:
         if len(rows) > MOST and any(row["effect"] == kind for row in rows):
             rows = [row for row in rows if row["effect"] != kind]
-            left_out.append(words)
+            left_out.append(kind)
     return rows, left_out
 
 
@@ -129,9 +135,22 @@ def _heading(row: dict) -> str:
     return style.PANELS.get(row["component"], "Effects")
 
 
-def _words(row: dict) -> str:
-    """The label without what its heading says."""
-    words = str(row["label"])
+def _words(row: dict, moderators: Sequence[str]) -> str:
+    """The label without what its heading says, moderators' values in few digits."""
+    words, _, given = str(row["label"]).partition(" | ")
     if row["effect"] not in HEADINGS:
         words = words.replace(f" {row['component']}", "", 1)
-    return words.removeprefix("contrast ").removeprefix("contextual ").replace("total_indirect", "total indirect")
+    words = words.removeprefix("contrast ").removeprefix("contextual ").removeprefix("index ").removeprefix("slope ")
+    words = words.replace("total_indirect", "total indirect")
+    held = [f"{name} = {_value(row[name])}" for name in moderators if given and not _blank(row[name])]
+    return f"{words}, {', '.join(held)}" if held else words
+
+
+def _value(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if float(value).is_integer() else style.number(value, 2)
+
+
+def _blank(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -24,9 +24,22 @@ def health(
     effect: str,
     estimate: float,
     level: float,
+    panel: str | None,
     ax: Axes | None,
 ) -> Axes:
-    """Three panels within one axes: statuses, Newton decrements at the end, the percentile interval as draws are added."""
+    """Three panels within one axes: statuses, Newton decrements at the end, the percentile interval as draws are added.
+
+    ``panel`` draws one of them alone: "status", "decrement" or "interval".
+    """
+    if panel is not None:
+        ax = style.axes(ax, 5.0, 3.2)
+        if panel == "status":
+            _statuses(ax, counts)
+        elif panel == "decrement" and decrement is not None:
+            _decrements(ax, decrement)
+        else:
+            _running(ax, *running, effect, estimate, level)
+        return ax
     ax = style.axes(ax, 10.0, 3.2)
     ax.axis("off")
     places = ((0.05, 0.2), (0.36, 0.24), (0.7, 0.3)) if decrement is not None else ((0.06, 0.3), (0.5, 0.48))
@@ -74,15 +87,14 @@ def _decrements(ax: Axes, decrement: np.ndarray) -> None:
         low, high = np.floor(shown.min()), np.ceil(shown.max() + 1e-9)
         ax.hist(shown, bins=np.linspace(low, max(high, low + 1), 31).tolist(), color=style.BLUE, alpha=0.75)
     ax.xaxis.set_major_locator(_whole())
+    ax.yaxis.set_major_locator(_whole())
     ax.xaxis.set_major_formatter(lambda value, _: f"$10^{{{value:.0f}}}$")
     ax.set_xlabel("Newton decrement (deviance)")
     ax.set_ylabel("replicates")
     style.title(ax, "How close to the optimum")
 
 
-def _running(
-    ax: Axes, sizes: np.ndarray, low: np.ndarray, high: np.ndarray, effect: str, estimate: float, level: float
-) -> None:
+def _running(ax: Axes, sizes: np.ndarray, low: np.ndarray, high: np.ndarray, effect: str, estimate: float, level: float) -> None:
     style.quiet(ax)
     ax.fill_between(sizes, low, high, color=style.BLUE, alpha=0.2, linewidth=0)
     ax.plot(sizes, low, color=style.BLUE, linewidth=1.3)

@@ -22,17 +22,17 @@ def moderation(curve: ModerationCurve, *, shade: bool, ax: Axes | None) -> Axes:
     w, words = curve.grid, style.level_text(curve.level)
     ax.fill_between(w, frame["band_low"], frame["band_high"], color=style.BLUE, alpha=0.13, linewidth=0)
     ax.fill_between(w, frame["conf_low"], frame["conf_high"], color=style.BLUE, alpha=0.26, linewidth=0)
-    for side in ("band_low", "band_high"):
-        label = f"{words} simultaneous band" if side == "band_low" else None
-        ax.plot(w, frame[side], color=style.BLUE, linewidth=0.9, linestyle=(0, (2, 2)), label=label)
     for side in ("conf_low", "conf_high"):
-        label = f"{words} pointwise band ({curve.source})" if side == "conf_low" else None
+        label = f"{words} pointwise ({curve.source})" if side == "conf_low" else None
         ax.plot(w, frame[side], color=style.BLUE, linewidth=0.9, label=label)
-    ax.plot(w, frame["estimate"], color=style.INK, linewidth=1.9, label="estimate")
+    for side in ("band_low", "band_high"):
+        label = f"{words} simultaneous" if side == "band_low" else None
+        ax.plot(w, frame[side], color=style.BLUE, linewidth=0.9, linestyle=(0, (2, 2)), label=label)
+    ax.plot(w, frame["estimate"], color=style.INK, linewidth=1.9)
     ax.axhline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.set_xlim(w[0], w[-1])
     # room for the rug below and the bounds' numbers above the bands
-    low, high = float(frame["band_low"].min()), float(frame["band_high"].max())
+    low, high = float(frame["band_low"].to_numpy().min()), float(frame["band_high"].to_numpy().max())
     low, high = min(low, 0.0), max(high, 0.0)
     ax.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
     _rug(ax, curve)
@@ -52,7 +52,13 @@ def moderation(curve: ModerationCurve, *, shade: bool, ax: Axes | None) -> Axes:
     ax.set_xlabel(curve.by)
     ax.set_ylabel(f"{curve.effect}{held}")
     ax.legend(
-        frameon=False, fontsize=style.TEXT, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, columnspacing=1.2, handlelength=1.6
+        frameon=False,
+        fontsize=style.TEXT,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=2,
+        columnspacing=1.2,
+        handlelength=1.6,
     )
     return ax
 

@@ -6,7 +6,7 @@ mediators. One unit of the drawing is one inch at full size; in smaller axes the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -107,8 +107,8 @@ class _Drawing:
         self.scale = min(1.0, inches[0] / width * 1.02, inches[1] / height * 1.02)
 
     def text(self, x: float, y: float, words: str, *, size: float = 0, **options) -> None:
-        options = {"color": style.INK, "ha": "center", "va": "center"} | options
-        self.ax.text(x, y, words, fontsize=(style.TEXT + size) * self.scale, **options)
+        look: dict[str, Any] = {"color": style.INK, "ha": "center", "va": "center"} | options
+        self.ax.text(x, y, words, fontsize=(style.TEXT + size) * self.scale, **look)
 
     def box(self, left: float, bottom: float, width: float, height: float, words: str, **options) -> None:
         from matplotlib.patches import FancyBboxPatch
@@ -120,7 +120,9 @@ class _Drawing:
 
     def arrow(self, start: tuple[float, float], end: tuple[float, float], **options) -> None:
         look = {"arrowstyle": "-|>", "color": style.INK, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11}
-        self.ax.annotate("", end, start, arrowprops=look | options)
+        look |= options
+        look |= {name: look[name] * self.scale for name in ("linewidth", "mutation_scale")}
+        self.ax.annotate("", end, start, arrowprops=look)
 
     def panel(self, heading: str, lanes: list[Lane], top: float, x: str, y: str) -> None:
         self.text(PAD, top - 0.2, heading, size=2, ha="left", weight="bold")

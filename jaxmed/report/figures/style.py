@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_DETACHED: ContextVar[bool] = ContextVar("detached", default=False)
 
 INK = "#222222"
 GREY = "#767676"
@@ -30,11 +35,25 @@ COMPONENT: dict[str | None, tuple[str, str, bool]] = {
 PANELS = {"within": "Within clusters", "between": "Between clusters", "conflated": "Within and between together"}
 
 
+@contextmanager
+def detached() -> Iterator[None]:
+    """Within this context new figures are not pyplot's: no window opens and nothing has to be closed."""
+    token = _DETACHED.set(True)
+    try:
+        yield
+    finally:
+        _DETACHED.reset(token)
+
+
 def axes(ax: Axes | None, width: float, height: float) -> Axes:
     """The user's axes, or new ones of a figure of this size in inches."""
     pyplot = require_pyplot()
     if ax is not None:
         return ax
+    if _DETACHED.get():
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(width, height), layout="constrained").subplots()
     _, made = pyplot.subplots(figsize=(width, height), layout="constrained")
     return made
 
@@ -54,7 +73,7 @@ def quiet(ax: Axes, *, grid: str | None = None) -> Axes:
     ax.spines[["left", "bottom"]].set_color(GREY)
     ax.tick_params(labelsize=TEXT, color=GREY, labelcolor=INK)
     for side in (ax.xaxis, ax.yaxis):
-        side.label.set_size(TEXT + 1)
+        side.label.set_fontsize(TEXT + 1)
         side.label.set_color(INK)
     if grid:
         ax.grid(axis=grid, color=PALE, linewidth=0.6)  # type: ignore[arg-type]
@@ -76,24 +95,33 @@ def number(value: float, decimals: int | None = None) -> str:
     if not math.isfinite(value):
         return ""
     if decimals is None:
-        decimals = _decimals(abs(value)) if value else 2
+        decimals = max(0, _decimals(abs(value))) if value else 2
     text = f"{value:.{decimals}f}" if decimals <= 6 else f"{value:.1e}"
     if float(text) == 0:
         text = text.removeprefix("-")
     return text.replace("-", "−")
 
 
-def with_interval(estimate: float, low: float, high: float) -> str:
-    """An estimate and its interval, the interval's width to two digits; without brackets where there is no interval.
+def with_interval(estimate: float, low: float, high: float, decimals: int | None = None) -> str:
+    """An estimate and its interval with decimals that suit its width; without brackets where there is no interval.
 
     Example:
-        >>> with_interval(0.3189, 0.252, 0.409), with_interval(0.0022, -0.09, 0.1), with_interval(5.3, 2.21, 8.4)
-        ('0.32 [0.25, 0.41]', '0.00 [−0.09, 0.10]', '5.3 [2.2, 8.4]')
+        >>> with_interval(0.3189, 0.252, 0.409), with_interval(0.0022, -0.09, 0.1), with_interval(53, 22.14, 84.2)
+        ('0.32 [0.25, 0.41]', '0.00 [−0.09, 0.10]', '53.0 [22.1, 84.2]')
     """
     if not (math.isfinite(low) and math.isfinite(high)):
-        return number(estimate)
-    decimals = _decimals(high - low) if high > low else None
+        return number(estimate, decimals)
+    decimals = width_decimals([high - low]) if decimals is None else decimals
     return f"{number(estimate, decimals)} [{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def width_decimals(widths: Iterable[float]) -> int | None:
+    """Decimals for intervals of these widths: two digits of the middle one below 1, three from there up."""
+    sizes = sorted(w for w in widths if math.isfinite(w) and w > 0)
+    if not sizes:
+        return None
+    size = sizes[len(sizes) // 2]
+    return max(2, _decimals(size)) if size < 1 else max(0, 1 + _decimals(size))
 
 
 def level_text(level: float) -> str:
@@ -101,4 +129,4 @@ def level_text(level: float) -> str:
 
 
 def _decimals(size: float) -> int:
-    return max(0, 1 - math.floor(math.log10(size)))
+    return 1 - math.floor(math.log10(size))

@@ -1,0 +1,22 @@
+"""What to cite for which part of the method."""
+
+CITED = {
+    "bauer": "Bauer, D. J., Preacher, K. J., & Gil, K. M. (2006). Conceptualizing and testing random indirect effects "
+    "and moderated mediation in multilevel models. Psychological Methods, 11, 142-163.",
+    "kenny": "Kenny, D. A., Korchmaros, J. D., & Bolger, N. (2003). Lower level mediation in multilevel models. "
+    "Psychological Methods, 8, 115-128.",
+    "zhang": "Zhang, Z., Zyphur, M. J., & Preacher, K. J. (2009). Testing multilevel mediation using hierarchical "
+    "linear models. Organizational Research Methods, 12, 695-719.",
+    "hayes": "Hayes, A. F. (2015). An index and test of linear moderated mediation. Multivariate Behavioral Research, 50, 1-22.",
+    "efron": "Efron, B., & Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.",
+    "leeden": "Van der Leeden, R., Meijer, E., & Busing, F. M. T. A. (2008). Resampling multilevel models. In J. de "
+    "Leeuw & E. Meijer (Eds.), Handbook of Multilevel Analysis (pp. 401-433). Springer.",
+    "olea": "Montiel Olea, J. L., & Plagborg-Møller, M. (2019). Simultaneous confidence bands: theory, "
+    "implementation, and an application to SVARs. Journal of Applied Econometrics, 34, 1-17.",
+    "johnson": "Johnson, P. O., & Neyman, J. (1936). Tests of certain linear hypotheses and their application to some "
+    "educational problems. Statistical Research Memoirs, 1, 57-93.",
+    "bates": "Bates, D., Mächler, M., Bolker, B., & Walker, S. (2015). Fitting linear mixed-effects models using lme4."
+    " Journal of Statistical Software, 67(1), 1-48.",
+    "kuznetsova": "Kuznetsova, A., Brockhoff, P. B., & Christensen, R. H. B. (2017). lmerTest package: tests in linear "
+    "mixed effects models. Journal of Statistical Software, 82(13), 1-26.",
+}

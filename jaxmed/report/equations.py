@@ -1,0 +1,72 @@
+"""Model equations in plain HTML: subscripts and nothing that a browser would have to fetch."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from jaxmed.design.system import Design, Equation
+
+PART = {"within": "W", "between": "B", "conflated": ""}
+
+
+def system(design: Design) -> list[str]:
+    """One line per equation, then what is random and what the symbols mean."""
+    names = {(p.equation, p.term): _path_symbol(p.kind, p.mediator, p.component, design) for p in design.paths}
+    lines = [f'<p class="equation">{_equation(e, names)}</p>' for e in design.equations]
+    random = [_symbol(e, t, names, "j") for e in design.equations for t in e.random_names]
+    said = "i: row, j: cluster. "
+    if any(t != "Intercept" for e in design.equations for t in e.fixed_names if t.endswith(("_within", "_between"))):
+        said += "_within: deviation from the cluster's mean; _between: the cluster's mean less the grand mean. "
+    closing = (
+        f"<p>{html.escape(said)}Over clusters, ({', '.join(random)}) ~ N(means, G); " if random else f"<p>{html.escape(said)}"
+    )
+    residuals = ", ".join(f"e<sub>{html.escape(e.response)}</sub>" for e in design.equations)
+    return [*lines, f"{closing}{residuals} are independent, with one variance per equation.</p>"]
+
+
+def mixed_model(fit: Any) -> list[str]:
+    """The formula, and its random part in words."""
+    groups = ", ".join(f"{n:,} levels of {html.escape(str(name))}" for name, n in fit.n_groups.items())
+    kind = "restricted maximum likelihood" if fit.reml else "maximum likelihood"
+    return [
+        f'<p class="equation"><code>{html.escape(fit.formula)}</code></p>',
+        f"<p>A linear mixed model in lme4's notation, fitted by {kind} to {fit.n_obs:,} rows; {groups}. Random effects are "
+        "normal with a free covariance matrix for each term, residuals independent and normal.</p>",
+    ]
+
+
+def _equation(e: Equation, names: dict[tuple[str, str], str]) -> str:
+    index = "j" if e.level == 2 else "ij"
+    right = []
+    for term in e.fixed_names:
+        varying = "j" if term in e.random_names else ""
+        coefficient = _symbol(e, term, names, varying)
+        right.append(coefficient if term == "Intercept" else f"{coefficient} {_variable(term)}")
+    response = html.escape(e.response)
+    return f"{_variable(e.response)}<sub>{index}</sub> = {' + '.join(right)} + e<sub>{response},{index}</sub>"
+
+
+def _symbol(e: Equation, term: str, names: dict[tuple[str, str], str], varying: str) -> str:
+    """The name of a coefficient: of a path, "d" of an intercept, beta with its number elsewhere."""
+    own = names.get((e.response, term))
+    if own is None:
+        number = list(e.fixed_names).index(term) if term in e.fixed_names else 0
+        own = "d" if term == "Intercept" else "β"
+        label = html.escape(e.response) if term == "Intercept" else f"{html.escape(e.response)},{number}"
+    else:
+        own, _, label = own.partition("|")
+    subscript = ",".join(part for part in (label, varying) if part)
+    return f"<i>{own}</i>" + (f"<sub>{subscript}</sub>" if subscript else "")
+
+
+def _path_symbol(kind: str, mediator: str | None, component: str, design: Design) -> str:
+    """ "a|W,m1": the letter, and its subscript."""
+    several = len({p.mediator for p in design.paths if p.mediator}) > 1
+    parts = [PART[component], html.escape(mediator) if mediator and several else ""]
+    letter = {"a": "a", "b": "b", "cprime": "c′"}[kind]
+    return f"{letter}|{','.join(part for part in parts if part)}"
+
+
+def _variable(name: str) -> str:
+    return f"<b>{html.escape(name.replace(':', ' × '))}</b>" if name else ""
