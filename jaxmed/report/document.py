@@ -206,7 +206,7 @@ def _code(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
 def fingerprint(data: pd.DataFrame) -> str:
     """16 hexadecimal digits of the values and the index; empty for tables that pandas cannot hash."""
     try:
-        return hashlib.sha256(hash_pandas_object(data).to_numpy().tobytes()).hexdigest()[:16]
+        return hashlib.sha256(hash_pandas_object(data).to_numpy().tobytes()).hexdigest()[:16]  # type: ignore[operator]
     except TypeError:
         return ""
 

@@ -72,7 +72,12 @@ def influence(table: pd.DataFrame, cluster: str, effect: str, *, most: int, ax: 
     )  # fmt: skip
     for y, change in zip(at, rows["change_in_se"].to_numpy(float), strict=True):
         ax.text(
-            1.02, y, f"{change:+.2f} SE".replace("-", "−"), transform=ax.get_yaxis_transform(), va="center", fontsize=style.TEXT
+            1.02,
+            float(y),
+            f"{change:+.2f} SE".replace("-", "−"),
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=style.TEXT,
         )
     # one outlying cluster must not make the null invisible nor the null squeeze the clusters: 0 is drawn where it is near
     low, high = ax.get_xlim()

@@ -1,0 +1,39 @@
+"""Progress bars: rate and time left on stderr, nothing on stdout, nothing at all when off."""
+
+import subprocess
+import sys
+import time
+
+import jaxmed as jm
+from jaxmed.report.progress import progress_bar
+
+
+def test_a_bar_shows_the_rate_and_the_time_left(capsys):
+    with progress_bar(30, True) as update:
+        for _ in range(3):
+            time.sleep(0.15)
+            update(10)
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert "20/30" in seen.err
+    assert "replicates/s" in seen.err
+    assert "<00:0" in seen.err  # time left
+
+
+def test_off_means_silent(capsys):
+    data = jm.datasets.split_model(n_clusters=20).data
+    fit = jm.mediate(data, x="x", m="m", y="y", cluster="id", covariance="diagonal")
+    boot = fit.bootstrap(20, seed=1, progress=False)
+    boot.tidy(method="bca")
+    fit.influence(progress=False)
+    assert capsys.readouterr() == ("", "")
+    fit.bootstrap(20, seed=1).tidy(method="bca")
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert seen.err.count("0/20") >= 2  # the draws, then the jackknife behind bca
+
+
+def test_importing_jaxmed_imports_neither_jax_nor_matplotlib():
+    code = "import sys, jaxmed; print([name for name in ('jax', 'matplotlib', 'tqdm') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
