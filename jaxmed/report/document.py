@@ -186,7 +186,7 @@ def _code(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
     lines = [*(["import hashlib", "", "import pandas as pd"] if mark else []), "import jaxmed as jm", ""]
     lines.append(f"data = ...  # the table of this report: {n:,} rows and {k} columns")
     if mark:
-        lines.append("mark = hashlib.sha256(hash_pandas_object(data).to_numpy().tobytes()).hexdigest()")
+        lines.append("mark = hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()")
         lines.append(f'assert mark.startswith("{mark}")  # the same values in the same order')
     if mediation:
         given = [f"    {name}={_source(value)}," for name, value in fit.call.items()]

@@ -40,9 +40,9 @@ def named_rows(result: Any, level: float, what: str = "fixed", intercepts: bool 
     if what not in WHAT:
         raise InputError(f"what={what!r} is unknown; choose one of {listed(WHAT)}.")
     if what == "effects":
-        frame = result.effects(level) if hasattr(result, "effects") else result.tidy(level)
-        if "component" not in frame:
+        if not hasattr(getattr(result, "fit", result), "effects"):
             raise InputError("what='effects' needs results of mediate() and their bootstraps; use what='fixed'.")
+        frame = result.effects(level) if hasattr(result, "effects") else result.tidy(level)
         frame = frame.rename(columns={"label": "name"})
     elif hasattr(result, "fixef"):
         frame = result.fixef(level)
