@@ -12,7 +12,6 @@ from typing import Any, Literal
 import pandas as pd
 
 from jaxmed.design.matrices import mediation_design
-from jaxmed.errors import NotYetError
 from jaxmed.report.results import MediationResult
 
 
@@ -64,7 +63,6 @@ def mediate(
 
     Raises:
         InputError: something in the arguments or the data cannot be used; the message says what and how to mend it.
-        NotYetError: an argument whose feature is not built yet.
 
     Example:
         >>> import jaxmed
@@ -77,10 +75,9 @@ def mediate(
     and Zhang, Zyphur & Preacher (2009).
     """
     # deferred: JAX takes a while to import, and a typing error in an argument should not wait for it
+    from jaxmed.inference.effects import check_extra
     from jaxmed.reml.fit import fit_design
 
-    if extra is not None:
-        raise NotYetError("extra= comes in a later version; use boot.parameters for functions of the parameters until then")
     started = time.perf_counter()
     design = mediation_design(
         data,
@@ -98,9 +95,11 @@ def mediate(
         levels=levels,
         moderators=moderators,
         moderator_values=moderator_values,
+        extra=extra,
     )
     designed = time.perf_counter()
     system = fit_design(design, reml=reml)
+    check_extra(design, system.estimates)
     seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
     return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds)
 

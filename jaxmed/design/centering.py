@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.checks import listed
-from jaxmed.design.system import Component
+from jaxmed.design.rebuild import cluster_means, product
+from jaxmed.design.system import Component, Factor, Recipe
 from jaxmed.errors import InputError
 
 Centring = Literal["group_mean", "grand_mean", "none"]
@@ -37,13 +38,14 @@ class Coded:
     name: str
     columns: dict[str, np.ndarray]
     note: str | None = None  # the coding, where there was one
+    levels: tuple[object, ...] = ()  # of a coded column, the reference first
 
 
 def code_column(series: pd.Series, argument: str) -> Coded:
     """Code a column as 64-bit floats, NaN where missing.
 
     Two-valued text, categories and booleans become 0/1 (category order, else sorted). More values: treatment
-    contrasts for ``argument="covariates"``, an InputError for x, m and y. Errors also for infinite values, an
+    contrasts for covariates and moderators, an InputError for x, m and y. Errors also for infinite values, an
     all-missing and a constant column.
     """
     name = str(series.name)
@@ -96,8 +98,8 @@ def _code_levels(series: pd.Series, argument: str) -> Coded:
     if len(levels) == 1:
         raise InputError(f"{argument}={name!r}: the column is constant (all {levels[0]!r}); leave it out or use another.")
     if len(levels) == 2:
-        return Coded(name, {name: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1")
-    if argument != "covariates":
+        return Coded(name, {name: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1", tuple(levels))
+    if argument not in ("covariates", "moderators"):
         raise InputError(_not_numeric(series, argument, levels))
     observed = ~np.isnan(codes)
     columns = {
@@ -105,7 +107,7 @@ def _code_levels(series: pd.Series, argument: str) -> Coded:
     }
     if len(columns) < len(levels) - 1:
         raise InputError(f"{argument}={name!r}: some of its levels read alike ({listed(levels)}); rename them.")
-    return Coded(name, columns, f"{name}: treatment contrasts, reference {levels[0]}")
+    return Coded(name, columns, f"{name}: treatment contrasts, reference {levels[0]}", tuple(levels))
 
 
 def _levels(series: pd.Series, argument: str) -> list[object]:
@@ -152,6 +154,7 @@ class Term:
 
     name: str
     component: Component
+    recipe: Recipe
     values: np.ndarray  # (n,)
     varies: bool  # within at least one cluster
 
@@ -163,14 +166,6 @@ class Predictor:
     name: str
     terms: tuple[Term, ...]
     notes: tuple[str, ...] = ()
-
-
-def cluster_means(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Means (J,) over the observed rows of each cluster, NaN where a cluster has none."""
-    known = ~np.isnan(values)
-    sums = np.bincount(codes[known], weights=values[known], minlength=n_clusters)
-    counts = np.bincount(codes[known], minlength=n_clusters)
-    return np.divide(sums, counts, out=np.full(n_clusters, np.nan), where=counts > 0)
 
 
 def variation(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[bool, bool]:
@@ -192,6 +187,18 @@ def level_of(coded: Coded, codes: np.ndarray, n_clusters: int) -> int:
     return 1 if any(variation(values, codes, n_clusters)[0] for values in coded.columns.values()) else 2
 
 
+def varying_cluster(coded: Coded, codes: np.ndarray) -> int:
+    """The number of the first cluster, in the order of labels, in which the variable has more than one value."""
+    spread = np.zeros(int(codes.max()) + 1)
+    for values in coded.columns.values():
+        known = ~np.isnan(values)
+        low, high = np.full(len(spread), np.inf), np.full(len(spread), -np.inf)
+        np.minimum.at(low, codes[known], values[known])
+        np.maximum.at(high, codes[known], values[known])
+        spread = np.maximum(spread, high - low)
+    return int(np.argmax(spread > WITHIN_TOLERANCE * spread.max()))
+
+
 def centre(coded: Coded, codes: np.ndarray, n_clusters: int, center: Centring, *, between: bool = True) -> Predictor:
     """Centre every column of a variable.
 
@@ -202,20 +209,24 @@ def centre(coded: Coded, codes: np.ndarray, n_clusters: int, center: Centring, *
     """
     terms: list[Term] = []
     notes: list[str] = []
+
+    def add(name: str, component: Component, factor: Factor, varies: bool) -> None:
+        recipe = (factor,)
+        terms.append(Term(name, component, recipe, product(recipe, coded.columns, codes, n_clusters), varies))
+
     for name, values in coded.columns.items():
         varies, differs = variation(values, codes, n_clusters)
         if center == "none":
-            terms.append(Term(name, "conflated", values, varies))
+            add(name, "conflated", Factor(name, "raw"), varies)
             continue
         origin = np.nanmean(values)
         shifted = values - origin
-        means = cluster_means(shifted, codes, n_clusters)
-        grand = np.nanmean(shifted) if varies else np.nanmean(means)
+        grand = float(origin + np.nanmean(shifted if varies else cluster_means(shifted, codes, n_clusters)))
         if center == "grand_mean":
-            terms.append(Term(name, "conflated", shifted - grand, varies))
+            add(name, "conflated", Factor(name, "raw", grand), varies)
             continue
         if varies:
-            terms.append(Term(f"{name}_within", "within", shifted - means[codes], True))
+            add(f"{name}_within", "within", Factor(name, "within", grand), True)
         else:
             notes.append(f"{name} is constant within clusters: it has a between part only")
         if varies and not differs:
@@ -223,7 +234,5 @@ def centre(coded: Coded, codes: np.ndarray, n_clusters: int, center: Centring, *
         elif varies and not between:
             notes.append(f"the between part of {name} is left out as asked")
         else:
-            # A missing value stays missing, though its cluster's mean is known: the row is incomplete.
-            part = np.where(np.isnan(values), np.nan, means[codes] - grand)
-            terms.append(Term(f"{name}_between", "between", part, False))
+            add(f"{name}_between", "between", Factor(name, "between", grand), False)
     return Predictor(coded.name, tuple(terms), tuple(notes))

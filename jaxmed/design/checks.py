@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -51,6 +51,15 @@ def require_bool(argument: str, value: object) -> None:
     """``value`` is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{argument}={value!r} is not an option; use True or False.")
+
+
+def check_functions(extra: Mapping[str, Callable] | None) -> None:
+    """``extra`` maps names to functions."""
+    if extra is not None and not (isinstance(extra, Mapping) and all(callable(function) for function in extra.values())):
+        raise InputError(
+            f"extra={extra!r} is not a dictionary from names to functions of the parameters, such as "
+            "{'a squared': lambda p: p['m:x_within'] ** 2}."
+        )
 
 
 # ------------------------------------------------------------------------------------------------- the table

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -15,26 +15,27 @@ from jaxmed.design.centering import (
     Centring,
     Coded,
     Predictor,
-    Term,
     centre,
     code_column,
     level_of,
     n_values,
+    varying_cluster,
 )
+from jaxmed.design.levels import between_left_out, check_arrows, check_levels
+from jaxmed.design.moderators import check_values, moderator
+from jaxmed.design.paths import find_paths, free_covariances
 from jaxmed.design.roles import (
     CovariateArgument,
+    ModeratorArgument,
     Names,
     RandomArgument,
     Roles,
-    between_left_out,
-    check_arrows,
-    check_levels,
     parse_roles,
 )
-from jaxmed.design.system import Design, Equation, Path
+from jaxmed.design.system import Design, Equation
+from jaxmed.design.terms import INTERCEPT, Terms, equation_terms
 from jaxmed.errors import InputError
 
-INTERCEPT = "Intercept"
 COVARIANCES = ("full", "by_equation", "diagonal")
 
 
@@ -53,15 +54,16 @@ def mediation_design(
     between: bool | Names = True,
     covariance: Literal["full", "by_equation", "diagonal"] = "full",
     levels: Mapping[str, int] | None = None,
-    moderators: object = None,
-    moderator_values: object = None,
+    moderators: ModeratorArgument = None,
+    moderator_values: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Callable] | None = None,
 ) -> Design:
     """Validate, code and centre the columns and build the equations of a mediation system.
 
     The arguments are those of ``jaxmed.mediate``. ``between`` is False, or names variables, to leave between
     parts out; a variable without a within part keeps its between part. The table is not changed.
-    Errors: InputError with the remedy for whatever cannot be fitted, NotYetError for features to come.
-    Warnings: few clusters, two-valued responses.
+    Errors: InputError with the remedy for whatever cannot be fitted.
+    Warnings: few clusters, two-valued responses, moderator values outside the data.
     """
     checks.check_table(data)
     roles = parse_roles(
@@ -73,8 +75,9 @@ def mediation_design(
         covariates=covariates,
         random_covariates=random_covariates,
         moderators=moderators,
-        moderator_values=moderator_values,
     )
+    asked_values = check_values(moderator_values, roles.all_moderators)
+    checks.check_functions(extra)
     checks.require_option("center", center, CENTRINGS)
     checks.require_option("covariance", covariance, COVARIANCES)
     checks.require_bool("center_covariates", center_covariates)
@@ -87,22 +90,29 @@ def mediation_design(
         if argument != "cluster"
     }
     found_levels = {column: level_of(c, codes, len(labels)) for column, c in coded.items()}
-    check_levels(levels, found_levels)
-    _check_observed(roles, coded, codes)
+    varying = {column: labels[varying_cluster(coded[column], codes)] for column, level in found_levels.items() if level == 1}
+    check_levels(levels, found_levels, varying)
+    _check_observed(roles, coded, codes, found_levels)
     check_arrows(roles, found_levels)
     left_out = between_left_out(between, roles, found_levels)
 
     predictors: dict[str, Predictor] = {}
-    for column in roles.arguments:
+    for column, role in roles.arguments.items():
         if column not in (roles.y, roles.cluster):
-            role = roles.arguments[column]
-            how: Centring = "none" if role == "covariates" and not center_covariates else center
+            plain = not center_covariates and column not in (roles.x, *roles.mediators)
+            how: Centring = "none" if role == "moderators" or plain else center
             predictors[column] = centre(coded[column], codes, len(labels), how, between=column not in left_out)
+    # a moderator of one equation may be a covariate of another, and is centred there
+    centred = dict(predictors)
+    if center_covariates:
+        for column in {c for e in roles.equations for c in roles.covariates_of(e)} & set(roles.all_moderators):
+            centred[column] = centre(coded[column], codes, len(labels), center, between=column not in left_out)
 
-    built = [_build(response, roles, predictors, coded, codes, center) for response in roles.equations]
+    terms = {response: equation_terms(response, roles, predictors, centred, found_levels, center) for response in roles.equations}
+    built = [_build(response, roles, terms[response], coded, codes, found_levels[response]) for response in roles.equations]
     equations, kept = _drop_empty_clusters([b.equation for b in built], len(labels))
-    paths = _paths(roles, predictors, equations)
-    free, notes_free = _free(equations, paths, covariance)
+    paths = find_paths(roles, terms)
+    free, notes_free = free_covariances(equations, paths, covariance)
     _check_equations(equations, [b.n_between for b in built], free)
 
     notes = [c.note for c in coded.values() if c.note]
@@ -119,9 +129,15 @@ def mediation_design(
         free=free,
         paths=paths,
         notes=tuple(notes),
-        dropped={b.equation.response: len(data) - len(b.equation.y) for b in built},
+        dropped={b.equation.response: b.dropped for b in built},
         table_codes=renumbered[codes],
         levels=found_levels,
+        columns={name: values for c in coded.values() for name, values in c.columns.items()},
+        moderators=tuple(
+            moderator(name, coded[name], found_levels[name], codes, len(labels), asked_values.get(name))
+            for name in roles.all_moderators
+        ),
+        extra=extra or {},
     )
     _warn_two_valued(roles, coded)
     checks.warn_few_clusters(design)
@@ -157,9 +173,11 @@ def _series(data: pd.DataFrame, column: str) -> pd.Series:
     return cast(pd.Series, data[column])  # the name is unique: check_columns has been here
 
 
-def _check_observed(roles: Roles, coded: dict[str, Coded], codes: np.ndarray) -> None:
-    """m and y have a cluster with two observed rows; without one their level cannot even be told."""
+def _check_observed(roles: Roles, coded: dict[str, Coded], codes: np.ndarray, level: dict[str, int]) -> None:
+    """Level-1 responses have a cluster with two observed rows, and y in any case: without one its level cannot be told."""
     for column in roles.equations:
+        if level[column] == 2 and column != roles.y and level[roles.x] == 2:
+            continue
         observed = ~np.isnan(coded[column].columns[column])
         if np.bincount(codes[observed]).max() < 2:
             raise InputError(
@@ -184,28 +202,18 @@ def _warn_two_valued(roles: Roles, coded: dict[str, Coded]) -> None:
 class _Built:
     equation: Equation
     n_between: int  # level-2 coefficients, the intercept included
-    note: str | None  # on rows left out
+    dropped: int  # rows of the table, or clusters for an equation at level 2
+    note: str | None  # on rows left out and on the level
 
 
-def _build(
-    response: str,
-    roles: Roles,
-    predictors: dict[str, Predictor],
-    coded: dict[str, Coded],
-    codes: np.ndarray,
-    center: Centring,
-) -> _Built:
-    """One equation over the rows where it is complete, its codes numbering all clusters of the table."""
+def _build(response: str, roles: Roles, terms: Terms, coded: dict[str, Coded], codes: np.ndarray, level: int) -> _Built:
+    """One equation over the rows where it is complete, its codes numbering all clusters of the table.
+
+    A level-2 equation takes the first complete row of every cluster, and has no random effects.
+    """
     names = roles.predictors(response)
-    terms = [term for name in names for term in predictors[name].terms]
-    fixed_names = (INTERCEPT, *(term.name for term in terms))
-    for name in fixed_names:
-        if fixed_names.count(name) > 1:
-            raise InputError(f"equation {response!r}: two terms would be called {name!r}; rename a column of the data.")
-    slopes = _slope_terms(response, roles, predictors, center)
-
     y = coded[response].columns[response]
-    columns = np.column_stack([np.ones(len(y)), *(term.values for term in terms)])
+    columns = np.column_stack([np.ones(len(y)), *(term.values for term in terms.fixed)])
     complete = ~(np.isnan(y) | np.isnan(columns).any(axis=1))
     missing = {response: int(np.isnan(y).sum())}
     missing |= {name: int(np.isnan(next(iter(coded[name].columns.values()))).sum()) for name in names}
@@ -216,8 +224,13 @@ def _build(
             f"equation {response!r}: no row is complete (missing values: {gaps}); "
             "leave out the columns with missing values or fill them in."
         )
+    possible, unit = len(y), "rows"
+    if level == 2:
+        rows = rows[np.sort(np.unique(codes[rows], return_index=True)[1])]
+        possible, unit = int(codes.max()) + 1, "clusters"
     fixed = columns[rows]
-    random_names = tuple(name for name in fixed_names if name == INTERCEPT or name in slopes)
+    fixed_names = (INTERCEPT, *(term.name for term in terms.fixed))
+    random_names = () if level == 2 else tuple(name for name in fixed_names if name == INTERCEPT or name in terms.slopes)
     equation = Equation(
         response=response,
         fixed_names=fixed_names,
@@ -227,25 +240,13 @@ def _build(
         y=y[rows],
         codes=codes[rows],
         rows=rows,
+        recipes=((), *(term.recipe for term in terms.fixed)),
+        level=level,
     )
-    dropped = len(y) - len(rows)
-    note = f"{dropped} of {len(y)} rows are left out of equation {response}: missing {gaps}" if dropped else None
-    return _Built(equation, 1 + sum(not term.varies for term in terms), note)
-
-
-def _slope_terms(response: str, roles: Roles, predictors: dict[str, Predictor], center: Centring) -> frozenset[str]:
-    """The names of the terms with a random slope: those that vary within clusters, of the variables asked for."""
-    found: set[str] = set()
-    for column, asked in roles.slopes(response).items():
-        varying = [term.name for term in predictors[column].terms if term.varies]
-        required = roles.random.required or asked == "random_covariates"
-        if not varying and required:
-            raise InputError(
-                f"{asked} asks for a random slope of {column!r} in equation {response!r}, but {column!r} is constant "
-                "within every cluster" + (" and has no within part" if center == "group_mean" else "") + "; leave it out."
-            )
-        found.update(varying)
-    return frozenset(found)
+    dropped = possible - len(rows)
+    said = [f"{response} is constant within clusters: its equation has one row per cluster and no random effects"] * (level == 2)
+    said += [f"{dropped} of {possible} {unit} are left out of equation {response}: missing {gaps}"] * (dropped > 0)
+    return _Built(equation, 1 + sum(not term.varies for term in terms.fixed), dropped, "; ".join(said) or None)
 
 
 def _drop_empty_clusters(equations: Sequence[Equation], n_clusters: int) -> tuple[tuple[Equation, ...], np.ndarray]:
@@ -263,43 +264,3 @@ def _check_equations(equations: Sequence[Equation], n_between: Sequence[int], fr
         checks.check_fixed(equation, count)
         checks.check_random(equation, free[start:stop, start:stop])
         start = stop
-
-
-# ---------------------------------------------------------------------------------------- paths and pattern
-
-
-def _paths(roles: Roles, predictors: dict[str, Predictor], equations: Sequence[Equation]) -> tuple[Path, ...]:
-    """One path per arrow and component: every a, every b, then c'."""
-    by_response = {e.response: e for e in equations}
-
-    def path(kind: Literal["a", "b", "cprime"], mediator: str | None, equation: str, term: Term) -> Path:
-        random = term.name in by_response[equation].random_names
-        return Path(kind, mediator, term.component, equation, term.name, random)
-
-    x_terms = predictors[roles.x].terms
-    paths = [path("a", m, m, term) for m in roles.mediators for term in x_terms]
-    paths += [path("b", m, roles.y, term) for m in roles.mediators for term in predictors[m].terms]
-    paths += [path("cprime", None, roles.y, term) for term in x_terms]
-    return tuple(paths)
-
-
-def _free(equations: Sequence[Equation], paths: Sequence[Path], covariance: str) -> tuple[np.ndarray, list[str]]:
-    """The mask of the elements of G to estimate, with notes on those fixed at 0 for want of identification."""
-    of_equation = np.repeat(np.arange(len(equations)), [len(e.random_names) for e in equations])
-    if covariance == "diagonal":
-        return np.eye(len(of_equation), dtype=bool), []
-    if covariance == "by_equation":
-        return of_equation[:, None] == of_equation[None, :], []
-    free = np.ones((len(of_equation),) * 2, dtype=bool)
-    notes = []
-    intercept = {e.response: int(np.argmax(of_equation == k)) for k, e in enumerate(equations)}
-    outcome = equations[-1].response
-    for path in paths:
-        if path.kind == "b" and path.component == "between" and path.mediator is not None:
-            i, j = intercept[path.mediator], intercept[outcome]
-            free[i, j] = free[j, i] = False
-            notes.append(
-                f"the covariance of the random intercepts of {path.mediator} and {outcome} is fixed at 0: "
-                f"it is confounded with the effect of {path.term} on {outcome}"
-            )
-    return free, notes

@@ -1,6 +1,6 @@
-"""Arguments to roles: which column is x, a mediator, y or a covariate, and which slopes are random.
+"""Arguments to roles: which column is x, a mediator, y, a moderator or a covariate, and which slopes are random.
 
-Works on names, and at the end on the level (1 or 2) found for each; never on the values themselves.
+Works on names, never on values.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from jaxmed.design.checks import listed
-from jaxmed.errors import InputError, NotYetError
+from jaxmed.design.system import Arrow
+from jaxmed.errors import InputError
 
-ARROWS = ("a", "b", "cprime")
+ARROWS: tuple[Arrow, ...] = ("a", "b", "cprime")
 
 Names: TypeAlias = str | Sequence[str]
 RandomArgument: TypeAlias = str | Sequence[str] | Mapping[str, bool | Names] | None
 CovariateArgument: TypeAlias = Names | Mapping[str, Names] | None
+ModeratorArgument: TypeAlias = Mapping[str, Names] | None
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class RandomSlopes:
     b: tuple[str, ...] = ()  # mediators whose slope in y is random
     cprime: bool = False
     required: bool = True
+    # (arrow, moderator) -> mediators whose interaction has a random slope; of c' the outcome's name stands for them
+    interactions: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Roles:
     random: RandomSlopes = field(default_factory=RandomSlopes)
     covariates: dict[str, tuple[str, ...]] = field(default_factory=dict)  # equation -> columns
     random_covariates: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    moderators: dict[Arrow, tuple[str, ...]] = field(default_factory=dict)  # arrow -> columns
 
     @property
     def equations(self) -> tuple[str, ...]:
@@ -50,14 +55,35 @@ class Roles:
     def arguments(self) -> dict[str, str]:
         """Column -> the argument that named it, in the order of the arguments."""
         named = {self.x: "x"} | dict.fromkeys(self.mediators, "m") | {self.y: "y", self.cluster: "cluster"}
+        named |= dict.fromkeys(self.all_moderators, "moderators")
         for columns in self.covariates.values():
-            named |= dict.fromkeys(columns, "covariates")
-        return named
+            named = dict.fromkeys(columns, "covariates") | named
+        return dict(sorted(named.items(), key=lambda item: _ORDER.index(item[1])))
+
+    @property
+    def all_moderators(self) -> tuple[str, ...]:
+        """Every moderator once, in the order of the arrows."""
+        return tuple(dict.fromkeys(name for arrow in ARROWS for name in self.moderators.get(arrow, ())))
+
+    def moderators_of(self, equation: str) -> tuple[str, ...]:
+        """The moderators whose main effect stands in an equation: those of the paths that end there."""
+        arrows = ("b", "cprime") if equation == self.y else ("a",)
+        return tuple(dict.fromkeys(name for arrow in arrows for name in self.moderators.get(arrow, ())))
+
+    def covariates_of(self, equation: str) -> tuple[str, ...]:
+        """The covariates of an equation but for those whose main effect is there as a moderator's."""
+        return tuple(name for name in self.covariates.get(equation, ()) if name not in self.moderators_of(equation))
+
+    def arrows_into(self, equation: str) -> tuple[tuple[Arrow, str], ...]:
+        """The paths that end in an equation, each with the variable it starts from."""
+        if equation != self.y:
+            return (("a", self.x),)
+        return (("cprime", self.x), *(("b", mediator) for mediator in self.mediators))
 
     def predictors(self, equation: str) -> tuple[str, ...]:
-        """The columns on the right of an equation: x, the mediators (for y), the covariates."""
-        mediators = self.mediators if equation == self.y else ()
-        return (self.x, *mediators, *self.covariates.get(equation, ()))
+        """The columns on the right of an equation: x, the mediators (for y), moderators, covariates."""
+        starts = (start for _, start in self.arrows_into(equation))
+        return (*starts, *self.moderators_of(equation), *self.covariates_of(equation))
 
     def slopes(self, equation: str) -> dict[str, str]:
         """The columns with a random slope in an equation, each with the words that asked for it."""
@@ -70,6 +96,13 @@ class Roles:
             asked[self.x] = "random 'a'"
         return asked | dict.fromkeys(self.random_covariates.get(equation, ()), "random_covariates")
 
+    def random_interaction(self, arrow: Arrow, mediator: str | None, moderator: str) -> bool:
+        """Whether a path's interaction with a moderator has a random slope."""
+        return (mediator or self.y) in self.random.interactions.get((arrow, moderator), ())
+
+
+_ORDER = ("x", "m", "y", "cluster", "moderators", "covariates")
+
 
 def parse_roles(
     *,
@@ -80,13 +113,11 @@ def parse_roles(
     random: RandomArgument = None,
     covariates: CovariateArgument = None,
     random_covariates: CovariateArgument = None,
-    moderators: object = None,
-    moderator_values: object = None,
+    moderators: ModeratorArgument = None,
 ) -> Roles:
     """Read the arguments of ``mediate`` into roles.
 
-    Errors: a column in two roles, unknown keys, random covariates that are no covariates; NotYetError for
-    moderators and more than one mediator.
+    Errors: a column in two roles, unknown keys, random covariates that are no covariates.
     """
     for argument, value in (("x", x), ("y", y), ("cluster", cluster)):
         if not isinstance(value, str):
@@ -98,23 +129,17 @@ def parse_roles(
         [(x, "x"), *((name, "m") for name in mediators), (y, "y"), (cluster, "cluster")],
         "give each role its own column.",
     )
-    if len(mediators) > 1:
-        raise NotYetError(
-            f"m={list(mediators)!r}: several parallel mediators come in a later version of jaxmed; give one for now."
-        )
-    for argument, value in (("moderators", moderators), ("moderator_values", moderator_values)):
-        if value is not None and value != {}:
-            raise NotYetError(f"{argument}={value!r}: moderators come in a later version of jaxmed; leave it out for now.")
-
     by_equation = _by_equation("covariates", covariates, mediators, y)
     taken = {x: "x", y: "y", cluster: "cluster"} | dict.fromkeys(mediators, "m")
     for columns in by_equation.values():
         for column in columns:
             if column in taken:
                 raise InputError(f"covariates names {column!r}, which is also {taken[column]}; give each role its own column.")
+    by_arrow = parse_moderators(moderators, taken)
     random_by_equation = _by_equation("random_covariates", random_covariates, mediators, y)
     for equation, columns in random_by_equation.items():
-        absent = [column for column in columns if column not in by_equation[equation]]
+        main = [name for arrow, names in by_arrow.items() if (arrow == "a") == (equation != y) for name in names]
+        absent = [column for column in columns if column not in by_equation[equation] and column not in main]
         if absent:
             raise InputError(
                 f"random_covariates names {listed(absent)} for equation {equation!r}, where it is no covariate; "
@@ -125,9 +150,10 @@ def parse_roles(
         mediators=mediators,
         y=y,
         cluster=cluster,
-        random=parse_random(random, mediators),
+        random=parse_random(random, mediators, y, by_arrow),
         covariates=by_equation,
         random_covariates=random_by_equation,
+        moderators=by_arrow,
     )
 
 
@@ -140,8 +166,49 @@ def as_names(argument: str, value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def parse_random(random: RandomArgument, mediators: tuple[str, ...]) -> RandomSlopes:
-    """Read ``random``: None, "all", names of arrows, or a dictionary from arrows to mediators or True/False."""
+def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) -> dict[Arrow, tuple[str, ...]]:
+    """Read ``moderators``: a dictionary from arrows to a name or a list of names. ``taken``: columns with another role."""
+    if moderators is None:
+        return {}
+    if not isinstance(moderators, Mapping):
+        raise InputError(
+            f"moderators={moderators!r} does not say which path is moderated; give a dictionary such as "
+            "{'a': 'w', 'b': ['w', 'v']}."
+        )
+    for arrow in moderators:
+        if arrow not in ARROWS:
+            raise InputError(f"moderators has the key {arrow!r}; use {listed(ARROWS)}.")
+    found: dict[Arrow, tuple[str, ...]] = {}
+    for arrow in ARROWS:
+        names = as_names(f"moderators[{arrow!r}]", moderators.get(arrow) or ())
+        for name in names:
+            if name in taken:
+                raise InputError(
+                    f"moderators[{arrow!r}] names {name!r}, which is also {taken[name]}; give each role its own column "
+                    "(an interaction of x with m is not a moderator)."
+                )
+            if name in RESERVED:
+                raise InputError(
+                    f"moderators[{arrow!r}] names {name!r}, which is a column of the table of effects; "
+                    "rename the column of the data."
+                )
+        if names:
+            found[arrow] = names
+    return found
+
+
+# The columns of the table of effects, beside which every moderator has one of its own.
+RESERVED = (
+    "label", "effect", "of", "mediator", "component", "versus", "estimate", "bias", "std_error", "conf_low", "conf_high",
+    "p_value", "p_count", "n_draws", "note",
+)  # fmt: skip
+
+
+def parse_random(
+    random: RandomArgument, mediators: tuple[str, ...], y: str = "y", moderators: Mapping[Arrow, tuple[str, ...]] | None = None
+) -> RandomSlopes:
+    """Read ``random``: None, "all", names of arrows and "arrow:moderator", or a dictionary from those to mediators or
+    True/False."""
     if random is None:
         return RandomSlopes()
     if isinstance(random, str) and random == "all":
@@ -150,22 +217,36 @@ def parse_random(random: RandomArgument, mediators: tuple[str, ...]) -> RandomSl
         asked: dict[str, object] = dict(random)
     else:
         asked = dict.fromkeys(as_names("random", random), True)
-    for arrow in asked:
-        if isinstance(arrow, str) and arrow.split(":")[0] in ARROWS and ":" in arrow:
-            raise NotYetError(
-                f"random={arrow!r}: random interactions with a moderator come in a later version of jaxmed; "
-                f"use {listed(ARROWS)} for now."
-            )
+    interactions: dict[tuple[str, str], tuple[str, ...]] = {}
+    for key, value in asked.items():
+        arrow, _, moderator = str(key).partition(":")
         if arrow not in ARROWS:
-            raise InputError(f"random={arrow!r} is not an option; use 'all', None, or a list of {listed(ARROWS)}.")
-    cprime = asked.get("cprime", False)
-    if not isinstance(cprime, bool):
-        raise InputError(f"random={{'cprime': {cprime!r}}} is not an option; use True or False.")
+            raise InputError(f"random={key!r} is not an option; use 'all', None, or a list of {listed(ARROWS)}.")
+        if not moderator:
+            continue
+        known = (moderators or {}).get(arrow, ())
+        if moderator not in known:
+            raise InputError(
+                f"random={key!r}: {moderator!r} does not moderate {arrow}"
+                + (f" (its moderators are {listed(known)})" if known else "")
+                + f"; name it in moderators[{arrow!r}] too, or leave the slope out."
+            )
+        if arrow == "cprime":
+            interactions[arrow, moderator] = (y,) if _true_or_false(key, value) else ()
+        else:
+            interactions[arrow, moderator] = _mediators_of(key, value, mediators)
     return RandomSlopes(
         a=_mediators_of("a", asked.get("a", False), mediators),
         b=_mediators_of("b", asked.get("b", False), mediators),
-        cprime=cprime,
+        cprime=_true_or_false("cprime", asked.get("cprime", False)),
+        interactions=interactions,
     )
+
+
+def _true_or_false(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"random={{{key!r}: {value!r}}} is not an option; use True or False.")
+    return value
 
 
 def _mediators_of(arrow: str, value: object, mediators: tuple[str, ...]) -> tuple[str, ...]:
@@ -219,72 +300,3 @@ def _check_two_roles(named: list[tuple[str, str]], remedy: str) -> None:
             both = argument if first[column] == argument else f"{first[column]} and {argument}"
             raise InputError(f"{both}: the column {column!r} is named twice; {remedy}")
         first[column] = argument
-
-
-# ----------------------------------------------------------------------- roles and the levels found in the data
-
-
-def check_levels(levels: Mapping[str, int] | None, found: dict[str, int]) -> None:
-    """The levels the user expects are those of the data."""
-    if levels is None:
-        return
-    if not isinstance(levels, Mapping):
-        raise InputError(f"levels={levels!r} is not a dictionary from columns to 1 or 2.")
-    for column, level in levels.items():
-        if column not in found:
-            raise InputError(f"levels names {column!r}, which is in no role; the variables are {listed(found, 12)}.")
-        if level not in (1, 2):
-            raise InputError(f"levels[{column!r}]={level!r} is not an option; use 1 (within clusters) or 2 (clusters).")
-        if level != found[column]:
-            what = "varies within at least one cluster" if found[column] == 1 else "is constant within every cluster"
-            raise InputError(
-                f"levels[{column!r}]={level}: the column {what}, so it is at level {found[column]}; "
-                "correct the data or the level."
-            )
-
-
-def check_arrows(roles: Roles, level: dict[str, int]) -> None:
-    """No arrow leads from a lower to an upper level, and the design is one that is built."""
-    needs = (
-        "that needs latent cluster means, which jaxmed does not fit. A mediator or outcome downstream of a variable "
-        "that varies within clusters must vary within them too."
-    )
-    if level[roles.y] == 2:
-        design = "-".join(str(level[v]) for v in (roles.x, roles.mediators[0], roles.y))
-        if all(level[v] == 2 for v in (roles.x, *roles.mediators)):
-            raise InputError(
-                f"x, m and y={roles.y!r} are all constant within clusters, so that nothing is multilevel: "
-                "take one row per cluster and fit ordinary regressions."
-            )
-        raise InputError(
-            f"y={roles.y!r} is constant within every cluster: a lower-level effect on an upper-level outcome "
-            f"(a {design} design); {needs}"
-        )
-    for mediator in roles.mediators:
-        if level[mediator] == 2 and level[roles.x] == 1:
-            raise InputError(
-                f"m={mediator!r} is constant within every cluster while x={roles.x!r} varies within them: "
-                f"a lower-level effect on an upper-level mediator (a 1-2-{level[roles.y]} design); {needs}"
-            )
-        if level[mediator] == 2:
-            raise NotYetError(
-                f"m={mediator!r} is constant within every cluster: level-2 mediators (the 2-2-1 design) come in a "
-                "later version of jaxmed."
-            )
-
-
-def between_left_out(between: bool | Names, roles: Roles, level: dict[str, int]) -> tuple[str, ...]:
-    """The variables whose between parts are not wanted."""
-    candidates = [column for column in level if column != roles.y]
-    if isinstance(between, bool):
-        return () if between else tuple(candidates)
-    names = as_names("between", between)
-    for name in names:
-        if name not in candidates:
-            raise InputError(f"between names {name!r}, which is no predictor; use True, False or {listed(candidates, 12)}.")
-        if level[name] == 2:
-            raise InputError(
-                f"between names {name!r}, which is constant within clusters: without its between part nothing of it is "
-                "left; take it out of between."
-            )
-    return names

@@ -1,133 +1,107 @@
-"""Parameters to effects: which indirect, direct and total effects a design has, and their values.
+"""Parameters to effects: the values of the rows of the table of effects, for estimates, draws and the delta method alike.
 
-The values are one pure function of (beta, G) that takes leading batch axes, so that point estimates, bootstrap draws and the
-delta method use the same code. Definitions: Kenny, Korchmaros & Bolger (2003) for a b + cov(a, b) within clusters; Zhang,
-Zyphur & Preacher (2009) for the split into within and between.
+``values`` is a pure function of the parameters that takes leading batch axes. Which rows a design has: effect_rows.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxmed.design.system import Design, Path
-from jaxmed.reml.precision import double_precision
+from jaxmed.design.system import Design
+from jaxmed.errors import InputError
+from jaxmed.inference import parameters, polynomials
+from jaxmed.inference.effect_rows import Effect, find_effects
+from jaxmed.reml.problem import Estimates
 
-Array = Any  # NumPy or JAX
-COMPONENTS = ("within", "between", "conflated")
+__all__ = ["Effect", "effects", "gradient", "values"]
 
-
-@dataclass(frozen=True)
-class Effect:
-    """One row of the table of effects, with its value as a function of (beta, G); leading batch axes allowed."""
-
-    label: str
-    effect: str
-    value: Callable[[Array, Array], Array]
-    mediator: str | None = None
-    component: str | None = None
-    of: str | None = None
-    versus: str | None = None
+STEP = 0.05  # of a parameter's standard error, for derivatives of the user's own functions: eighth order, error about STEP^8
+STENCIL = np.array([4 / 5, -1 / 5, 4 / 105, -1 / 280])
 
 
 def effects(design: Design) -> tuple[Effect, ...]:
-    """All effects of a design, in the order of the table: component by component, then the contextual contrasts."""
-    found: list[Effect] = []
-    for component in COMPONENTS:
-        found += _component(design, component)
-    return tuple(found + _contextual(found))
+    """All effects of a design, in the order of the table: component by component, contextual contrasts, then ``extra``."""
+    return find_effects(design)
 
 
-def values(rows: tuple[Effect, ...], beta: Array, G: Array) -> np.ndarray:
-    """Values of effects: beta (..., p) and G (..., q, q) in the design's order -> (..., E)."""
+def values(rows: tuple[Effect, ...], beta: np.ndarray, G: np.ndarray, sigma2: np.ndarray | None = None) -> np.ndarray:
+    """Values of effects: beta (..., p), G (..., q, q) and sigma2 (..., K) in the design's order -> (..., E).
+
+    ``sigma2`` is needed by functions of the user only.
+    """
+    at = parameters.pack(beta, G)
+    out = polynomials.values([row.polynomial for row in rows], at)
+    shares, divisors = _divided(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.stack([np.asarray(row.value(beta, G)) for row in rows], -1)
+        out[..., shares] /= polynomials.values(divisors, at)
+    for e, row in enumerate(rows):
+        if row.function is not None:
+            out[..., e] = _call(row, beta, G, sigma2)
+    return out
 
 
-@double_precision
-def gradient(rows: tuple[Effect, ...], beta: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """Derivatives of the effects in (beta, packed G), (E, p + q(q + 1)/2); G packed as its lower triangle by rows."""
-    p, q = len(beta), len(G)
-    i, l = np.tril_indices(q)
+def gradient(rows: tuple[Effect, ...], estimates: Estimates, spread: np.ndarray) -> np.ndarray:
+    """Derivatives of the effects in (beta, packed G, sigma2), (E, p + q(q + 1)/2 + K).
 
-    def at(x):
-        lower = jnp.zeros((q, q)).at[i, l].set(x[p:])
-        return jnp.stack([row.value(x[:p], lower + jnp.tril(lower, -1).T) for row in rows])
-
-    return np.asarray(jax.jacfwd(at)(jnp.asarray(np.concatenate([beta, G[i, l]]))))
-
-
-def _component(design: Design, component: str) -> list[Effect]:
-    paths = [p for p in design.paths if p.component == component]
-    fixed, random = design.fixed_labels, design.random_labels
-
-    def coefficient(path: Path) -> Callable[[Array, Array], Array]:
-        at = fixed.index(f"{path.equation}:{path.term}")
-        return lambda beta, G: beta[..., at]
-
-    found, indirect = [], []
-    first = {p.mediator: p for p in paths if p.kind == "a"}
-    second = {p.mediator: p for p in paths if p.kind == "b"}
-    direct = [p for p in paths if p.kind == "cprime"]
-    for name, side in (("a", first), ("b", second)):
-        for m, path in side.items():
-            found.append(Effect(f"{name}[{m}] {component}", name, coefficient(path), m, component))
-    for m in first:
-        if m in second:
-            value = _product(first[m], second[m], coefficient, random, design.free)
-            indirect.append(Effect(f"indirect[{m}] {component}", "indirect", value, m, component))
-    found += indirect
-    if direct:
-        found.append(Effect(f"direct {component}", "direct", coefficient(direct[0]), None, component))
-    if not indirect or len(indirect) < len(first):
-        return found
-    parts = [e.value for e in indirect]
-    found.append(Effect(f"total_indirect {component}", "total_indirect", _sum(parts), None, component))
-    if direct:
-        total = _sum([*parts, coefficient(direct[0])])
-        found.append(Effect(f"total {component}", "total", total, None, component))
-        share = _ratio(_sum(parts), total)
-        found.append(Effect(f"proportion_mediated {component}", "proportion_mediated", share, None, component))
-    return found
+    Closed form for jaxmed's own effects; central differences for the user's functions, in steps of a part of the parameters'
+    standard errors ``spread`` (a parameter without one does not move, and its derivative is not needed: 0).
+    """
+    beta, G, sigma2 = estimates
+    at = parameters.pack(beta, G)
+    out = np.zeros((len(rows), len(at) + len(sigma2)))
+    out[:, : len(at)] = polynomials.gradient([row.polynomial for row in rows], at)
+    shares, divisors = _divided(rows)
+    if shares:
+        top = polynomials.values([rows[e].polynomial for e in shares], at)[:, None]
+        bottom = polynomials.values(divisors, at)[:, None]
+        below = polynomials.gradient(divisors, at)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out[shares, : len(at)] = (out[shares, : len(at)] - top / bottom * below) / bottom
+    for e, row in enumerate(rows):
+        if row.function is not None and row.design is not None:
+            out[e] = _differences(row, row.design, np.append(at, sigma2), spread)
+    return out
 
 
-def _product(a: Path, b: Path, coefficient, random: tuple[str, ...], free: np.ndarray):
-    """a b, plus cov(a_j, b_j) where both slopes are random and their covariance is estimated."""
-    left, right = coefficient(a), coefficient(b)
-    if a.random and b.random:
-        i, l = random.index(f"{a.equation}:{a.term}"), random.index(f"{b.equation}:{b.term}")
-        if free[i, l]:
-            return lambda beta, G: left(beta, G) * right(beta, G) + G[..., i, l]
-    return lambda beta, G: left(beta, G) * right(beta, G)
-
-
-def _sum(parts):
-    return lambda beta, G: sum(part(beta, G) for part in parts)
-
-
-def _ratio(top, bottom):
-    return lambda beta, G: top(beta, G) / bottom(beta, G)
-
-
-def _contextual(found: list[Effect]) -> list[Effect]:
-    rows = []
-    for between in found:
-        if between.component != "between" or between.effect not in ("indirect", "direct", "total"):
-            continue
-        for within in found:
-            if (within.component, within.effect, within.mediator) == ("within", between.effect, between.mediator):
-                name = between.effect + (f"[{between.mediator}]" if between.mediator else "")
-                value = _difference(between.value, within.value)
-                rows.append(
-                    Effect(f"contextual {name}", "contextual", value, between.mediator, None, between.label, within.label)
+def check_extra(design: Design, estimates: Estimates) -> None:
+    """Every function of the user gives one number at the estimates, and one for each of several sets of parameters."""
+    for row in find_effects(design):
+        if row.function is not None:
+            twice = Estimates(*(np.stack([a, a]) for a in estimates))
+            one, two = _call(row, *estimates), _call(row, *twice)
+            if one.shape != () or two.shape != (2,) or not np.allclose(two, one, equal_nan=True):
+                raise InputError(
+                    f"extra[{row.label!r}] gives shape {one.shape} for one set of parameters and {two.shape} for two; it must "
+                    "work element by element, since draws come as arrays: use NumPy's functions (numpy.exp, numpy.where)."
                 )
-    return rows
 
 
-def _difference(a, b):
-    return lambda beta, G: a(beta, G) - b(beta, G)
+def _divided(rows: tuple[Effect, ...]) -> tuple[list[int], list[polynomials.Polynomial]]:
+    """The rows that are quotients, and what they are divided by."""
+    found = [(e, row.divisor) for e, row in enumerate(rows) if row.divisor is not None]
+    return [e for e, _ in found], [divisor for _, divisor in found]
+
+
+def _call(row: Effect, beta: np.ndarray, G: np.ndarray, sigma2: np.ndarray | None) -> np.ndarray:
+    if row.function is None or row.design is None or sigma2 is None:
+        raise ValueError(f"{row.label}: a function of the user needs all parameters")
+    named: Mapping[str, np.ndarray] = parameters.by_name(row.design, Estimates(beta, G, sigma2))
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(row.function(named), float)
+    except KeyError as error:
+        raise InputError(f"extra[{row.label!r}] asks for the parameter {error}; there are {', '.join(named)}.") from None
+
+
+def _differences(row: Effect, design: Design, at: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Central differences of eighth order, all points in one call."""
+    free = np.flatnonzero(spread > 0)
+    h = np.zeros((len(free), len(at)))
+    h[np.arange(len(free)), free] = STEP * spread[free]
+    steps = np.concatenate([k * sign * h for k in (1, 2, 3, 4) for sign in (1, -1)])
+    moved = _call(row, *parameters.unpack(design, at + steps)).reshape(4, 2, len(free))
+    out = np.zeros(len(at))
+    out[free] = STENCIL @ (moved[:, 0] - moved[:, 1]) / h.max(1)
+    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxmed.design import rebuild
 from jaxmed.design.system import Equation
 from jaxmed.reml.fit import System
 
@@ -45,41 +46,16 @@ def simulate(system: System, seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     lam, V = np.linalg.eigh(G)
     u = rng.normal(size=(len(design.clusters), len(G))) @ (V * np.sqrt(np.maximum(lam, 0.0))).T
-    made: dict[str, tuple[Equation, np.ndarray]] = {}
+    made: dict[str, np.ndarray] = {}
     out, at, first = [], 0, 0
-    for e, s2 in zip(design.equations, sigma2, strict=True):
-        X, Z = e.fixed.copy(), e.random.copy()
-        for name, (source, values) in made.items():
-            for term, column in _redone(name, source, values, e).items():
-                if term in e.fixed_names:
-                    X[:, e.fixed_names.index(term)] = column
-                if term in e.random_names:
-                    Z[:, e.random_names.index(term)] = column
+    for k, (e, s2) in enumerate(zip(design.equations, sigma2, strict=True)):
+        X, Z = rebuild.matrices(design, k, made)
         p, q = X.shape[1], Z.shape[1]
         y = X @ beta[first : first + p] + (Z * u[e.codes, at : at + q]).sum(1) + rng.normal(size=len(X)) * np.sqrt(s2)
-        made[e.response] = (e, y)
+        made[e.response] = rebuild.to_table(design, k, y)
         out.append(y)
         first, at = first + p, at + q
     return out
-
-
-def _redone(name: str, source: Equation, values: np.ndarray, target: Equation) -> dict[str, np.ndarray]:
-    """The columns that a simulated mediator gives the target equation; its grand mean stays that of the full sample."""
-    n = max(source.codes.max(), target.codes.max()) + 1
-    table = np.full(max(source.rows.max(), target.rows.max()) + 1, np.nan)
-    table[source.rows] = values
-    here = table[target.rows]
-    if f"{name}_within" not in target.fixed_names and f"{name}_between" not in target.fixed_names:
-        shift = 0.0
-        if name in target.fixed_names:  # raw or grand-mean centred: keep the shift that the design has
-            raw = np.full(len(table), np.nan)
-            raw[source.rows] = source.y
-            shift = np.nanmean(raw[target.rows] - target.fixed[:, target.fixed_names.index(name)])
-        return {name: here - shift}
-    counts = np.bincount(source.codes, minlength=n)
-    means = np.bincount(source.codes, values, minlength=n) / np.maximum(counts, 1)
-    grand = source.y.mean()
-    return {f"{name}_within": here - means[target.codes], f"{name}_between": means[target.codes] - grand}
 
 
 def _parts(equations: tuple[Equation, ...], beta: np.ndarray):

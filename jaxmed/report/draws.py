@@ -14,10 +14,11 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError, NotYetError
 from jaxmed.inference import bootstrap, effects, intervals, resampling
 from jaxmed.inference.effects import Effect
+from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
 from jaxmed.reml.fitted import STATUS
 from jaxmed.report import tables
-from jaxmed.report.effect_tables import effect_frame, proportion_notes, variance_parameters
+from jaxmed.report.effect_tables import effect_frame, proportion_notes
 
 
 class Fitted(Protocol):
@@ -52,7 +53,7 @@ class BootstrapResult:
     def draws(self) -> pd.DataFrame:
         """One row per replicate, one column per effect (its label); NaN where a replicate failed."""
         rows = effects.effects(self.fit.design)
-        return pd.DataFrame(effects.values(rows, *self.raw.estimates[:2]), columns=[r.label for r in rows])
+        return pd.DataFrame(effects.values(rows, *self.raw.estimates), columns=[r.label for r in rows])
 
     @property
     def parameters(self) -> pd.DataFrame:
@@ -84,8 +85,8 @@ class BootstrapResult:
             InputError: unknown method or level, or a method that the scheme cannot give.
         """
         rows = effects.effects(self.fit.design)
-        estimate = effects.values(rows, *self.fit.system.estimates[:2])
-        draws = effects.values(rows, *self.raw.estimates[:2])
+        estimate = effects.values(rows, *self.fit.system.estimates)
+        draws = effects.values(rows, *self.raw.estimates)
         frame = effect_frame(rows)
         if self.kind == "jackknife":
             return self._jackknife(rows, frame, estimate, draws, level, method or "normal")
@@ -126,7 +127,7 @@ class BootstrapResult:
 
     def _jackknife_values(self, rows: tuple[Effect, ...]) -> np.ndarray:
         draws = bootstrap.run(self.fit.system, self.fit.n_clusters, seed=0, kind="jackknife")
-        return effects.values(rows, *draws.estimates[:2])
+        return effects.values(rows, *draws.estimates)
 
     def weights(self, i: int) -> np.ndarray:
         """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels."""

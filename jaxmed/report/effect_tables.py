@@ -7,14 +7,17 @@ import pandas as pd
 from scipy import stats
 
 from jaxmed.design.system import Design
-from jaxmed.inference import effects
+from jaxmed.inference import effects, parameters
 from jaxmed.inference.effects import Effect
-
-EFFECT_COLUMNS = ("label", "effect", "of", "mediator", "component", "versus")
+from jaxmed.reml.problem import Estimates
 
 
 def effect_frame(rows: tuple[Effect, ...]) -> pd.DataFrame:
-    return pd.DataFrame({c: [getattr(r, c) for r in rows] for c in EFFECT_COLUMNS}, columns=list(EFFECT_COLUMNS))
+    """The columns that say what each row is, with one per moderator: NaN where it does not apply."""
+    frame = {c: [getattr(row, c) for row in rows] for c in ("label", "effect", "of", "mediator", "component")}
+    for name in dict.fromkeys(name for row in rows for name, _ in row.at):
+        frame[name] = [dict(row.at).get(name, np.nan) for row in rows]
+    return pd.DataFrame(frame | {"versus": [row.versus for row in rows]})
 
 
 def proportion_notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndarray) -> list[str]:
@@ -24,8 +27,11 @@ def proportion_notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndar
     for r in rows:
         note = ""
         if r.effect == "proportion_mediated":
-            indirect, total = at[f"total_indirect {r.component}"], at[f"total {r.component}"]
-            if estimate[indirect] * estimate[total] < 0 or abs(estimate[indirect]) > abs(estimate[total]):
+            given = r.label.partition(" | ")[1:]
+            total = at["".join((f"total {r.component}", *given))]
+            # the mediated part may depend on fewer moderators than the total: it is the share of the total
+            mediated = estimate[at[r.label]] * estimate[total]
+            if mediated * estimate[total] < 0 or abs(mediated) > abs(estimate[total]):
                 note = "indirect and direct effects have opposite signs"
             elif abs(estimate[total]) < stats.norm.ppf(0.975) * se[total]:
                 note = "the total effect is near 0"
@@ -33,23 +39,11 @@ def proportion_notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndar
     return out
 
 
-def variance_parameters(design: Design, estimates) -> tuple[list[str], np.ndarray]:
-    """Names and values (..., v) of the free elements of G and the residual SDs."""
-    labels = design.random_labels
-    i, l = np.tril_indices(len(labels))
-    keep = design.free[i, l]
-    i, l = i[keep], l[keep]
-    names = [f"var({labels[a]})" if a == b else f"cov({labels[b]}, {labels[a]})" for a, b in zip(i, l, strict=True)]
-    names += [f"sigma({e.response})" for e in design.equations]
-    return names, np.concatenate([estimates.G[..., i, l], np.sqrt(estimates.sigma2)], -1)
-
-
-def normal_draws(rows, beta: np.ndarray, G: np.ndarray, joint: np.ndarray, n: int = 20_000) -> np.ndarray:
-    q = len(G)
-    i, l = np.tril_indices(q)
+def normal_draws(
+    rows: tuple[Effect, ...], design: Design, estimates: Estimates, joint: np.ndarray, n: int = 20_000
+) -> np.ndarray:
+    """Effects (n, E) of parameters drawn jointly normal on their natural scale, seed 0 (Preacher & Selig 2012)."""
     lam, V = np.linalg.eigh(joint)
     noise = np.random.default_rng(0).normal(size=(n, len(lam))) * np.sqrt(np.maximum(lam, 0.0))
-    drawn = np.concatenate([beta, G[i, l]]) + noise @ V.T
-    matrices = np.zeros((n, q, q))
-    matrices[:, i, l] = matrices[:, l, i] = drawn[:, len(beta) :]
-    return effects.values(rows, drawn[:, : len(beta)], matrices)
+    centre = np.append(parameters.pack(estimates.beta, estimates.G), estimates.sigma2)
+    return effects.values(rows, *parameters.unpack(design, centre + noise @ V.T))

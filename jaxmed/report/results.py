@@ -9,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction
+from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
 from jaxmed.report import tables
 from jaxmed.report.draws import BootstrapResult, check_bootstrap, progress_bar
-from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes, variance_parameters
+from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,17 +117,16 @@ class MediationResult:
         if method not in ("delta", "monte_carlo"):
             raise InputError(f"method={method!r} is unknown; choose 'delta' or 'monte_carlo'")
         rows = effects.effects(self.design)
-        beta, G, _ = self.system.estimates
-        estimate = effects.values(rows, beta, G)
-        n = len(beta) + len(G) * (len(G) + 1) // 2
-        joint = self.system.covariance().joint[:n, :n]
+        estimates = self.system.estimates
+        estimate = effects.values(rows, *estimates)
+        joint = self.system.covariance().joint
         if method == "delta":
-            slope = effects.gradient(rows, beta, G)
+            slope = effects.gradient(rows, estimates, np.sqrt(np.maximum(np.diag(joint), 0.0)))
             se = np.sqrt(np.maximum(np.einsum("ea,ab,eb->e", slope, joint, slope), 0.0))
             low, high = intervals.normal_interval(estimate, se, level)
             p = intervals.normal_p_value(estimate, se)
         else:
-            draws = normal_draws(rows, beta, G, joint)
+            draws = normal_draws(rows, self.design, estimates, joint)
             se = intervals.std_error(draws)
             low, high = intervals.interval(draws, estimate, level=level)
             p = intervals.p_value(draws, estimate)
@@ -148,18 +149,18 @@ class MediationResult:
         if random not in ("conditional", "none"):
             raise InputError(f"random={random!r} is unknown; choose 'conditional' or 'none'")
         out = pd.DataFrame(np.nan, index=self.data.index, columns=[e.response for e in self.design.equations])
-        for e, fitted in zip(self.design.equations, prediction.fitted(self.system, random == "conditional"), strict=True):
-            out.iloc[e.rows, out.columns.get_loc(e.response)] = fitted
+        for k, fitted in enumerate(prediction.fitted(self.system, random == "conditional")):
+            out.isetitem(k, rebuild.to_table(self.design, k, fitted, elsewhere=np.nan))
         return out
 
     def simulate(self, seed: int) -> pd.DataFrame:
-        """The data with M and Y drawn anew from the fitted model: M first, then Y from that M, with its centring redone."""
+        """The data with M and Y drawn anew from the fitted model: M first, then Y from that M, with its centring redone.
+
+        Values in rows that their equation did not use stay as they are, text coded as numbers.
+        """
         out = self.data.copy()
-        for e, y in zip(self.design.equations, prediction.simulate(self.system, seed), strict=True):
-            column = out[e.response].astype(float).to_numpy(copy=True)
-            column[:] = np.nan
-            column[e.rows] = y
-            out[e.response] = column
+        for k, y in enumerate(prediction.simulate(self.system, seed)):
+            out[self.design.equations[k].response] = rebuild.to_table(self.design, k, y)
         return out
 
     def tidy(self, effects: Literal["fixed", "ran_pars"] = "fixed", level: float = 0.95) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pytest
 
 from jaxmed.design.checks import find_collinear
 from jaxmed.design.matrices import mediation_design
-from jaxmed.errors import InputError, JaxmedWarning, NotYetError
+from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 25, 4
 CODES = np.repeat(np.arange(J), N)
@@ -257,10 +257,6 @@ def test_upper_level_mediator_of_a_lower_level_x():
 def test_nothing_at_level_1():
     data = table().assign(u=lambda d: d["w"] ** 2, t=lambda d: np.sin(d["w"]))
     refused(["one row per cluster"], data, x="w", m="u", y="t")
-
-
-def test_level_2_mediator_comes_later():
-    refused(["2-2-1", "later version"], table().assign(u=CODES % 5), error=NotYetError, x="u", m="w")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxmed.design.roles import RandomSlopes, parse_random, parse_roles
-from jaxmed.errors import InputError, NotYetError
+from jaxmed.errors import InputError
 
 
 def roles(**arguments):
@@ -89,19 +89,3 @@ def test_bad_roles(arguments, words):
         roles(**arguments)
     for word in words:
         assert word in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        ({"m": ["m", "m2"]}, "several parallel mediators"),
-        ({"moderators": {"a": "w"}}, "moderators"),
-        ({"moderator_values": {"w": [0, 1]}}, "moderator_values"),
-        ({"random": ["a:w"]}, "a:w"),
-        ({"random": {"a:w": True}}, "a:w"),
-    ],
-)
-def test_later_features_say_so(arguments, word):
-    with pytest.raises(NotYetError, match="later version") as error:
-        roles(**arguments)
-    assert word in str(error.value)

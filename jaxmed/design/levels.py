@@ -1,0 +1,79 @@
+"""Roles against the levels found in the data: what leads from where to where, and which parts are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jaxmed.design.checks import listed
+from jaxmed.design.roles import Names, Roles, as_names
+from jaxmed.errors import InputError
+
+
+def check_levels(levels: Mapping[str, int] | None, found: dict[str, int], varying: Mapping[str, object]) -> None:
+    """The levels the user expects are those of the data; ``varying``: per level-1 variable a cluster in which it varies."""
+    if levels is None:
+        return
+    if not isinstance(levels, Mapping):
+        raise InputError(f"levels={levels!r} is not a dictionary from columns to 1 or 2.")
+    for column, level in levels.items():
+        if column not in found:
+            raise InputError(f"levels names {column!r}, which is in no role; the variables are {listed(found, 12)}.")
+        if level not in (1, 2):
+            raise InputError(f"levels[{column!r}]={level!r} is not an option; use 1 (within clusters) or 2 (clusters).")
+        if level != found[column]:
+            what = f"varies within cluster {varying[column]!r}" if found[column] == 1 else "is constant within every cluster"
+            raise InputError(
+                f"levels[{column!r}]={level}: the column {what}, so it is at level {found[column]}; "
+                "correct the data or the level."
+            )
+
+
+def check_arrows(roles: Roles, level: dict[str, int]) -> None:
+    """No arrow leads from a lower to an upper level, and the design is one that is built."""
+    needs = (
+        "that needs latent cluster means, which jaxmed does not fit. A mediator or outcome downstream of a variable "
+        "that varies within clusters must vary within them too."
+    )
+    if level[roles.y] == 2:
+        design = "-".join(str(level[v]) for v in (roles.x, roles.mediators[0], roles.y))
+        if all(level[v] == 2 for v in (roles.x, *roles.mediators)):
+            raise InputError(
+                f"x, m and y={roles.y!r} are all constant within clusters, so that nothing is multilevel: "
+                "take one row per cluster and fit ordinary regressions."
+            )
+        raise InputError(
+            f"y={roles.y!r} is constant within every cluster: a lower-level effect on an upper-level outcome "
+            f"(a {design} design); {needs}"
+        )
+    for mediator in roles.mediators:
+        if level[mediator] == 2 and level[roles.x] == 1:
+            raise InputError(
+                f"m={mediator!r} is constant within every cluster while x={roles.x!r} varies within them: "
+                f"a lower-level effect on an upper-level mediator (a 1-2-{level[roles.y]} design); {needs}"
+            )
+        for column in (*roles.moderators_of(mediator), *roles.covariates_of(mediator)):
+            if level[mediator] == 2 and level[column] == 1:
+                argument = "moderators['a']" if column in roles.moderators_of(mediator) else "covariates"
+                raise InputError(
+                    f"{argument} puts {column!r}, which varies within clusters, into the equation of m={mediator!r}, which is "
+                    f"constant within every cluster: a lower-level effect on an upper-level mediator; {needs} "
+                    f"Take its cluster means as a column of the table, or leave it out of that equation."
+                )
+
+
+def between_left_out(between: bool | Names, roles: Roles, level: dict[str, int]) -> tuple[str, ...]:
+    """The variables whose between parts are not wanted."""
+    split = {roles.x, *roles.mediators, *(name for e in roles.equations for name in roles.covariates_of(e))}
+    candidates = [column for column in level if column in split]
+    if isinstance(between, bool):
+        return () if between else tuple(candidates)
+    names = as_names("between", between)
+    for name in names:
+        if name not in candidates:
+            raise InputError(f"between names {name!r}, which is no predictor; use True, False or {listed(candidates, 12)}.")
+        if level[name] == 2:
+            raise InputError(
+                f"between names {name!r}, which is constant within clusters: without its between part nothing of it is "
+                "left; take it out of between."
+            )
+    return names

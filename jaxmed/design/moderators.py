@@ -1,0 +1,92 @@
+"""Moderators: their columns, and the values at which conditional effects are given.
+
+The values are fixed here, at the full sample's: replicates of a bootstrap use the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+
+import numpy as np
+
+from jaxmed.design import checks
+from jaxmed.design.centering import Coded, n_values
+from jaxmed.design.rebuild import cluster_means
+from jaxmed.design.system import Moderator
+from jaxmed.errors import InputError
+
+
+def moderator(name: str, coded: Coded, level: int, codes: np.ndarray, n_clusters: int, asked: object = None) -> Moderator:
+    """A moderator with the values ``asked`` for, or its default values.
+
+    Default: both values of a two-valued one, all levels of a categorical one, else mean - SD, mean and mean + SD, over clusters
+    for a level-2 moderator and over rows for a level-1 one, with n - 1.
+    """
+    columns = tuple(coded.columns)
+    if columns != (name,):
+        levels = [str(level) for level in coded.levels]
+        chosen = levels if asked is None else [_level(name, value, coded.levels) for value in _list(name, asked)]
+        at = [tuple(float(k == levels.index(value)) for k in range(1, len(levels))) for value in chosen]
+        return Moderator(name, level, columns, tuple(chosen), tuple(at))
+    values = coded.columns[name]
+    numbers = _defaults(values, level, codes, n_clusters) if asked is None else _numbers(name, _list(name, asked), coded)
+    return Moderator(name, level, columns, tuple(numbers), tuple((number,) for number in numbers))
+
+
+def check_values(asked: Mapping[str, object] | None, names: Sequence[str]) -> Mapping[str, object]:
+    """``moderator_values`` is a dictionary whose keys are moderators."""
+    if asked is None:
+        return {}
+    if not isinstance(asked, Mapping):
+        raise InputError(f"moderator_values={asked!r} is not a dictionary from moderators to lists of values.")
+    for name in asked:
+        if name not in names:
+            known = f"the moderators are {checks.listed(names)}" if names else "no moderators are named in moderators"
+            raise InputError(f"moderator_values names {name!r}, which is no moderator; {known}.")
+    return asked
+
+
+def _defaults(values: np.ndarray, level: int, codes: np.ndarray, n_clusters: int) -> list[float]:
+    if n_values(values) == 2:
+        return [float(v) for v in np.unique(values[~np.isnan(values)])]
+    if level == 2:
+        values = cluster_means(values, codes, n_clusters)
+    observed = values[~np.isnan(values)]
+    mean, sd = observed.mean(), observed.std(ddof=1)
+    return [float(mean - sd), float(mean), float(mean + sd)]
+
+
+def _list(name: str, asked: object) -> list[object]:
+    values = list(asked) if isinstance(asked, Sequence | np.ndarray | set) and not isinstance(asked, str) else [asked]
+    if not values:
+        raise InputError(f"moderator_values[{name!r}] is empty; give at least one value, or leave it out for the default.")
+    if len(set(map(str, values))) < len(values):
+        raise InputError(f"moderator_values[{name!r}]={values!r} names a value twice; name it once.")
+    return values
+
+
+def _level(name: str, value: object, levels: tuple[object, ...]) -> str:
+    if str(value) not in map(str, levels):
+        raise InputError(f"moderator_values[{name!r}] names {value!r}, which is no level; they are {checks.listed(levels, 12)}.")
+    return str(value)
+
+
+def _numbers(name: str, asked: list[object], coded: Coded) -> list[float]:
+    found = []
+    for value in asked:
+        if value in coded.levels and not (isinstance(value, Real) and not isinstance(value, bool)):
+            found.append(float(coded.levels.index(value)))  # a level of a two-valued column by its name
+        elif isinstance(value, Real) and np.isfinite(float(value)):
+            found.append(float(value) + 0.0)  # + 0.0: no minus zero
+        else:
+            valid = f"numbers or {checks.listed(coded.levels)}" if coded.levels else "finite numbers"
+            raise InputError(f"moderator_values[{name!r}] holds {value!r}; give {valid}.")
+    low, high = np.nanmin(coded.columns[name]), np.nanmax(coded.columns[name])
+    outside = [value for value in found if not low <= value <= high]
+    if outside:
+        checks.warn_user(
+            f"moderator_values[{name!r}]: {checks.listed(outside)} is outside the data, which run from {low:g} to {high:g}: "
+            "effects there are extrapolated."
+        )
+    return found

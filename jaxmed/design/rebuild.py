@@ -1,0 +1,132 @@
+"""The equations' matrices anew, from other values of the mediators or from other rows of the table.
+
+Every fixed effect has a recipe, a product of columns split or shifted in the way of its factors, so that each term that
+derives from a mediator (within, between, interactions with moderators) follows a new M, and cluster means follow the rows.
+Grand means stay those of the full sample. Pure NumPy.
+
+Axis letters: n rows of the table, J clusters, n_k rows of equation k; leading axes are replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from jaxmed.design.system import Design, Equation, Factor, Recipe
+
+
+def matrices(design: Design, k: int, values: Mapping[str, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Fixed (..., n_k, p) and random (..., n_k, q) of equation k, with ``values`` (..., n) for some columns of the table.
+
+    Example:
+        >>> from jaxmed import datasets
+        >>> from jaxmed.design.matrices import mediation_design
+        >>> data = datasets.split_model(n_clusters=30).data
+        >>> design = mediation_design(data, x="x", m="m", y="y", cluster="id")
+        >>> fixed, _ = matrices(design, 1, {"m": design.columns["m"] + 1.0})
+        >>> [name for name, moved in zip(design.equations[1].fixed_names, fixed[0] - design.equations[1].fixed[0]) if moved > 0.5]
+        ['m_between']
+    """
+    equation = design.equations[k]
+    new = values or {}
+    lead = np.broadcast_shapes(*(np.shape(v)[:-1] for v in new.values()))
+    fixed = np.empty((*lead, *equation.fixed.shape))
+    for at, recipe in enumerate(equation.recipes):
+        if not any(factor.column in new for factor in recipe):
+            fixed[..., at] = equation.fixed[:, at]
+            continue
+        columns = {f.column: np.asarray(new.get(f.column, design.columns[f.column])) for f in recipe}
+        fixed[..., at] = product(recipe, columns, design.table_codes, len(design.clusters))[..., equation.rows]
+    return fixed, fixed[..., _positions(equation)]
+
+
+def on_rows(design: Design, rows: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[Equation, ...]:
+    """The equations of a new table: ``rows`` (m,) of the old one, repeats allowed, in clusters ``codes`` (m,).
+
+    ``rows`` of the result count from 0 in the new table. A row is complete in an equation where it was before; an equation
+    at level 2 takes the first such row of every cluster.
+    """
+    columns = {name: column[rows] for name, column in design.columns.items()}
+    out = []
+    for equation in design.equations:
+        used = np.zeros(len(design.table_codes), bool)
+        used[equation.rows] = True
+        if equation.level == 2:  # any complete row stands for its cluster
+            used = np.isin(design.table_codes, equation.codes) & _complete(equation, design.columns)
+        here = np.flatnonzero(used[rows])
+        if equation.level == 2:
+            here = here[np.sort(np.unique(codes[here], return_index=True)[1])]
+        fixed = np.column_stack([product(recipe, columns, codes, n_clusters)[here] for recipe in equation.recipes])
+        out.append(
+            replace(
+                equation,
+                fixed=fixed,
+                random=fixed[:, _positions(equation)],
+                y=columns[equation.response][here],
+                codes=codes[here],
+                rows=here,
+            )
+        )
+    return tuple(out)
+
+
+def to_table(design: Design, k: int, y: np.ndarray, elsewhere: float | None = None) -> np.ndarray:
+    """Responses (..., n_k) of equation k over all rows of the table (..., n).
+
+    A level-2 response goes to all rows of its cluster that have one. Rows that the equation does not use keep their observed
+    value, or take ``elsewhere``.
+    """
+    equation, observed = design.equations[k], design.columns[design.equations[k].response]
+    base = observed if elsewhere is None else np.full(len(observed), elsewhere)
+    out = np.broadcast_to(base, (*y.shape[:-1], len(base))).copy()
+    if equation.level == 1:
+        out[..., equation.rows] = y
+        return out
+    place = np.full(len(design.clusters) + 1, -1)  # the last is for rows of clusters that were left out
+    place[equation.codes] = np.arange(len(equation.codes))
+    place = place[design.table_codes]
+    filled = (place >= 0) & ~np.isnan(observed)
+    out[..., filled] = y[..., place[filled]]
+    return out
+
+
+def product(recipe: Recipe, columns: Mapping[str, np.ndarray], codes: np.ndarray, n_clusters: int) -> np.ndarray:
+    """A term's column (..., n): the product of its factors, ones for the intercept; NaN where a value is missing."""
+    out = np.ones(len(codes))
+    for factor in recipe:
+        out = out * part(columns[factor.column], factor, codes, n_clusters)
+    return out
+
+
+def part(values: np.ndarray, factor: Factor, codes: np.ndarray, n_clusters: int) -> np.ndarray:
+    """One factor of a term: (..., n) values -> (..., n); rows with a negative code belong to no cluster and give NaN."""
+    shifted = values - factor.shift
+    if factor.part == "raw":
+        return shifted
+    means = np.append(cluster_means(shifted, codes, n_clusters), np.full((*shifted.shape[:-1], 1), np.nan), -1)[..., codes]
+    # a missing value stays missing, though its cluster's mean is known: the row is incomplete
+    return shifted - means if factor.part == "within" else np.where(np.isnan(values), np.nan, means)
+
+
+def cluster_means(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Means (..., J) over the observed rows of each cluster, NaN where a cluster has none."""
+    flat = values.reshape(-1, values.shape[-1])
+    out = np.empty((len(flat), n_clusters))
+    belongs = codes >= 0
+    for row, one in enumerate(flat):
+        known = belongs & ~np.isnan(one)
+        sums = np.bincount(codes[known], weights=one[known], minlength=n_clusters)
+        counts = np.bincount(codes[known], minlength=n_clusters)
+        out[row] = np.divide(sums, counts, out=np.full(n_clusters, np.nan), where=counts > 0)
+    return out.reshape(*values.shape[:-1], n_clusters)
+
+
+def _positions(equation: Equation) -> list[int]:
+    return [equation.fixed_names.index(name) for name in equation.random_names]
+
+
+def _complete(equation: Equation, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    used = {factor.column for recipe in equation.recipes for factor in recipe} | {equation.response}
+    return np.isfinite(sum(columns[name] for name in used))  # a sum is NaN where one of them is

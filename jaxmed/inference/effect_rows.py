@@ -1,0 +1,293 @@
+"""The rows of the table of effects that a design has, each as a polynomial in the parameters.
+
+Definitions: Kenny, Korchmaros & Bolger (2003) for a b + cov(a, b) within clusters; Zhang, Zyphur & Preacher (2009) for the
+split into within and between; Hayes (2015) for the index of moderated mediation. An effect whose paths are moderated is
+given at each combination of the moderators' values, and its unconditional row does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import combinations, product
+from operator import add
+
+from jaxmed.design.system import Component, Design, Moderator, Path
+from jaxmed.inference.polynomials import Combination, Polynomial, mean_product
+
+COMPONENTS: tuple[Component, ...] = ("within", "between", "conflated")
+Point = dict[str, int]  # moderator -> which of its values
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One row of the table of effects: a polynomial in the parameters, perhaps divided by another, or the user's function."""
+
+    label: str
+    effect: str
+    polynomial: Polynomial = field(default_factory=Polynomial)
+    mediator: str | None = None
+    component: str | None = None
+    of: str | None = None
+    versus: str | None = None
+    at: tuple[tuple[str, float | str], ...] = ()  # moderators' values
+    divisor: Polynomial | None = None
+    function: Callable | None = None
+    design: Design | None = None  # names the parameters for ``function``
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """An effect as a function of the moderators' values."""
+
+    name: str  # of the label: "indirect[m] within"
+    effect: str
+    moderators: tuple[str, ...]
+    value: Callable[[Point], Polynomial]
+    mediator: str | None = None
+    component: Component | None = None
+
+
+def find_effects(design: Design) -> tuple[Effect, ...]:
+    """All rows, component by component, then contextual contrasts, then the user's functions."""
+    rows: list[Effect] = []
+    every: list[_Quantity] = []
+    builder = _Builder(design)
+    for component in COMPONENTS:
+        quantities = builder.component(component)
+        every += quantities
+        for quantity in quantities:
+            rows += builder.rows(quantity)
+            if quantity.effect == "total" and any(q.effect == "total_indirect" for q in quantities):
+                rows += builder.shares(next(q for q in quantities if q.effect == "total_indirect"), quantity)
+        indirect = [q for q in quantities if q.effect == "indirect"]
+        rows += [row for pair in combinations(indirect, 2) for row in builder.mediator_contrasts(*pair)]
+        rows += [row for quantity in indirect for row in builder.slopes(quantity)]
+        rows += [row for quantity in quantities for row in builder.contrasts(quantity)]
+    rows += builder.contextual(every)
+    rows += [Effect(name, "extra", function=function, design=design) for name, function in design.extra.items()]
+    return tuple(rows)
+
+
+class _Builder:
+    """Turns paths into quantities and quantities into rows."""
+
+    def __init__(self, design: Design):
+        self.design = design
+        self.moderators: dict[str, Moderator] = {m.name: m for m in design.moderators}
+        self.beta = {label: k for k, label in enumerate(design.fixed_labels)}
+        self.G = {label: k for k, label in enumerate(design.random_labels)}
+        self.texts = {m.name: _texts(m) for m in design.moderators}
+
+    # paths and their products ----------------------------------------------------------------------------------------
+
+    def path(self, path: Path, at: Point) -> Combination:
+        """The path at values of its moderators, a(w) = a + a_w w."""
+        weights = [(path.term, path.random, 1.0)]
+        for i in path.interactions:
+            moderator = self.moderators[i.moderator]
+            weights.append((i.term, i.random, moderator.coordinates[at[i.moderator]][moderator.columns.index(i.column)]))
+        return self._combination(path, weights)
+
+    def slope(self, path: Path, column: str) -> Combination:
+        """The derivative of the path in one column of a moderator."""
+        return self._combination(path, [(i.term, i.random, 1.0) for i in path.interactions if i.column == column])
+
+    def _combination(self, path: Path, weights: Sequence[tuple[str, bool, float]]) -> Combination:
+        labels = [(f"{path.equation}:{term}", random, weight) for term, random, weight in weights]
+        return Combination(
+            tuple((self.beta[label], weight) for label, _, weight in labels),
+            tuple((self.G[label], weight) for label, random, weight in labels if random),
+        )
+
+    def product(self, left: Combination, right: Combination) -> Polynomial:
+        return mean_product(left, right, len(self.beta), self.design.free)
+
+    def ordered(self, *names: str) -> tuple[str, ...]:
+        return tuple(name for name in self.moderators if name in names)
+
+    def moderated(self, *paths: Path) -> tuple[str, ...]:
+        return self.ordered(*(i.moderator for path in paths for i in path.interactions))
+
+    # quantities ------------------------------------------------------------------------------------------------------
+
+    def component(self, component: Component) -> list[_Quantity]:
+        """The paths, indirect effects, direct effect and totals of one component."""
+        paths = [p for p in self.design.paths if p.component == component]
+        first = {p.mediator: p for p in paths if p.kind == "a"}
+        second = {p.mediator: p for p in paths if p.kind == "b"}
+        direct = [self._single("direct", p) for p in paths if p.kind == "cprime"]
+        found = [self._single(p.kind, p) for p in (*first.values(), *second.values())]
+        indirect = [self._indirect(first[m], second[m]) for m in first if m in second]
+        found += indirect + direct
+        if indirect and len(indirect) == len(first):
+            mediated = self._sum("total_indirect", component, indirect)
+            found.append(mediated)
+            if direct:
+                found.append(self._sum("total", component, [mediated, *direct]))
+        return found
+
+    def _single(self, effect: str, path: Path) -> _Quantity:
+        name = effect + (f"[{path.mediator}]" if path.mediator else "")
+        return _Quantity(
+            f"{name} {path.component}",
+            effect,
+            self.moderated(path),
+            lambda at: self.path(path, at).mean(),
+            path.mediator,
+            path.component,
+        )
+
+    def _indirect(self, a: Path, b: Path) -> _Quantity:
+        return _Quantity(
+            f"indirect[{a.mediator}] {a.component}",
+            "indirect",
+            self.moderated(a, b),
+            lambda at: self.product(self.path(a, at), self.path(b, at)),
+            a.mediator,
+            a.component,
+        )
+
+    def _sum(self, effect: str, component: Component, parts: Sequence[_Quantity]) -> _Quantity:
+        names = self.ordered(*(name for part in parts for name in part.moderators))
+        return _Quantity(
+            f"{effect} {component}", effect, names, lambda at: reduce(add, (part.value(at) for part in parts)), None, component
+        )
+
+    # rows ------------------------------------------------------------------------------------------------------------
+
+    def points(self, names: Sequence[str]) -> Iterator[Point]:
+        """Every combination of the values of some moderators, the first one's changing slowest."""
+        for chosen in product(*(range(len(self.moderators[name].values)) for name in names)):
+            yield dict(zip(names, chosen, strict=True))
+
+    def label(self, name: str, at: Point) -> str:
+        given = ", ".join(f"{moderator}={self.texts[moderator][k]}" for moderator, k in at.items())
+        return f"{name} | {given}" if given else name
+
+    def columns(self, at: Point) -> tuple[tuple[str, float | str], ...]:
+        return tuple((name, self.moderators[name].values[k]) for name, k in at.items())
+
+    def rows(self, quantity: _Quantity) -> Iterator[Effect]:
+        """The effect itself, or its conditional values."""
+        for at in self.points(quantity.moderators):
+            yield Effect(
+                self.label(quantity.name, at),
+                quantity.effect,
+                quantity.value(at),
+                quantity.mediator,
+                quantity.component,
+                at=self.columns(at),
+            )
+
+    def shares(self, indirect: _Quantity, total: _Quantity) -> Iterator[Effect]:
+        """The proportion mediated."""
+        for at in self.points(total.moderators):
+            yield Effect(
+                self.label(f"proportion_mediated {total.component}", at),
+                "proportion_mediated",
+                indirect.value(at),
+                component=total.component,
+                at=self.columns(at),
+                divisor=total.value(at),
+            )
+
+    def mediator_contrasts(self, p: _Quantity, q: _Quantity) -> Iterator[Effect]:
+        """The difference of two mediators' indirect effects."""
+        for at in self.points(self.ordered(*p.moderators, *q.moderators)):
+            yield Effect(
+                self.label(f"indirect[{p.mediator}] - indirect[{q.mediator}] {p.component}", at),
+                "mediator_contrast",
+                p.value(at) - q.value(at),
+                component=p.component,
+                of=self.label(p.name, _only(at, p)),
+                versus=self.label(q.name, _only(at, q)),
+                at=self.columns(at),
+            )
+
+    def slopes(self, quantity: _Quantity) -> Iterator[Effect]:
+        """The index of moderated mediation, and where a moderator is on both paths the slope at each of its values."""
+        a, b = (
+            next(p for p in self.design.paths if (p.kind, p.mediator, p.component) == (k, quantity.mediator, quantity.component))
+            for k in ("a", "b")
+        )
+        for name in quantity.moderators:
+            moderator = self.moderators[name]
+            on_a, on_b = (name in self.moderated(path) for path in (a, b))
+            if on_a and on_b and moderator.categorical:
+                continue  # no slope between levels: the contrasts tell
+            # an index is constant in the moderators of its own path: they are no part of the derivative
+            others = self.moderated(*([b] if on_a else []), *([a] if on_b else []))
+            effect = "slope" if on_a and on_b else "index"
+            for column in moderator.columns:
+                for at in self.points(others):
+                    value = Polynomial()
+                    if on_a:
+                        value = value + self.product(self.slope(a, column), self.path(b, at))
+                    if on_b:
+                        value = value + self.product(self.path(a, at), self.slope(b, column))
+                    yield Effect(
+                        self.label(f"{effect} {quantity.name} by {column}", at),
+                        effect,
+                        value,
+                        quantity.mediator,
+                        quantity.component,
+                        of=f"{quantity.name} by {column}",
+                        at=self.columns(at),
+                    )
+
+    def contrasts(self, quantity: _Quantity) -> Iterator[Effect]:
+        """Differences between two values of one moderator, at each value of the others; the later value minus the earlier."""
+        if quantity.effect not in ("indirect", "direct", "total_indirect", "total"):
+            return
+        for name in quantity.moderators:
+            others = tuple(other for other in quantity.moderators if other != name)
+            for low, high in combinations(range(len(self.moderators[name].values)), 2):
+                for at in self.points(others):
+                    first = {m: (at | {name: high})[m] for m in quantity.moderators}
+                    second = {m: (at | {name: low})[m] for m in quantity.moderators}
+                    difference = f"({name}={self.texts[name][high]}) - ({name}={self.texts[name][low]})"
+                    yield Effect(
+                        self.label(f"contrast {quantity.name}: {difference}", at),
+                        "contrast",
+                        quantity.value(first) - quantity.value(second),
+                        quantity.mediator,
+                        quantity.component,
+                        of=self.label(quantity.name, first),
+                        versus=self.label(quantity.name, second),
+                        at=self.columns(at),
+                    )
+
+    def contextual(self, quantities: Sequence[_Quantity]) -> Iterator[Effect]:
+        """Between minus within, of indirect, direct and total effects."""
+        for between in quantities:
+            if between.component != "between" or between.effect not in ("indirect", "direct", "total"):
+                continue
+            for within in quantities:
+                if (within.component, within.effect, within.mediator) != ("within", between.effect, between.mediator):
+                    continue
+                name = between.name.removesuffix(" between")
+                for at in self.points(self.ordered(*between.moderators, *within.moderators)):
+                    yield Effect(
+                        self.label(f"contextual {name}", at),
+                        "contextual",
+                        between.value(at) - within.value(at),
+                        between.mediator,
+                        of=self.label(between.name, _only(at, between)),
+                        versus=self.label(within.name, _only(at, within)),
+                        at=self.columns(at),
+                    )
+
+
+def _only(at: Point, quantity: _Quantity) -> Point:
+    return {name: at[name] for name in quantity.moderators}
+
+
+def _texts(moderator: Moderator) -> list[str]:
+    """Values as they stand in labels: four digits, or as many as tell them apart."""
+    numbers = [value for value in moderator.values if not isinstance(value, str)]
+    if len(numbers) < len(moderator.values):
+        return [str(value) for value in moderator.values]
+    written = ([f"{number:.{digits}g}" for number in numbers] for digits in range(4, 18))
+    return next(texts for texts in written if len(set(texts)) == len(texts))
