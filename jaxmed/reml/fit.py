@@ -107,9 +107,8 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     data, layout, pattern = programs.on_device(built.gram), built.layout, built.pattern
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
     points = [covariance.positive_factor(G, pattern)] + [np.where(rows == cols, size, 0.0) for size in (0.5, 0.1, 1.5)]
-    at, influence, metric = programs.expand(
-        data, ones, covariance.matrix(points[0], pattern), log_ratio, layout=layout, reml=reml
-    )
+    rough = covariance.matrix(points[0], pattern)
+    metric = programs.expand(data, ones, rough, log_ratio, layout=layout, reml=reml)[2]
     factor = np.zeros((CHUNK, len(rows)))
     factor[: len(points)] = points
     start = newton.Point(jnp.asarray(factor), jnp.asarray(np.tile(log_ratio, (CHUNK, 1))))
@@ -133,15 +132,45 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     if not np.isfinite(x).all():
         x, ratio = points[0], log_ratio
         converged = False
-    at, influence, metric = programs.expand(data, ones, covariance.matrix(x, pattern), ratio, layout=layout, reml=reml)
+    return _describe(built, equations, reml, newton.Point(x, ratio), converged, decrement, int(found.evaluations[best]))
+
+
+@double_precision
+def fit_at(design: Design, G: np.ndarray, sigma2: float, *, decrement: float, reml: bool = True) -> System:
+    """A system of one equation at an optimum found elsewhere: ``G`` (q, q) and the residual variance in the user's units."""
+    built = problem.build(design.equations, design.free, len(design.clusters))
+    inner = sigma2 / built.response_scale[0] ** 2
+
+    def relative(built):
+        o = built.order
+        return G[np.ix_(o, o)] / (inner * np.outer(built.random_scale, built.random_scale))
+
+    back = np.argsort(built.order)
+    built = built.reordered(covariance.pivot_sizes(relative(built)[np.ix_(back, back)]))
+    point = newton.Point(covariance.positive_factor(relative(built), built.pattern, 0.0), np.zeros(0))
+    return System((_describe(built, (0,), reml, point, True, decrement, 0),), design)
+
+
+def _describe(
+    built: problem.Problem,
+    equations: tuple[int, ...],
+    reml: bool,
+    point: newton.Point,
+    converged: bool,
+    decrement: float,
+    evaluations: int,
+) -> Fit:
+    """The fit at its optimum: derivatives there, estimates in the user's units, status."""
+    layout, pattern, ratio = built.layout, built.pattern, point.log_ratio
+    relative = covariance.matrix(point.factor, pattern)
+    data, ones = programs.on_device(built.gram), np.ones(built.gram.n.shape[1])
+    at, influence, metric = programs.expand(data, ones, relative, ratio, layout=layout, reml=reml)
     at, influence, metric = jax.tree.map(np.asarray, (at, influence, metric))
-    relative = covariance.matrix(x, pattern)
     estimates = built.estimates(at.beta, relative, at.scale, ratio)
     status = FAILED if not converged else _boundary(relative[None], ratio[None], layout)[0]
     deviance = float(at.value + built.deviance_shift(built.gram.n.sum(1), reml))
     return Fit(
-        equations, built, reml, newton.Point(x, ratio), deviance, estimates, int(status), decrement,
-        int(found.evaluations[best]), at, influence, metric,
+        equations, built, reml, point, deviance, estimates, int(status), decrement, evaluations, at, influence, metric,
     )  # fmt: skip
 
 
