@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.matrices import resample_rows
 from jaxmed.design.system import Design
-from jaxmed.errors import InputError, NotYetError
-from jaxmed.inference import bootstrap, effects, intervals, resampling
+from jaxmed.errors import InputError
+from jaxmed.inference import bootstrap, effects, intervals
 from jaxmed.inference.effects import Effect
 from jaxmed.inference.parameters import variance_parameters
+from jaxmed.inference.schemes import RESPONSES, Scheme, make
 from jaxmed.reml import fit as reml
 from jaxmed.reml.fitted import STATUS
 from jaxmed.report import tables
@@ -42,31 +41,45 @@ class BootstrapResult:
 
     fit: Fitted
     raw: bootstrap.Draws
-    kind: str
-    seed: int
+    scheme: Scheme
     seconds: dict[str, float]
+
+    @property
+    def kind(self) -> str:
+        """The resampling scheme."""
+        return self.scheme.kind
+
+    @property
+    def seed(self) -> int:
+        return self.scheme.seed
 
     def __len__(self) -> int:
         return len(self.raw.status)
 
     @property
+    def _index(self) -> pd.Index:
+        """Numbers of the replicates; 0, 1, ... unless only a part of them was asked for."""
+        index = self.raw.index
+        return pd.RangeIndex(len(index)) if np.array_equal(index, np.arange(len(index))) else pd.Index(index)
+
+    @property
     def draws(self) -> pd.DataFrame:
         """One row per replicate, one column per effect (its label); NaN where a replicate failed."""
         rows = effects.effects(self.fit.design)
-        return pd.DataFrame(effects.values(rows, *self.raw.estimates), columns=[r.label for r in rows])
+        return pd.DataFrame(effects.values(rows, *self.raw.estimates), index=self._index, columns=[r.label for r in rows])
 
     @property
     def parameters(self) -> pd.DataFrame:
         """One row per replicate: fixed effects "equation:term", variances, covariances and residual SDs."""
         names, estimate = variance_parameters(self.fit.design, self.raw.estimates)
         columns = [*self.fit.design.fixed_labels, *names]
-        return pd.DataFrame(np.concatenate([self.raw.estimates.beta, estimate], 1), columns=columns)
+        return pd.DataFrame(np.concatenate([self.raw.estimates.beta, estimate], 1), index=self._index, columns=columns)
 
     @property
     def status(self) -> pd.Series:
         """ "converged", "singular" (an optimum on the boundary, valid) or "failed", per replicate."""
         names = np.array(STATUS)
-        return pd.Series(pd.Categorical(names[self.raw.status], categories=list(STATUS)), name="status")
+        return pd.Series(pd.Categorical(names[self.raw.status], categories=list(STATUS)), index=self._index, name="status")
 
     @property
     def failures(self) -> pd.Series:
@@ -91,7 +104,9 @@ class BootstrapResult:
         if self.kind == "jackknife":
             return self._jackknife(rows, frame, estimate, draws, level, method or "normal")
         method = method or "percentile"
-        acceleration = intervals.acceleration(self._jackknife_values(rows)) if method == "bca" else None
+        acceleration = (
+            intervals.acceleration(self._jackknife_values(rows), strata=self.scheme.strata) if method == "bca" else None
+        )
         low, high = intervals.interval(draws, estimate, level=level, method=method, acceleration=acceleration)
         se = intervals.std_error(draws)
         return frame.assign(
@@ -111,7 +126,9 @@ class BootstrapResult:
             raise InputError(
                 f"method={method!r} needs bootstrap draws; a jackknife gives method='normal' only (use kind='cluster')"
             )
-        se, bias = intervals.jackknife_std_error(draws), intervals.jackknife_bias(draws, estimate)
+        strata = self.scheme.strata
+        se = intervals.jackknife_std_error(draws, strata=strata)
+        bias = intervals.jackknife_bias(draws, estimate, strata=strata)
         low, high = intervals.normal_interval(estimate - bias, se, level)
         return frame.assign(
             estimate=estimate,
@@ -126,30 +143,36 @@ class BootstrapResult:
         )
 
     def _jackknife_values(self, rows: tuple[Effect, ...]) -> np.ndarray:
-        draws = bootstrap.run(self.fit.system, self.fit.n_clusters, seed=0, kind="jackknife")
+        scheme = make(self.fit.system, "jackknife", 0)
+        draws = bootstrap.run(self.fit.system, range(self.fit.n_clusters), scheme)
         return effects.values(rows, *draws.estimates)
 
     def weights(self, i: int) -> np.ndarray:
         """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels."""
-        if not 0 <= i < len(self):
-            raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from 0")
-        return resampling.weights(self.kind, self.seed, i, i + 1, self.fit.n_clusters)[0]
+        if i not in self.raw.index:
+            raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from {self.raw.index[0]}")
+        return self.scheme.weights(i, i + 1)[0]
 
     def resample(self, i: int) -> pd.DataFrame:
-        """The data of replicate i: the drawn clusters' rows, every copy of a cluster under a label of its own (0, 1, ...).
+        """The data of replicate i; refit it with any other software: the result is row i of the draws.
 
-        Refit it with any other software: the result is row i of the draws.
+        Schemes that draw clusters give every copy of a cluster a label of its own (0, 1, ...). Schemes that make responses give
+        the whole table with new M and Y (text coded as numbers); rows that an equation does not use keep their values.
+        Moderators' default values are those of the full sample: give them as ``moderator_values`` when refitting.
 
         Raises:
             InputError: no such replicate, or a scheme whose weights are no whole numbers (bayesian).
         """
-        w = self.weights(i)
+        self.weights(i)
         if self.kind == "bayesian":
             raise InputError("a bayesian replicate has fractional cluster weights and no data set; use weights(i) instead")
-        drawn = np.repeat(np.arange(len(w)), w.astype(int))
-        rows, labels = resample_rows(self.fit.design.table_codes, drawn)
-        out = self.fit.data.iloc[rows].reset_index(drop=True)
-        return out.assign(**{self.fit.cluster: labels})
+        fit = self.fit
+        if self.kind in RESPONSES:
+            made = self.scheme.new_responses(i)
+            return fit.data.assign(**{e.response: y for e, y in zip(fit.design.equations, made, strict=True)})
+        drawn = self.scheme.new_rows(i)
+        out = fit.data.iloc[drawn.rows].reset_index(drop=True)
+        return out.assign(**{fit.cluster: drawn.codes}) if drawn.relabelled else out
 
     def _blocks(self) -> list[tuple[str | None, str | pd.DataFrame]]:
         counts = {s: int((self.status == s).sum()) for s in STATUS}
@@ -178,36 +201,3 @@ class BootstrapResult:
 
     def _repr_html_(self) -> str:
         return tables.html_page("Bootstrap of a multilevel mediation", self._blocks())
-
-
-def check_bootstrap(n_resamples, seed, kind, chunk_size, strata) -> None:
-    whole = (int, np.integer)
-    if kind not in resampling.KINDS:
-        raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, resampling.KINDS))}")
-    if not isinstance(n_resamples, whole) or n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples!r} must be a whole number of at least 1")
-    if isinstance(seed, bool) or not isinstance(seed, whole) or seed < 0:
-        raise InputError(f"seed={seed!r} must be a whole number of at least 0")
-    if chunk_size is not None and (not isinstance(chunk_size, whole) or chunk_size < 1):
-        raise InputError(f"chunk_size={chunk_size!r} must be a whole number of at least 1, or None")
-    if strata is not None:
-        raise NotYetError("strata= comes in a later version; leave it None")
-
-
-class progress_bar:
-    """A progress bar, or nothing; as a context it gives the function that counts replicates."""
-
-    def __init__(self, total: int, shown: bool):
-        self.total, self.shown, self.bar = total, shown, None
-
-    def __enter__(self) -> Callable[[int], object]:
-        if not self.shown:
-            return lambda done: None
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=self.total, unit=" replicates", leave=False)
-        return self.bar.update
-
-    def __exit__(self, *exc) -> None:
-        if self.bar is not None:
-            self.bar.close()

@@ -12,11 +12,12 @@ import pandas as pd
 from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, effects, intervals, prediction
+from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
 from jaxmed.report import tables
-from jaxmed.report.draws import BootstrapResult, check_bootstrap, progress_bar
+from jaxmed.report.bootstrap_input import check_bootstrap, progress_bar, strata_numbers, warn_rademacher
+from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
 
 
@@ -196,27 +197,35 @@ class MediationResult:
         n_resamples: int = 10_000,
         *,
         seed: int = 0,
-        kind: Literal["cluster", "bayesian", "jackknife"] = "cluster",
+        kind: str = "cluster",
         progress: bool = True,
         chunk_size: int | None = None,
         strata: Any = None,
+        factor: Literal["mammen", "rademacher"] = "mammen",
     ) -> BootstrapResult:
-        """Refit the whole system for resampled clusters.
+        """Refit the whole system for resampled or newly made data.
 
         Args:
             n_resamples: replicates; ignored by the jackknife, which has one per cluster.
-            seed: replicate i depends on (seed, i) alone, whatever the chunk size.
-            kind: "cluster" draws whole clusters with replacement, copies under labels of their own; "bayesian" weights
-                clusters by n_clusters times a Dirichlet(1) draw; "jackknife" leaves out one cluster at a time.
+            seed: replicate i depends on (seed, i) alone, whatever the chunk size and the devices.
+            kind: schemes that draw clusters: "cluster" (with replacement, copies under labels of their own), "bayesian"
+                (weights n_clusters times a Dirichlet(1) draw), "jackknife" (one left out at a time), "two_stage" (clusters, then
+                rows within them). "rows" draws rows within clusters: too narrow, for comparison. Schemes that make new
+                responses, M first and Y from that M: "parametric" (from the fitted normal distributions), "residual"
+                (predicted random effects and residuals, centred and reflated), "wild" (a cluster's marginal residuals times one
+                random factor).
             progress: show a progress bar.
             chunk_size: replicates per compiled batch (default 1024): bounds memory, does not change the draws.
-            strata: comes in a later version.
+            strata: a column, or one value per row, constant within clusters: clusters are drawn within each stratum.
+            factor: of kind="wild": "mammen" or "rademacher". The latter leaves products of residuals as they are, so that
+                effects with a covariance hardly move: a warning says which.
 
         Returns:
             A BootstrapResult: draws of effects and parameters, a status per replicate, tables.
 
         Raises:
-            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind.
+            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind, strata that split a cluster or go
+                with a scheme that draws none, a scheme that the model does not allow.
 
         Example:
             >>> import jaxmed
@@ -225,16 +234,21 @@ class MediationResult:
             >>> boot = fit.bootstrap(200, seed=1, progress=False)
             >>> boot.draws.shape[0]
             200
+
+        Sources: Davison & Hinkley (1997), sections 3.2 and 3.8; Rubin (1981); Carpenter, Goldstein & Rasbash (2003);
+        Modugno & Giannerini (2015).
         """
-        check_bootstrap(n_resamples, seed, kind, chunk_size, strata)
+        check_bootstrap(n_resamples, seed, kind, chunk_size)
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify `random` first")
-        n = self.n_clusters if kind == "jackknife" else int(n_resamples)
         started = time.perf_counter()
-        with progress_bar(n, progress) as update:
-            draws = bootstrap.run(self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml.CHUNK, progress=update)
-        seconds = draws.seconds | {"total": time.perf_counter() - started}
-        return BootstrapResult(self, draws, kind, int(seed), seconds)
+        scheme = schemes.make(self.system, kind, int(seed), strata_numbers(self.design, self.data, strata), factor)
+        if factor == "rademacher":
+            warn_rademacher(self.design)
+        replicates = range(self.n_clusters if kind == "jackknife" else int(n_resamples))
+        with progress_bar(len(replicates), progress) as update:
+            draws = bootstrap.run(self.system, replicates, scheme, chunk_size=chunk_size or reml.CHUNK, progress=update)
+        return BootstrapResult(self, draws, scheme, draws.seconds | {"total": time.perf_counter() - started})
 
     # words -----------------------------------------------------------------------------------------------------------
 

@@ -145,9 +145,15 @@ def test_a_resample_without_variation_fails_with_its_reason(data):
         ({"n_resamples": 2.5}, "n_resamples=2.5"),
         ({"seed": "a"}, "seed='a'"),
         ({"seed": -1}, "seed=-1"),
-        ({"kind": "rows"}, "kind='rows'.*cluster.*bayesian.*jackknife"),
+        ({"kind": "row"}, "kind='row'.*cluster.*bayesian.*jackknife.*two_stage.*parametric"),
         ({"chunk_size": 0}, "chunk_size=0"),
-        ({"strata": "g"}, "later version"),
+        ({"seed": True}, "seed=True"),
+        ({"strata": "g"}, "strata='g' is not a column"),
+        ({"strata": [1, 2]}, "strata has 2 values"),
+        ({"strata": "x"}, "splits 40 clusters"),
+        ({"strata": "id", "kind": "rows"}, "kind='rows' draws none"),
+        ({"factor": "rademacher"}, "belongs to kind='wild'"),
+        ({"factor": "gauss", "kind": "wild"}, "factor='gauss'"),
     ],
 )
 def test_bad_arguments(fit, arguments, words):
