@@ -12,18 +12,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 
-from jaxmed.inference import hosts
+from jaxmed.inference import effects, hosts
 from jaxmed.inference.schemes import Scheme
 from jaxmed.reml import fit as reml
-from jaxmed.reml import programs
+from jaxmed.reml import programs, revisit
 from jaxmed.reml.problem import Estimates
 
 FEW = 2048  # so many replicates are refitted before a program for their first steps has been compiled
+AUDITED = 256  # replicates whose covariances exist at a time
 SPAN = 1024  # replicates of a saved chunk at most, so that little is lost when a long run is cut off
 
 
@@ -121,6 +122,37 @@ def run(
     if jax.process_count() > 1:
         mine = hosts.gather(from_arrays(mine, seconds).arrays() if mine else _blank(system))
     return from_arrays(mine, seconds)
+
+
+class Audit(NamedTuple):
+    """What one more evaluation at each replicate's optimum tells; NaN where it failed."""
+
+    std_error: np.ndarray  # (B, E) of the effects, by the delta method
+    smallest: np.ndarray  # (B,) smallest eigenvalue of the Hessian, scaled to a unit diagonal
+
+
+def audit(system: reml.System, scheme: Scheme, draws: Draws, rows: tuple[effects.Effect, ...]) -> Audit:
+    """Standard errors of the effects and the curvature at the optimum of every replicate."""
+    size = scheme.chunk(AUDITED)
+    spans = [np.arange(a, min(a + size, len(draws.index))) for a in range(0, len(draws.index), size)]
+
+    def chunk(at: np.ndarray) -> Audit:
+        first, last = int(draws.index[at[0]]), int(draws.index[at[-1]]) + 1
+        if last - first != len(at):  # replicates that do not follow one another: one by one
+            return Audit(*(np.concatenate(a) for a in zip(*(chunk(at[b : b + 1]) for b in range(len(at))), strict=True)))
+        w = scheme.weights(first, last)
+        own = scheme.grams(first, last, size) or [None] * len(system.fits)
+        mine = Estimates(*(a[at] for a in draws.estimates))
+        found = system.join_covariances(
+            [
+                revisit.covariances(fit, part, w, size, data)
+                for fit, part, data in zip(system.fits, system.split(mine), own, strict=True)
+            ]
+        )
+        return Audit(effects.std_errors(rows, mine, found.joint), found.smallest)
+
+    with ThreadPoolExecutor(_workers()) as pool:
+        return Audit(*(np.concatenate(a) for a in zip(*pool.map(chunk, spans), strict=True)))
 
 
 def missing(replicates: range, done: Iterable[range]) -> list[range]:

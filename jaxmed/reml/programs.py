@@ -112,6 +112,13 @@ def own_data(fn, base, index, count, *args, **static):
     return _spread(fn, (base, index, count, *args), split, static)
 
 
+def revisit(fn, *args, **static):
+    """A program over the optima of replicates, see revisit.py; on one device."""
+    if n_devices() > 1:
+        args = jax.tree.map(np.asarray, args)
+    return compiled.run(fn, *args, options=_options(), **static)
+
+
 def minimise(data, weights, start, metric, count, *, layout, pattern, reml, own=False):
     """:func:`newton.minimise`, with the number of lanes chosen for this machine, spread over its devices."""
     static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}

@@ -122,8 +122,7 @@ class MediationResult:
         estimate = effects.values(rows, *estimates)
         joint = self.system.covariance().joint
         if method == "delta":
-            slope = effects.gradient(rows, estimates, np.sqrt(np.maximum(np.diag(joint), 0.0)))
-            se = np.sqrt(np.maximum(np.einsum("ea,ab,eb->e", slope, joint, slope), 0.0))
+            se = effects.std_errors(rows, estimates, joint)
             low, high = intervals.normal_interval(estimate, se, level)
             p = intervals.normal_p_value(estimate, se)
         else:

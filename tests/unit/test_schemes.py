@@ -83,6 +83,7 @@ def test_responses_follow_the_new_mediator(fit, boots):
     beta = fit.fixef().set_index(["equation", "term"])["estimate"]
     rows = design.equations[1].rows
     codes = design.table_codes
+    m = np.where(np.isnan(design.columns["m"]), np.nan, m)
     means = pd.Series(m).groupby(codes).transform("mean").to_numpy()
     grand = np.nanmean(design.columns["m"])
     e = design.equations[1]
@@ -223,7 +224,7 @@ def test_mediators_of_mixed_levels_with_a_moderator(kind):
     data = hard()
     arguments = {
         "x": "x", "m": ["m1", "m2", "m3"], "y": "y", "cluster": "id", "moderators": {"b": "w"},
-        "moderator_values": {"w": [0, 1]}, "random": ["b"],
+        "moderator_values": {"w": [0, 1]}, "random": {"b": ["m1"]},
     }  # fmt: skip
     fit = jaxmed.mediate(data, **arguments)
     boot = fit.bootstrap(12, seed=2, kind=kind, progress=False)
