@@ -1,8 +1,9 @@
 """Multilevel mediation by one joint REML fit, bootstrapped thousands of times a second on JAX."""
 
 from jaxmed import datasets
-from jaxmed.api import enable_compilation_cache, mediate
+from jaxmed.api import compare, enable_compilation_cache, lmm, mediate
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
+from jaxmed.mlmem import MlmemResult, boot_mlmem
 
 __version__ = "0.1.0"
 
@@ -10,8 +11,12 @@ __all__ = [
     "InputError",
     "JaxmedError",
     "JaxmedWarning",
+    "MlmemResult",
     "NotYetError",
+    "boot_mlmem",
+    "compare",
     "datasets",
     "enable_compilation_cache",
+    "lmm",
     "mediate",
 ]

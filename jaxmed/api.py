@@ -7,12 +7,89 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from jaxmed.design.checks import require_bool, warn_user
 from jaxmed.design.matrices import mediation_design
-from jaxmed.report.results import MediationResult
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxmed.report.lmm_results import LMMResult
+    from jaxmed.report.results import MediationResult
+
+
+def lmm(
+    formula: str, data: pd.DataFrame, reml: bool = True, weights: str | Sequence[float] | np.ndarray | None = None
+) -> LMMResult:
+    """Fit a linear mixed model written in lme4's formula language.
+
+    Args:
+        formula: for example "score ~ time * group + (time | id)". Random effects: ``(1 | g)``, ``(x | g)``, ``(0 + x | g)``,
+            ``(x || g)`` without correlations, nested ``(1 | a/b)``, ``(1 | a:b)``, and several crossed terms.
+        data: one row per observation. Columns of text, categories or booleans are factors, coded as in R; rows with a
+            missing value in a variable of the model are left out, and the summary says how many.
+        reml: restricted (True) or full maximum likelihood.
+        weights: a column's name or one positive number w per row; the residual variance is sigma^2 / w.
+
+    Returns:
+        An LMMResult: ``print(fit.summary())``, ``fit.fixef()``, ``fit.varcorr()``, ``fit.ranef()``, ``fit.anova()``,
+        ``fit.predict(new_data)``, ``fit.conf_int("profile")``.
+
+    Raises:
+        InputError: something in the arguments or the data cannot be used; the message says what and how to mend it.
+
+    Example:
+        >>> import jaxmed
+        >>> data = jaxmed.datasets.split_model(seed=1).data
+        >>> fit = jaxmed.lmm("m ~ x + (x | id)", data)
+        >>> fit.fixef()["term"].tolist(), fit.converged
+        (['Intercept', 'x'], True)
+
+    The model and its formulas are lme4's (Bates, Maechler, Bolker & Walker 2015), the degrees of freedom lmerTest's
+    (Kuznetsova, Brockhoff & Christensen 2017).
+    """
+    # deferred, here and below: what one verb needs, a user of another should not wait for
+    from jaxmed.design.lmm_design import lmm_design
+    from jaxmed.report.lmm_results import fit_lmm
+
+    require_bool("reml", reml)
+    fit = fit_lmm(lmm_design(formula, data, weights), data, reml=bool(reml))
+    if not fit.converged:
+        warn_user("lmm: the fit did not converge; its numbers must not be used. print(fit.summary()) says what may help.")
+    return fit
+
+
+def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
+    """Compare nested mixed models of the same responses by likelihood ratio tests.
+
+    Args:
+        fits: two or more results of :func:`lmm`, in any order; each is tested against the one with fewer parameters.
+        refit: fit REML fits anew by maximum likelihood, as lme4's ``anova`` does: restricted likelihoods of models with
+            different fixed effects cannot be compared. False compares REML fits of the same fixed effects as they are.
+
+    Returns:
+        One row per model, by number of parameters: formula, fitted_by, npar, aic, bic, loglik, deviance, chisq, df,
+        p_value. ``attrs["note"]`` says what was refitted. A test of a variance against 0 is conservative (its p value
+        too large), since 0 is a boundary.
+
+    Raises:
+        InputError: fewer than two fits, fits of different rows, responses or weights, fits that failed, and with
+            ``refit=False`` REML fits of different fixed effects or mixed with ML fits.
+
+    Example:
+        >>> import jaxmed
+        >>> data = jaxmed.datasets.split_model(seed=1).data
+        >>> fits = [jaxmed.lmm(f"m ~ x + ({slope} | id)", data) for slope in ("1", "x")]
+        >>> jaxmed.compare(*fits)["npar"].tolist()
+        [4, 6]
+    """
+    from jaxmed.report.lmm_compare import compare_fits
+
+    require_bool("refit", refit)
+    return compare_fits(fits, refit=bool(refit))
 
 
 def mediate(
@@ -74,9 +151,10 @@ def mediate(
     The model is that of Bauer, Preacher & Gil (2006), fitted jointly by REML; effects as in Kenny, Korchmaros & Bolger (2003)
     and Zhang, Zyphur & Preacher (2009).
     """
-    # deferred: JAX takes a while to import, and a typing error in an argument should not wait for it
+    # JAX takes a while to import, and a typing error in an argument should not wait for it
     from jaxmed.inference.effects import check_extra
     from jaxmed.reml.fit import fit_design
+    from jaxmed.report.results import MediationResult
 
     started = time.perf_counter()
     design = mediation_design(

@@ -195,6 +195,84 @@ def split_model(seed: int = 2010, n_clusters: int = 120, cluster_size: ClusterSi
     return Simulated(pd.DataFrame({"id": codes + 1, "x": x, "m": m, "y": y}), truth)
 
 
+def moderated_model(seed: int = 2015, n_clusters: int = 120, cluster_size: ClusterSize = 10) -> Simulated:
+    """Draw a system of two parallel mediators whose paths are moderated at both levels.
+
+    For row i of cluster j, with X uncentred, w constant within clusters and v not::
+
+        m1_ij = .3 w_j + .2 v_ij + (a_1j + a_1w w_j + a_1vj v_ij) x_ij + d_1j + e_1ij
+        m2_ij = .2 w_j + (a_2 + a_2w w_j) x_ij + d_2j + e_2ij
+        y_ij  = .1 v_ij + (b_1j + b_1vj v_ij) m1_ij + b_2 m2_ij + c' x_ij + d_Yj + e_Yij
+
+    At values w, v of the moderators the indirect effect through m1 is
+    (a_1 + a_1w w + a_1v v) (b_1 + b_1v v) + cov(a_1j, b_1j), through m2 it is (a_2 + a_2w w) b_2.
+
+    Parameters
+    ----------
+    seed
+        Seed of ``numpy.random.default_rng``.
+    n_clusters
+        Number of clusters.
+    cluster_size
+        Rows per cluster, or the (lowest, highest) of sizes drawn uniformly.
+
+    Returns
+    -------
+    Simulated
+        ``data`` with columns id (1, 2, ...), w, x, v, m1, m2, y; ``truth`` with the keys a1, a1_w, a1_v, a2, a2_w, b1, b1_v, b2,
+        cprime, cov_ab, var_intercept_m, var_intercept_y, var_a, var_b, var_cprime, var_a_v, var_b_v, sigma2_m, sigma2_y,
+        var_x_between, var_x_within.
+
+    References
+    ----------
+    Bauer, D. J., Preacher, K. J., & Gil, K. M. (2006). Conceptualizing and testing random indirect effects and
+    moderated mediation in multilevel models: new procedures and recommendations. Psychological Methods, 11, 142-163.
+
+    Examples
+    --------
+    >>> from jaxmed.datasets import moderated_model
+    >>> sample = moderated_model(n_clusters=50)
+    >>> list(sample.data.columns), len(sample.data)
+    (['id', 'w', 'x', 'v', 'm1', 'm2', 'y'], 500)
+    """
+    truth = {
+        "a1": 0.5,
+        "a1_w": 0.25,
+        "a1_v": 0.3,
+        "a2": 0.4,
+        "a2_w": 0.2,
+        "b1": 0.5,
+        "b1_v": -0.2,
+        "b2": 0.3,
+        "cprime": 0.2,
+        "cov_ab": 0.06,
+        "var_intercept_m": 0.4,
+        "var_intercept_y": 0.4,
+        "var_a": 0.12,
+        "var_b": 0.12,
+        "var_cprime": 0.0,
+        "var_a_v": 0.1,
+        "var_b_v": 0.1,
+        "sigma2_m": 0.6,
+        "sigma2_y": 0.6,
+        "var_x_between": 0.5,
+        "var_x_within": 1.0,
+    }
+    rng = np.random.default_rng(seed)
+    codes = _cluster_codes(rng, n_clusters, cluster_size)
+    x = _predictor(rng, truth, codes)
+    w, v = rng.standard_normal(n_clusters)[codes], rng.standard_normal(codes.size)
+    d_1, d_y, a, b, _ = _random_effects(rng, truth, n_clusters)[:, codes]
+    d_2, a_v, b_v = rng.standard_normal((3, n_clusters))[:, codes]
+    e_1, e_y = _residuals(rng, truth, codes.size)
+    e_2 = np.sqrt(truth["sigma2_m"]) * rng.standard_normal(codes.size)
+    a_v, b_v = truth["a1_v"] + np.sqrt(truth["var_a_v"]) * a_v, truth["b1_v"] + np.sqrt(truth["var_b_v"]) * b_v
+    m1 = 0.3 * w + 0.2 * v + (truth["a1"] + a + truth["a1_w"] * w + a_v * v) * x + d_1 + e_1
+    m2 = 0.2 * w + (truth["a2"] + truth["a2_w"] * w) * x + np.sqrt(truth["var_intercept_m"]) * d_2 + e_2
+    y = 0.1 * v + (truth["b1"] + b + b_v * v) * m1 + truth["b2"] * m2 + truth["cprime"] * x + d_y + e_y
+    return Simulated(pd.DataFrame({"id": codes + 1, "w": w, "x": x, "v": v, "m1": m1, "m2": m2, "y": y}), truth)
+
+
 def _cluster_codes(rng: np.random.Generator, n_clusters: int, cluster_size: ClusterSize) -> np.ndarray:
     """Return the cluster of every row, 0-based and sorted."""
     if n_clusters < 1:

@@ -90,7 +90,8 @@ def mediation_design(
         if argument != "cluster"
     }
     found_levels = {column: level_of(c, codes, len(labels)) for column, c in coded.items()}
-    varying = {column: labels[varying_cluster(coded[column], codes)] for column, level in found_levels.items() if level == 1}
+    names = labels.tolist()
+    varying = {column: names[varying_cluster(coded[column], codes)] for column, level in found_levels.items() if level == 1}
     check_levels(levels, found_levels, varying)
     _check_observed(roles, coded, codes, found_levels)
     check_arrows(roles, found_levels)

@@ -94,7 +94,7 @@ def run(
     left = missing(replicates, store.done()) if store else [replicates]
     n = sum(map(len, left))
     # the compiled program takes any number of replicates up to its size: few are shared out evenly over the cores
-    each = min(rows, -(-n // (_workers() * jax.process_count())) or 1, SPAN if store else rows)
+    each = min(rows, -(-n // (workers() * jax.process_count())) or 1, SPAN if store else rows)
     spans = [range(a, min(a + each, part.stop)) for part in left for a in range(part.start, part.stop, each)]
     progress(len(replicates) - n)
     started, before = time.perf_counter(), programs.compiled.seconds
@@ -107,7 +107,7 @@ def run(
 
     done: list[Draws] = []
     share = spans[jax.process_index() :: jax.process_count()]
-    with ThreadPoolExecutor(_workers()) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         for span, draws in zip(share, pool.map(chunk, share), strict=True):
             if store:
                 store.write(draws)
@@ -151,7 +151,7 @@ def audit(system: reml.System, scheme: Scheme, draws: Draws, rows: tuple[effects
         )
         return Audit(effects.std_errors(rows, mine, found.joint), found.smallest)
 
-    with ThreadPoolExecutor(_workers()) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         return Audit(*(np.concatenate(a) for a in zip(*pool.map(chunk, spans), strict=True)))
 
 
@@ -182,7 +182,7 @@ def select(draws: Draws, replicates: range) -> Draws:
     return from_arrays([{name: values[at] for name, values in a.items()}], draws.seconds)
 
 
-def _workers() -> int:
+def workers() -> int:
     if jax.default_backend() != "cpu" or programs.n_devices() > 1:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

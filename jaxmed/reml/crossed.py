@@ -21,7 +21,7 @@ second derivatives"). NumPy and SciPy on the host: one such fit is a few matrix 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -116,11 +116,11 @@ def build(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarr
     for a in range(k):
         M11[:, a] = by_level @ (Z1 * Z1[:, a : a + 1])
         M1x[:, a] = by_level @ (Xy * Z1[:, a : a + 1])
-    Z2 = _columns(others, root)
-    row, level, mixed = _mixed(Z2, first.codes, Z1, L)
+    Z2, q2 = _columns(others, root), sum(f.n_levels * f.width for f in others)
+    row, level, mixed = _mixed(Z2, q2, first.codes, Z1)
     dense = None
-    if mixed.shape[0] > FILLED * L * Z2.shape[1] or L * k * Z2.shape[1] <= SMALL:
-        dense = np.zeros((Z2.shape[1], L, k))
+    if mixed.shape[0] > FILLED * L * q2 or L * k * q2 <= SMALL:
+        dense = np.zeros((q2, L, k))
         dense[row, level] = mixed
     blocks = Blocks(
         widths=tuple(factors[g].width for g in order),
@@ -132,13 +132,30 @@ def build(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarr
         level=level,
         mixed=mixed,
         dense=dense,
-        rest=(Z2.T @ Z2).toarray() if Z2.shape[1] else np.zeros((0, 0)),
+        rest=(Z2.T @ Z2).toarray() if q2 else np.zeros((0, 0)),
         rest_x=Z2.T @ Xy,
         xx=Xy.T @ Xy,
         n=len(y),
         log_weights=float(np.log(weights).sum()),
     )
     return blocks, order
+
+
+def with_response(blocks: Blocks, factors: list[Factor], X: np.ndarray, y: np.ndarray) -> Blocks:
+    """The same blocks for another response.
+
+    ``factors`` in the order of the blocks; their matrices, ``X`` (n, p) and ``y`` (n,) already times the root of the weights.
+    """
+    products = [
+        np.stack([np.bincount(f.codes, f.matrix[:, a] * y, minlength=f.n_levels) for a in range(f.width)], 1) for f in factors
+    ]
+    first_x, rest_x, xx = blocks.first_x.copy(), blocks.rest_x.copy(), blocks.xx.copy()
+    first_x[:, :, -1] = products[0]
+    if len(factors) > 1:
+        rest_x[:, -1] = np.concatenate([p.reshape(-1) for p in products[1:]])
+    xx[-1, :-1] = xx[:-1, -1] = y @ X
+    xx[-1, -1] = y @ y
+    return replace(blocks, first_x=first_x, rest_x=rest_x, xx=xx)
 
 
 def _columns(factors: list[Factor], root: np.ndarray) -> sparse.csr_array:
@@ -153,9 +170,8 @@ def _columns(factors: list[Factor], root: np.ndarray) -> sparse.csr_array:
     return sparse.csr_array((values.reshape(-1), columns.reshape(-1), indptr), shape=(n, starts[-1]))
 
 
-def _mixed(Z2: sparse.csr_array, codes: np.ndarray, Z1: np.ndarray, n_levels: int):
+def _mixed(Z2: sparse.csr_array, q2: int, codes: np.ndarray, Z1: np.ndarray):
     """Z_2'Z_1 where it is not structurally 0: column of Z_2, level of factor 1 and the k values."""
-    q2 = Z2.shape[1]
     if not q2:
         return np.zeros(0, int), np.zeros(0, int), np.zeros((0, Z1.shape[1]))
     width = Z2.indptr[1]
@@ -292,11 +308,11 @@ class _Rest:
         self.N, self.Nx = N, Nx
         S = self._times(self._times(N).T)
         S[np.arange(self.q), np.arange(self.q)] += 1.0
-        lower, info = linalg.lapack.dpotrf(S, lower=1, overwrite_a=1, clean=0)
+        lower, info = linalg.lapack.dpotrf(S, lower=1, overwrite_a=1, clean=0)  # pyright: ignore[reportAttributeAccessIssue]
         if info:
             raise np.linalg.LinAlgError("the random effects' matrix is not positive definite")
         self.logdet = 2 * np.log(np.diag(lower)).sum()
-        inverse, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)
+        inverse, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)  # pyright: ignore[reportAttributeAccessIssue]
         self.inverse = np.tril(inverse) + np.tril(inverse, -1).T
         self.omega = self._times_transposed(self._times_transposed(self.inverse).T)
         self.omega_x = self.omega @ Nx

@@ -7,8 +7,10 @@ the point is a minimum, and for the covariance of the variance parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg, optimize
@@ -22,6 +24,7 @@ STEP = 1e-4  # of the central differences, in units of residual SD per standardi
 SNAP = 1e-4  # elements of Lambda below it are tried at 0 (lme4's tolerance)
 STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
 NEWTON_STEPS = 20
+THREADED = 2000  # rows of dense matrices from which threads are worth the harm that they do on a busy machine
 KEEP = 1e-7  # decrement below which the next step may use the same Hessian
 
 
@@ -91,9 +94,9 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
     """
     made = standardise(factors, X, y, weights)
     best = None
-    # small matrices gain nothing from threads, and lose much where other processes want the cores
-    with _blas().limit(limits=1 if len(made.blocks.rest) < 300 else None, user_api="blas"):
-        for start in STARTS:
+    with few_threads(len(made.blocks.rest)):
+        for size in STARTS:
+            start = np.concatenate([(np.eye(len(m)) * size)[m] for m in made.blocks.masks])
             found = _minimise(made.blocks, start, reml)
             if best is None or (found.converged, -found.at.value) > (best.converged, -best.at.value):
                 best = found
@@ -103,9 +106,56 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
         return _finish(made, best, reml)
 
 
+def few_threads(n_effects: int) -> AbstractContextManager[Any]:
+    """One BLAS thread for small matrices: they gain nothing from more, and lose much where others want the cores."""
+    return _blas().limit(limits=1 if n_effects < THREADED else None, user_api="blas")
+
+
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+class Refitting:
+    """Refits of the same model for new responses, each from the full sample's optimum.
+
+    Calling it with y (n,) gives a :class:`Refit`. The full sample's Hessian makes the search well scaled.
+    """
+
+    def __init__(self, factors: Sequence[Factor], X, y, weights, fit: CrossedFit, reml: bool):
+        self.made, self.reml = standardise(list(factors), X, y, weights), reml
+        self.root = root = np.sqrt(weights)
+        self.X = (X * root[:, None]) @ self.made.back / self.made.unit
+        scaled = [factors[g].matrix / s * root[:, None] for g, s in zip(self.made.order, self.made.scale, strict=True)]
+        self.factors = [factors[g]._replace(matrix=m) for g, m in zip(self.made.order, scaled, strict=True)]
+        lambdas = [fit.theta[g] * s[:, None] for g, s in zip(self.made.order, self.made.scale, strict=True)]
+        # off the boundary, where the gradient is 0 whatever the data
+        lambdas = [L + 0.03 * np.eye(len(L)) * (np.diag(L) < 0.03) for L in lambdas]
+        self.start = np.concatenate([L[m] for L, m in zip(lambdas, self.made.blocks.masks, strict=True)])
+
+    def __call__(self, y: np.ndarray) -> Refit:
+        made = self.made
+        blocks = crossed.with_response(made.blocks, self.factors, self.X, y / made.unit * self.root)
+        with few_threads(0):
+            found = _minimise(blocks, self.start, self.reml)
+        lambdas, at = crossed.unpack(found.theta, blocks), found.at
+        sigma2 = at.quad / at.degrees * made.unit**2
+        G: list[np.ndarray] = [np.empty(0)] * len(lambdas)
+        for L, scale, g in zip(lambdas, made.scale, made.order, strict=True):
+            G[g] = sigma2 * L @ L.T / np.outer(scale, scale)
+        deviance = at.value + deviance_shift(made, self.reml)
+        return Refit(made.back @ at.beta, G, sigma2, deviance, found.converged, any(_singular(L) for L in lambdas))
+
+
+class Refit(NamedTuple):
+    """Parameters of one replicate in the user's units; ``G`` by factor as given."""
+
+    beta: np.ndarray
+    G: list[np.ndarray]
+    sigma2: float
+    deviance: float
+    converged: bool
+    singular: bool
 
 
 def profile(made: Standardised, theta: np.ndarray, reml: bool) -> CrossedEvaluation:
@@ -132,7 +182,7 @@ def _nowhere(blocks: Blocks) -> CrossedEvaluation:
     return CrossedEvaluation(np.inf, bad, bad, bad, np.nan, 1.0, np.full(p, np.nan), np.zeros((p, p)), [], [], [], None)
 
 
-def _minimise(blocks: Blocks, size: float, reml: bool) -> _Found:
+def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _Found:
     count = 0
 
     def look(theta):
@@ -147,10 +197,9 @@ def _minimise(blocks: Blocks, size: float, reml: bool) -> _Found:
         at = look(theta)
         return at.value, np.nan_to_num(at.gradient)
 
-    theta = np.concatenate([(np.eye(len(m)) * size)[m] for m in blocks.masks])
-    theta = optimize.minimize(both, theta, jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "gtol": 1e-4, "maxls": 40}).x
+    theta = optimize.minimize(both, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "gtol": 1e-4, "maxls": 40}).x
     at, converged, decrement = look(theta), False, np.inf
-    hessian, slopes, fresh = np.eye(len(theta)), (np.eye(len(theta)),) * 2, False
+    hessian, slopes, fresh = np.eye(len(theta)), (np.eye(len(theta)), np.eye(len(theta))), False
     for _ in range(NEWTON_STEPS):
         if not np.isfinite(at.value):
             break

@@ -102,6 +102,9 @@ def fit_design(design: Design, *, reml: bool = True) -> System:
     linked = np.eye(K, dtype=bool)
     for a, b in zip(*np.nonzero(design.free), strict=True):
         linked[owner[a], owner[b]] = True
+    # an equation without random effects (a level-2 mediator) goes along with the outcome: no program of its own
+    alone = [k for k, e in enumerate(design.equations) if not e.random_names]
+    linked[alone, K - 1] = linked[K - 1, alone] = True
     fits = []
     for group in covariance.components(linked):
         at = np.flatnonzero(np.isin(owner, group))

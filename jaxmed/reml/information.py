@@ -80,7 +80,7 @@ def covariance(problem: Problem, factor: np.ndarray, log_ratio: np.ndarray, at: 
     T[..., len(i) :, d] = sigma2
     V_user = T @ V @ np.swapaxes(T, -1, -2)
     cross = slope @ V @ np.swapaxes(T, -1, -2)
-    if K == 1:  # beta and theta are asymptotically independent in a plain mixed model
+    if len(set(layout.equation_of)) <= 1:  # beta and theta are asymptotically independent in a plain mixed model
         upper, cross = conditional, np.zeros_like(cross)
     else:
         upper = conditional + slope @ V @ np.swapaxes(slope, -1, -2)
@@ -93,7 +93,7 @@ def _pseudo_inverse(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size = np.sqrt(np.maximum(np.abs(np.diagonal(A, axis1=-2, axis2=-1)), 1e-300))
     both = size[..., :, None] * size[..., None, :]
     scaled = A / both
-    sound = np.isfinite(scaled).all((-1, -2))
+    sound = np.asarray(np.isfinite(scaled).all((-1, -2)))
     lam, V = np.linalg.eigh(np.where(sound[..., None, None], scaled, np.eye(A.shape[-1])))
     keep = lam > RELATIVE * lam[..., -1:]
     inverse = (V * np.where(keep, 1 / np.where(keep, lam, 1.0), 0.0)[..., None, :]) @ np.swapaxes(V, -1, -2) / both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from jaxmed.reml import criterion, newton
+from jaxmed.reml import criterion, newton, regram
 
 
 def _options(*, seldom: bool = False) -> dict | None:
@@ -145,15 +146,20 @@ def _spread(fn, args, split, static):
     counts = np.clip(int(args[split.index(None)]) - np.arange(n) * (rows // n), 0, rows // n)
     args = tuple(counts if s is None else a for s, a in zip(split, args, strict=True))
     placed = tuple(jax.device_put(a, jax.sharding.NamedSharding(mesh, spec)) for a, spec in zip(args, specs, strict=True))
-    found = compiled.run(_on_each, *placed, options=_options(), fn=fn, mesh=mesh, specs=specs, split=split, **static)
-    return found
+    return compiled.run(_on_each, *placed, options=_options(), fn=fn, mesh=mesh, specs=specs, split=split, **static)
 
 
 def _on_each(*args, fn, mesh, specs, split, **static):
     def local(*args):
         return fn(*(a[0] if s is None else a for a, s in zip(args, split, strict=True)), **static)
 
-    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("replicates"), check_vma=False)(*args)
+    spread: Callable = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("replicates"), check_vma=False)
+    return spread(*args)
+
+
+def with_responses(*args, layout, places):
+    """:func:`regram.with_responses`, compiled."""
+    return compiled.run(regram.with_responses, *args, options=_options(), layout=layout, places=places)
 
 
 def _lanes(n_clusters: int) -> int:

@@ -26,7 +26,7 @@ def covariances(
     """
     built, n = fit.problem, len(weights)
     G, log_ratio = built.relative(estimates.G, estimates.sigma2)
-    sound = np.isfinite(G).all((1, 2)) & np.isfinite(log_ratio).all(1)
+    sound = np.asarray(np.isfinite(G).all((1, 2)) & np.isfinite(log_ratio).all(1))
     factor = covariance.factors(np.where(sound[:, None, None], G, np.eye(G.shape[1])), built.pattern)
     own = data is not None
     shared = programs.on_device(built.gram) if data is None else data

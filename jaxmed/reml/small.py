@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxmed.reml.stages import stage
 
+BLOCK = 8  # pivots eliminated together in larger systems
 UNROLL = 28  # larger systems are eliminated in a loop, so that programs stay small
 
 
@@ -23,8 +24,7 @@ def solve(H: Float[Array, "B n n"], b: Float[Array, "B n"]) -> tuple[Array, Floa
     """H^-1 b, b'H^-1 b and whether H is positive definite (else the numbers mean nothing), by Gauss-Jordan elimination."""
     n = H.shape[1]
     if n > UNROLL:
-        zero, fine = jnp.zeros(H.shape[0]), jnp.ones(H.shape[0], bool)
-        return _solve_loop(jnp.concatenate([H, b[:, :, None]], 2), zero, fine)
+        return _solve_blocks(H, b)
 
     def start(H, b):  # lanes trailing: steps then work on whole vectors, whatever is left of the matrix
         return jnp.concatenate([jnp.transpose(H, (1, 2, 0)), b.T[:, None]], 1)
@@ -56,21 +56,49 @@ def solve(H: Float[Array, "B n n"], b: Float[Array, "B n"]) -> tuple[Array, Floa
     return stage(end)(A[:, 0], b, rows)
 
 
-def _solve_loop(A, total, fine):
-    n = A.shape[1]
+def _solve_blocks(H, b):
+    """The same, ``BLOCK`` pivots at a time: the bulk of the work is then in matrix products."""
+    lanes, n = b.shape
+    extra = -n % BLOCK
+    size = n + extra
+    A = jnp.zeros((lanes, size, size + 1), H.dtype)
+    A = A.at[:, np.arange(n, size), np.arange(n, size)].set(1.0) if extra else A
+    A = A.at[:, :n, :n].set(H).at[:, :n, size].set(b)
+    place = jnp.arange(size)
+
+    def step(k, state):
+        A, fine = state
+        j = k * BLOCK
+        rows = jax.lax.dynamic_slice_in_dim(A, j, BLOCK, 1)
+        inverse, ok = _inverse(jax.lax.dynamic_slice_in_dim(rows, j, BLOCK, 2))
+        scaled = inverse @ rows
+        column = jax.lax.dynamic_slice_in_dim(A, j, BLOCK, 2)
+        own = (place >= j) & (place < j + BLOCK)
+        A = A - jnp.where(own[:, None], 0.0, column) @ scaled
+        return jax.lax.dynamic_update_slice_in_dim(A, scaled, j, 1), fine & ok
+
+    A, fine = jax.lax.fori_loop(0, size // BLOCK, step, (A, jnp.ones(lanes, bool)))
+    x = A[:, :n, size]
+    return x, (x * b).sum(1), fine
+
+
+def _inverse(P):
+    """Inverse of a block (B, k, k) by Gauss-Jordan elimination, and whether all its pivots are positive."""
+    k = P.shape[1]
+    A = jnp.transpose(jnp.concatenate([P, jnp.broadcast_to(jnp.eye(k, dtype=P.dtype), P.shape)], 2), (1, 2, 0))
+    place = jnp.arange(k)[:, None, None]
 
     def step(j, state):
-        A, total, fine = state
-        row = jax.lax.dynamic_slice_in_dim(A, j, 1, 1)
-        pivot = jax.lax.dynamic_slice_in_dim(row, j, 1, 2)[:, 0, 0]
+        A, fine = state
+        row = jax.lax.dynamic_slice_in_dim(A, j, 1, 0)
+        pivot = jax.lax.dynamic_slice_in_dim(row, j, 1, 1)
         ok = pivot > 0
-        scaled = row / jnp.where(ok, pivot, 1.0)[:, None, None]
-        column = jax.lax.dynamic_slice_in_dim(A, j, 1, 2)
-        own = (jnp.arange(n) == j)[:, None]
-        return jnp.where(own, scaled, A - column * scaled), total + row[:, 0, -1] * scaled[:, 0, -1], fine & ok
+        scaled = row / jnp.where(ok, pivot, 1.0)
+        column = jax.lax.dynamic_slice_in_dim(A, j, 1, 1)
+        return jnp.where(place == j, scaled, A - column * scaled), fine & ok[0, 0]
 
-    A, total, fine = jax.lax.fori_loop(0, n, step, (A, total, fine))
-    return A[:, :, -1], total, fine
+    A, fine = jax.lax.fori_loop(0, k, step, (A, jnp.ones(P.shape[0], bool)))
+    return jnp.transpose(A[:, k:], (2, 0, 1)), fine
 
 
 def whiten(H: Float[Array, "n n"], h: Float[Array, " n"]) -> tuple[Array, Array, Array]:

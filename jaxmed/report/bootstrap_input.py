@@ -1,9 +1,8 @@
-"""What users give a bootstrap, checked at the door; and its progress bar."""
+"""What users give a bootstrap, checked at the door."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,22 +65,3 @@ def _has_covariance(effect: effects.Effect, design: Design) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-class progress_bar:
-    """A progress bar, or nothing; as a context it gives the function that counts replicates."""
-
-    def __init__(self, total: int, shown: bool):
-        self.total, self.shown, self.bar = total, shown, None
-
-    def __enter__(self) -> Callable[[int], object]:
-        if not self.shown:
-            return lambda done: None
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=self.total, unit=" replicates", leave=False)
-        return self.bar.update
-
-    def __exit__(self, *exc) -> None:
-        if self.bar is not None:
-            self.bar.close()

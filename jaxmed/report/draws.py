@@ -17,6 +17,7 @@ from jaxmed.inference.schemes import RESPONSES, Scheme, make
 from jaxmed.reml import fit as reml
 from jaxmed.reml.fitted import STATUS
 from jaxmed.report import tables
+from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes
 
 
@@ -187,9 +188,8 @@ class BootstrapResult:
             notes.append("Singular replicates are valid optima on the boundary (a combination of random effects has variance 0).")
         if counts["failed"]:
             notes.append(f"{counts['failed']:,} failed replicates are left out of the figures; see .failures for the reasons.")
-        shown = self.tidy().drop(columns=["effect", "of", "mediator", "component", "versus", "p_count", "n_draws"])
         name = "normal" if self.kind == "jackknife" else "percentile"
-        blocks = [(None, head), (f"Effects ({name} intervals, 95%)", shown)]
+        blocks = [(None, head), *effect_blocks(self.tidy(), f"Effects ({name} intervals, 95%)")]
         return [*blocks, ("Notes", "\n".join(f"- {x}" for x in notes))] if notes else blocks
 
     def summary(self) -> str:

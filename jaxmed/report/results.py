@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,12 @@ from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
-from jaxmed.report import tables
-from jaxmed.report.bootstrap_input import check_bootstrap, progress_bar, strata_numbers, warn_rademacher
+from jaxmed.report import cluster_tables, tables
+from jaxmed.report.bootstrap_input import check_bootstrap, strata_numbers, warn_rademacher
 from jaxmed.report.draws import BootstrapResult
+from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
+from jaxmed.report.progress import progress_bar
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,6 +144,37 @@ class MediationResult:
         index = pd.Index(self.design.clusters, name=self.cluster)
         return pd.DataFrame(u, index=index, columns=list(self.design.random_labels))
 
+    def cluster_effects(self) -> pd.DataFrame:
+        """Each cluster's own effects from the BLUPs: (a + u_aj)(b + u_bj), in the components with a random slope.
+
+        One row per mediator and cluster: the cluster's label, mediator, component, a, b, indirect. Moderated paths are taken
+        at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])
+            >>> fit.cluster_effects().columns.tolist()
+            ['id', 'mediator', 'component', 'a', 'b', 'indirect']
+        """
+        return cluster_tables.cluster_effects(self.system, self.cluster)
+
+    def influence(self) -> pd.DataFrame:
+        """Which clusters move each effect most: every effect refitted without each cluster in turn.
+
+        One row per effect and cluster, the largest changes of an effect first: label, the cluster, estimate, without (the
+        estimate without that cluster), change, and change_in_se, the change over the jackknife standard error.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])
+            >>> top = fit.influence().groupby("label", sort=False).head(1)
+            >>> len(top) == len(fit.effects())
+            True
+        """
+        return cluster_tables.influence(self.system, self.cluster)
+
     def predict(self, random: Literal["conditional", "none"] = "conditional") -> pd.DataFrame:
         """Fitted values of every equation for the rows of the data, NaN where the equation did not use the row.
 
@@ -255,13 +289,12 @@ class MediationResult:
         fixed = self.fixef().drop(columns="df")
         masked = ~self.design.free
         random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=masked)
-        shown = self.effects().drop(columns=["effect", "of", "mediator", "component", "versus"])
         return [
             (None, self._header()),
             ("Random effects", random),
             ("Fixed effects", fixed),
-            ("Effects (delta method)", shown),
-            ("Notes", "\n".join(f"- {note}" for note in self._sentences())),
+            *effect_blocks(self.effects(), "Effects (delta method)"),
+            ("Notes", "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences())),
         ]
 
     def _header(self) -> str:

@@ -142,7 +142,7 @@ def text_table(
     """A table in monospace text: headings between rules, numbers to the right, missing values empty.
 
     All lines have the same width. A table wider than `max_width` is broken into panels below each other, each
-    beginning with the first column.
+    beginning with the first column (with the first two where they are "equation" and "term").
 
     Args:
         frame: the rows; its index is not printed (`frame.reset_index()` makes it a column).
@@ -170,7 +170,8 @@ def text_table(
         ---------------------
     """
     cells = _columns(frame, columns, headers, formats, digits)
-    panels = "\n\n".join(_panel(panel) for panel in _split(cells, max_width))
+    keep = 2 if list(frame.columns if columns is None else columns)[:2] == ["equation", "term"] else 1
+    panels = "\n\n".join(_panel(panel) for panel in _split(cells, max_width, keep))
     return f"{title}\n{panels}" if title else panels
 
 
@@ -279,17 +280,18 @@ def _column_width(column: _Column) -> int:
     return max(map(_width, [column.header, *column.cells]))
 
 
-def _split(columns: list[_Column], max_width: int | None) -> list[list[_Column]]:
-    """Panels no wider than max_width where that can be, each with the first column."""
+def _split(columns: list[_Column], max_width: int | None, keep: int) -> list[list[_Column]]:
+    """Panels no wider than max_width where that can be, each with the first ``keep`` columns."""
     if max_width is None or not columns:
         return [columns]
-    first, *rest = columns
-    panels, used = [[first]], _column_width(first)
+    first, rest = columns[:keep], columns[keep:]
+    names = sum(_column_width(column) for column in first) + GAP * (len(first) - 1)
+    panels, used = [list(first)], names
     for column in rest:
         width = GAP + _column_width(column)
-        if used + width > max_width and len(panels[-1]) > 1:
-            panels.append([first])
-            used = _column_width(first)
+        if used + width > max_width and len(panels[-1]) > keep:
+            panels.append(list(first))
+            used = names
         panels[-1].append(column)
         used += width
     return panels

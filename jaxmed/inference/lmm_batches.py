@@ -1,0 +1,87 @@
+"""Batched refits of a mixed model with one grouping factor: the one-equation system of the compiled Newton."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmed.design.system import Design, Equation
+from jaxmed.inference import bootstrap, lmm_responses, schemes
+from jaxmed.inference.lmm_responses import BATCH, RESPONSES, LmmDraws, Model
+from jaxmed.reml import fit as reml
+from jaxmed.reml import programs, regram
+from jaxmed.reml.precision import double_precision
+
+
+def system(model: Model) -> reml.System:
+    """The fitted model as a system of one equation; rows are multiplied by the root of their weight."""
+    factor, root = model.factors[0], np.sqrt(model.weights)[:, None]
+    Z, X = factor.matrix * root, model.X * root
+    # a random effect with the column of a fixed effect carries its name: the column is then kept once
+    same = [next((a for a in range(X.shape[1]) if np.array_equal(X[:, a], Z[:, i])), None) for i in range(Z.shape[1])]
+    equation = Equation(
+        response="y",
+        fixed_names=tuple(f"fixed {a}" for a in range(X.shape[1])),
+        random_names=tuple(f"random {i}" if a is None else f"fixed {a}" for i, a in enumerate(same)),
+        fixed=X,
+        random=Z,
+        y=model.y * root[:, 0],
+        codes=factor.codes,
+        rows=np.arange(len(X)),
+    )
+    design = Design((equation,), np.arange(factor.n_levels), lmm_responses.mask_of(factor))
+    fit = model.fit
+    return reml.fit_at(design, fit.G[0], fit.sigma2, decrement=fit.decrement, reml=model.reml)
+
+
+def run(model: Model, n: int, *, seed: int, kind: str, progress: Callable[[int], object]) -> LmmDraws:
+    """Draws of replicates 0 to n - 1."""
+    before, started = programs.compiled.seconds, time.perf_counter()
+    made = system(model)
+    shift = -float(np.log(model.weights).sum())
+    if kind in RESPONSES:
+        parts = _responses(model, made, n, seed, kind, progress)
+        joined = [np.concatenate(a) for a in zip(*[(*p.estimates, p.deviance, p.status) for p in parts], strict=True)]
+        beta, G, sigma2, deviance, status = joined
+        reasons = {i * BATCH + b: why for i, p in enumerate(parts) for b, why in p.reason.items()}
+    else:
+        scheme = schemes.make(made, kind, seed)
+        draws = bootstrap.run(made, range(n), scheme, chunk_size=BATCH, progress=progress)
+        (beta, G, sigma2), deviance, status, reasons = draws.estimates, draws.deviance, draws.status, draws.reasons
+    compilation = programs.compiled.seconds - before
+    seconds = {"compilation": compilation, "replicates": time.perf_counter() - started - compilation}
+    return LmmDraws(beta, [G], np.sqrt(sigma2[:, 0]), deviance + shift, status, reasons, seconds)
+
+
+@double_precision
+def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, progress) -> list[reml.Refits]:
+    fit = made.fits[0]
+    built, equation = fit.problem, made.design.equations[0]
+    scaling, J = built.scalings[0], built.gram.n.shape[1]
+    rows = regram.padded(equation.codes, J)
+    columns = scaling.columns(equation.fixed, equation.random, equation.y)[:, :-1]
+    blocks = np.where(rows.present[:, :, None], columns[rows.at], 0.0)
+    fixed = np.einsum("jma,jmb->jab", blocks, blocks, optimize=True)
+    shared = [jnp.asarray(a) for a in (blocks, fixed, rows.at, rows.present, built.gram.n)]
+    sources, root = lmm_responses.sources(model), np.sqrt(model.weights)
+
+    def batch(span):
+        with jax.enable_x64(True):  # a thread of its own has the user's setting
+            y = np.zeros((BATCH, len(model.y)))
+            y[: span[1] - span[0]] = lmm_responses.responses(model, sources, kind, seed, *span) * root
+            standardised = jnp.asarray((y - scaling.y_shift) / scaling.y)
+            grams = programs.with_responses(standardised, *shared, layout=built.layout, places=regram.places(built))
+            return reml.refit(fit, np.ones((span[1] - span[0], J)), rows=BATCH, data=grams)
+
+    spans = [(a, min(a + BATCH, n)) for a in range(0, n, BATCH)]
+    out = []
+    with ThreadPoolExecutor(bootstrap.workers()) as pool:
+        for span, part in zip(spans, pool.map(batch, spans), strict=True):
+            out.append(part)
+            progress(span[1] - span[0])
+    return out

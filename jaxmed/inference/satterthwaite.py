@@ -1,0 +1,148 @@
+"""Tests of fixed effects with Satterthwaite's degrees of freedom: arrays in, arrays out.
+
+With V(phi) the covariance of the fixed effects at the variance parameters phi = (theta, sigma), the variance of L beta is
+estimated by L V L'. Its degrees of freedom are those of the chi-square with the same mean and variance::
+
+    nu = 2 (L V L')^2 / (g' A g),   g_i = L (dV / dphi_i) L',   A = the covariance of the estimates of phi
+
+For several rows the F statistic is a mean of squared t statistics along the eigenvectors of L V L', and its denominator
+the nu for which E F_(q, nu) is their mean expectation (Fai & Cornelius 1996; Kuznetsova, Brockhoff & Christensen 2017,
+section 2). Axis letters: p fixed effects, r rows of L, t variance parameters.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from jaxmed.errors import InputError
+
+NULL = 1.5e-8  # share of the largest eigenvalue below which a direction of L V L' is none (R's sqrt(eps))
+SAME = 1e-8  # degrees of freedom that differ by less are one number
+
+
+class Estimated(NamedTuple):
+    """Fixed effects with what is known of their precision."""
+
+    beta: np.ndarray  # (p,)
+    vcov: np.ndarray  # (p, p)
+    slope: np.ndarray  # (t, p, p): derivatives of vcov in the variance parameters
+    variance: np.ndarray  # (t, t): covariance of the variance parameters
+
+
+class TTests(NamedTuple):
+    """One test per row of L."""
+
+    estimate: np.ndarray  # (r,)
+    std_error: np.ndarray
+    statistic: np.ndarray
+    df: np.ndarray
+    p_value: np.ndarray
+
+
+class FTest(NamedTuple):
+    """A joint test of all rows of L; ``num_df`` is the rank of L."""
+
+    statistic: float
+    num_df: int
+    den_df: float
+    p_value: float
+
+
+def t_tests(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> TTests:
+    """Test each row of L (r, p): L beta = rhs.
+
+    A variance without a slope, known exactly, has infinite degrees of freedom.
+
+        >>> given = Estimated(np.array([2.0]), np.eye(1), np.full((1, 1, 1), 2.0), np.full((1, 1), 0.05))
+        >>> [round(float(x[0]), 4) for x in t_tests(given, np.eye(1))]
+        [2.0, 1.0, 2.0, 10.0, 0.0734]
+    """
+    estimate = L @ given.beta
+    variance = np.einsum("ra,ab,rb->r", L, given.vcov, L)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        se = np.sqrt(variance)
+        statistic = (estimate - rhs) / se
+    df = _degrees(given, L, variance)
+    return TTests(estimate, se, statistic, df, t_p_value(statistic, df))
+
+
+def f_test(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> FTest:
+    """Test all rows of L (r, p) jointly: L beta = rhs.
+
+    Rows that are combinations of others do not count. An L without any row has no test: all figures NaN.
+
+        >>> given = Estimated(np.array([2.0, 0.0]), np.eye(2), np.zeros((1, 2, 2)), np.eye(1))
+        >>> f_test(given, np.eye(2))
+        FTest(statistic=2.0, num_df=2, den_df=inf, p_value=0.1353352832366127)
+    """
+    distance = L @ given.beta - rhs
+    if not len(L) or not np.all(np.isfinite(given.vcov)):
+        return FTest(np.nan, 0, np.nan, np.nan)
+    size, P = np.linalg.eigh(L @ given.vcov @ L.T)
+    keep = size > NULL * max(size[-1], 0.0)
+    size, P = size[keep][::-1], P[:, keep][:, ::-1]
+    q = len(size)
+    if not q:
+        return FTest(np.nan, 0, np.nan, np.nan)
+    statistic = float(np.mean((P.T @ distance) ** 2 / size))
+    den_df = _joint(_degrees(given, P.T @ L, size))
+    return FTest(statistic, q, den_df, f_p_value(statistic, q, den_df))
+
+
+def t_interval(estimate: np.ndarray, std_error: np.ndarray, df: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals by quantiles of t."""
+    reach = t_quantile((1 + check_level(level)) / 2, df) * std_error
+    return estimate - reach, estimate + reach
+
+
+def t_quantile(probability: float, df: np.ndarray) -> np.ndarray:
+    """Quantile of t, of the normal where df is infinite."""
+    df = np.asarray(df, dtype=float)
+    finite = np.isfinite(df)
+    found = special.stdtrit(np.where(finite, df, 1.0), probability)
+    return np.where(finite, found, np.where(np.isnan(df), np.nan, special.ndtri(probability)))
+
+
+def t_p_value(statistic: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Two-sided p values; by the incomplete beta function, which is exact far in the tails."""
+    df = np.asarray(df, dtype=float)
+    with np.errstate(invalid="ignore", over="ignore"):
+        square = np.asarray(statistic, dtype=float) ** 2
+        finite = np.where(np.isinf(df), 1.0, df)
+        by_t = special.betainc(finite / 2, 0.5, finite / (finite + square))
+        return np.where(np.isinf(df), 2 * special.ndtr(-np.sqrt(square)), by_t)
+
+
+def f_p_value(statistic: float, num_df: float, den_df: float) -> float:
+    """Upper tail of F, of chi-square where den_df is infinite."""
+    if np.isinf(den_df):
+        return float(special.chdtrc(num_df, num_df * statistic))
+    return float(special.fdtrc(num_df, den_df, statistic))
+
+
+def check_level(level: float) -> float:
+    """A level of confidence as a float; an InputError unless it lies between 0 and 1."""
+    if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
+        raise InputError(f"level={level!r} is not a number between 0 and 1; write for example level=0.95.")
+    return float(level)
+
+
+def _degrees(given: Estimated, L: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Degrees of freedom (r,) of the variances of the rows of L."""
+    g = np.einsum("ra,tab,rb->rt", L, given.slope, L)
+    spread = np.einsum("rt,tu,ru->r", g, given.variance, g)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 2 * variance**2 / spread
+
+
+def _joint(nu: np.ndarray) -> float:
+    """Denominator degrees of freedom from those of independent squared t statistics."""
+    if np.all(nu == nu[0]) or (np.all(np.isfinite(nu)) and np.all(np.abs(np.diff(nu)) < SAME)):
+        return float(nu.mean())
+    if np.any(nu <= 2):
+        return 2.0
+    expected = np.sum(np.where(np.isinf(nu), 1.0, nu / np.where(np.isinf(nu), 1.0, nu - 2)))
+    return float(2 * expected / (expected - len(nu)))

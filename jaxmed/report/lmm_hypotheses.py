@@ -1,0 +1,93 @@
+"""What a user asks of a plain mixed model: contrasts in words, intervals of all parameters, and errors for unseen groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.anova import contrast_from_names
+from jaxmed.design.checks import listed
+from jaxmed.design.grouping import group_columns
+from jaxmed.design.lmm_design import LmmDesign, NewRows
+from jaxmed.errors import InputError
+from jaxmed.inference import profiles, satterthwaite
+from jaxmed.inference.lmm_prediction import TermFit
+from jaxmed.inference.satterthwaite import Estimated
+from jaxmed.report import lmm_frames
+
+Contrast = str | Sequence[str] | Sequence[float] | Sequence[Sequence[float]] | np.ndarray
+
+
+def contrast_frame(
+    design: LmmDesign,
+    estimated: Estimated,
+    contrast: Contrast,
+    rhs: float | Sequence[float] | None,
+    *,
+    joint: bool,
+    level: float,
+) -> pd.DataFrame:
+    """See ``LMMResult.test``."""
+    L, right = contrast_from_names(design, contrast)  # pyright: ignore[reportArgumentType]
+    if rhs is not None:
+        if np.any(right != 0):
+            raise InputError("rhs: the equations state right sides of their own; leave rhs out.")
+        try:
+            right = np.broadcast_to(np.asarray(rhs, dtype=float), right.shape)
+        except ValueError:
+            raise InputError(f"rhs={rhs!r} does not fit {len(L)} hypotheses; give one number, or one for each.") from None
+    if joint:
+        return pd.DataFrame(satterthwaite.f_test(estimated, L, right)._asdict(), index=[0])
+    equations = [contrast] if isinstance(contrast, str) else list(contrast)
+    named = all(isinstance(text, str) for text in equations)
+    names = [str(text) for text in equations] if named else [f"row {k + 1}" for k in range(len(L))]
+    return lmm_frames.fixed_frame(names, satterthwaite.t_tests(estimated, L, right), level)
+
+
+def interval_frame(
+    design: LmmDesign,
+    estimated: Estimated,
+    fits: Sequence[TermFit],
+    sigma: float,
+    method: Literal["wald", "profile"],
+    level: float,
+) -> pd.DataFrame:
+    """See ``LMMResult.conf_int``."""
+    level = satterthwaite.check_level(level)
+    parameters = lmm_frames.parameter_names(design.terms)
+    covariances = [sigma**2 * found.relative @ found.relative.T for found in fits]
+    random = [
+        np.sqrt(covariances[t][a, a]) if a == b else lmm_frames.correlation(covariances[t], a, b) for _, t, a, b in parameters
+    ]
+    if method == "profile":
+        wanted = [(t, a, b) for _, t, a, b in parameters]
+        low, high = profiles.intervals(design.terms, design.fixed, design.y - design.offset, design.weights, wanted, level)
+    else:
+        tests = satterthwaite.t_tests(estimated, np.eye(len(design.fixed_names)))
+        sides = satterthwaite.t_interval(tests.estimate, tests.std_error, tests.df, level)
+        low, high = (np.concatenate([np.full(len(random) + 1, np.nan), side]) for side in sides)
+    return pd.DataFrame(
+        {
+            "parameter": [*(name for name, *_ in parameters), "sigma", *design.fixed_names],
+            "estimate": [*random, sigma, *estimated.beta],
+            "conf_low": low,
+            "conf_high": high,
+        }
+    )
+
+
+def refuse_new_groups(design: LmmDesign, table: pd.DataFrame, new: NewRows) -> None:
+    """An InputError that names the groups the model has not seen."""
+    for (_, recipe), (_, codes) in zip(design.coding.bars, new.terms, strict=True):
+        unseen = new.rows[codes < 0]
+        if len(unseen):
+            columns = [column.iloc[unseen] for column in group_columns(recipe.group, table)]
+            values = list(dict.fromkeys(":".join(str(v) for v in row) for row in zip(*columns, strict=True)))
+            raise InputError(
+                f"new_data: {len(unseen)} rows have groups of {recipe.group.label} that the model has not seen "
+                f"({listed(values)}; first at row {unseen[0]}, counted from 0); predict(..., new_levels='population') gives "
+                "them random effects of 0, random='none' leaves all random effects out."
+            )

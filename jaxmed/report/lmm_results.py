@@ -1,0 +1,434 @@
+"""The result of a plain mixed model: immutable, a thin view of the estimates. Tables are computed when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.anova import type3_contrasts
+from jaxmed.design.checks import require_option
+from jaxmed.design.lmm_design import LmmDesign, new_matrices
+from jaxmed.errors import InputError
+from jaxmed.inference import lmm_prediction, satterthwaite
+from jaxmed.inference.lmm_prediction import TermFit
+from jaxmed.inference.satterthwaite import Estimated
+from jaxmed.reml import crossed, crossed_fit
+from jaxmed.reml.crossed_fit import CrossedFit
+from jaxmed.report import lmm_frames, lmm_hypotheses, lmm_tables
+from jaxmed.report.lmm_hypotheses import Contrast
+from jaxmed.report.progress import progress_bar
+from jaxmed.report.tables import Block
+
+if TYPE_CHECKING:
+    from jaxmed.report.lmm_draws import LMMBootstrap
+
+
+def fit_lmm(design: LmmDesign, data: pd.DataFrame, *, reml: bool) -> LMMResult:
+    """Fit a design and wrap the estimates."""
+    factors, _ = crossed.factors_of(design.terms)
+    estimates = crossed_fit.fit(factors, design.fixed, design.y - design.offset, design.weights, reml=reml)
+    return LMMResult(design, estimates, data.copy(deep=False), reml)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LMMResult:
+    """A fitted linear mixed model; made by :func:`jaxmed.lmm`.
+
+    ``design`` holds the model's arrays, ``estimates`` the optimum, ``data`` the user's table, ``reml`` the criterion.
+    """
+
+    design: LmmDesign
+    estimates: CrossedFit
+    data: pd.DataFrame
+    reml: bool
+
+    # figures ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def formula(self) -> str:
+        return self.design.formula
+
+    @property
+    def deviance(self) -> float:
+        """-2 log likelihood; of a REML fit, -2 log restricted likelihood."""
+        return self.estimates.deviance
+
+    @property
+    def loglik(self) -> float:
+        """Log likelihood, of a REML fit restricted, with all constants as in lme4."""
+        return -self.deviance / 2
+
+    @property
+    def reml_criterion(self) -> float:
+        """lme4's REMLcrit: -2 log restricted likelihood; NaN of a fit by maximum likelihood."""
+        return self.deviance if self.reml else float("nan")
+
+    @property
+    def n_parameters(self) -> int:
+        """Fixed effects, free elements of the relative covariance factors, and sigma; the same for REML, as in lme4."""
+        free = sum(k * (k + 1) // 2 for k in (len(term.names) for term in self.design.terms))
+        return len(self.design.fixed_names) + free + 1
+
+    @property
+    def aic(self) -> float:
+        return self.deviance + 2 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """With log(number of rows used), as in lme4."""
+        return self.deviance + np.log(self.n_obs) * self.n_parameters
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation (of a row of weight 1)."""
+        return float(np.sqrt(self.estimates.sigma2))
+
+    @property
+    def converged(self) -> bool:
+        """Whether the optimum was found; if not, the numbers must not be used, and the summary says what to do."""
+        return self.estimates.converged
+
+    @property
+    def singular(self) -> bool:
+        """Whether some combination of random effects has variance 0 (lme4's isSingular). A valid optimum."""
+        return self.estimates.singular
+
+    @property
+    def n_obs(self) -> int:
+        """Rows used."""
+        return len(self.design.y)
+
+    @property
+    def n_groups(self) -> pd.Series:
+        """Levels used of each grouping factor."""
+        return pd.Series({term.group: len(term.levels) for term in self.design.terms}, name="n_groups")
+
+    # fixed effects ---------------------------------------------------------------------------------------------------
+
+    def fixef(self, level: float = 0.95) -> pd.DataFrame:
+        """Fixed effects with t tests and t intervals on Satterthwaite's degrees of freedom.
+
+        Columns: term, estimate, std_error, statistic (t), df, p_value, conf_low, conf_high. As lmerTest's summary.
+        """
+        tests = satterthwaite.t_tests(self._estimated, np.eye(len(self.design.fixed_names)))
+        return lmm_frames.fixed_frame(self.design.fixed_names, tests, level)
+
+    def vcov(self) -> pd.DataFrame:
+        """Covariance matrix of the fixed effects, sigma^2 (X'V^-1 X)^-1."""
+        names = list(self.design.fixed_names)
+        return pd.DataFrame(self.estimates.vcov, index=names, columns=names)
+
+    def fixef_correlation(self) -> pd.DataFrame:
+        """Correlation matrix of the estimates of the fixed effects."""
+        covariance = self.vcov()
+        se = np.sqrt(np.diag(covariance))
+        return covariance / np.outer(se, se)
+
+    def anova(self) -> pd.DataFrame:
+        """Type III F test of each term, on Satterthwaite's degrees of freedom.
+
+        Columns: term, sum_sq, mean_sq, num_df, den_df, statistic (F), p_value. The hypotheses are lmerTest's and do not
+        depend on the coding of factors (Kuznetsova, Brockhoff & Christensen 2017).
+
+        Example:
+            >>> import jaxmed, pandas as pd
+            >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6.5], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
+            >>> jaxmed.lmm("y ~ t + (1 | g)", table).anova()[["term", "num_df", "den_df"]].round(2).values.tolist()
+            [['t', 1, 2.0]]
+        """
+        return lmm_frames.anova_frame(self._estimated, type3_contrasts(self.design), self.sigma)
+
+    def test(
+        self,
+        contrast: Contrast,
+        rhs: float | Sequence[float] | None = None,
+        *,
+        joint: bool = True,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Test linear hypotheses L beta = rhs of the fixed effects.
+
+        Args:
+            contrast: an equation in the names of the coefficients such as "x - 2*z = 0", a list of equations, or numbers of
+                shape (p,) or (r, p).
+            rhs: right sides, one for all or one per row of an array; default 0. Equations bring their own.
+            joint: one F test of all rows; False for a t test of each row.
+            level: of the intervals of the t tests.
+
+        Returns:
+            Jointly: one row with num_df, den_df, statistic (F), p_value. Else the columns of ``fixef()``, where ``term``
+            names the row and ``estimate`` is L beta.
+
+        Raises:
+            InputError: names that are no coefficients, shapes that do not fit.
+
+        Example:
+            >>> import jaxmed, pandas as pd
+            >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6.5], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
+            >>> fit = jaxmed.lmm("y ~ t + (1 | g)", table)
+            >>> round(float(fit.test("t = 1", joint=False)["estimate"][0]), 3)
+            2.5
+        """
+        return lmm_hypotheses.contrast_frame(self.design, self._estimated, contrast, rhs, joint=joint, level=level)
+
+    def conf_int(self, method: Literal["wald", "profile"] = "wald", level: float = 0.95) -> pd.DataFrame:
+        """Confidence intervals: parameter, estimate, conf_low, conf_high.
+
+        Args:
+            method: "wald", t intervals of the fixed effects (those of the variance parameters are NaN, as in lme4);
+                "profile", by the likelihood ratio: the values of the parameter at which the deviance, minimised over all
+                others, lies within the chi-square quantile of its minimum. Of a REML fit, too, the deviance is that of
+                maximum likelihood, as in lme4.
+            level: of confidence.
+
+        Returns:
+            One row per standard deviation ("sd_x|g"), correlation ("cor_x.Intercept|g"), "sigma", and fixed effect. A
+            standard deviation's interval starts at 0 and a correlation's ends at -1 or 1 where the likelihood does not
+            exclude these.
+
+        Raises:
+            InputError: an unknown method, a level outside (0, 1), a profile of a fit that failed.
+
+        Example:
+            >>> import jaxmed, pandas as pd
+            >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6.5], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
+            >>> jaxmed.lmm("y ~ t + (1 | g)", table).conf_int("profile")["parameter"].tolist()
+            ['sd_Intercept|g', 'sigma', 'Intercept', 't']
+        """
+        require_option("method", method, ("wald", "profile"))
+        if method == "profile" and not self.converged:
+            raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
+        return lmm_hypotheses.interval_frame(self.design, self._estimated, self._term_fits, self.sigma, method, level)
+
+    # random effects --------------------------------------------------------------------------------------------------
+
+    def varcorr(self) -> pd.DataFrame:
+        """Variances and covariances of the random effects, as lme4's as.data.frame(VarCorr(.)).
+
+        Columns: group, term1, term2 (None in rows of variances), vcov, sdcor (standard deviation or correlation); the last
+        row is "Residual". Terms without correlation, as from ``||``, are groups "g", "g.1", ...
+        """
+        return lmm_frames.varcorr_frame(self.design.terms, self._term_fits, self.sigma)
+
+    def ranef(self) -> pd.DataFrame:
+        """Predicted random effects (conditional modes): group, level, term, estimate, std_error (conditional SD)."""
+        return lmm_frames.ranef_frame(self.design.terms, self._term_fits)
+
+    # rows ------------------------------------------------------------------------------------------------------------
+
+    def fitted(self) -> pd.Series:
+        """Fitted values with random effects, of the rows used, under the table's index."""
+        return self._series(self._population + self._random, "fitted")
+
+    def residuals(self, kind: Literal["response", "scaled"] = "response") -> pd.Series:
+        """Response minus fitted values; "scaled": times sqrt(weight) / sigma, as in lme4's summary."""
+        require_option("kind", kind, ("response", "scaled"))
+        left = self.design.y - self._population - self._random
+        return self._series(left if kind == "response" else left * np.sqrt(self.design.weights) / self.sigma, "residual")
+
+    def predict(
+        self,
+        new_data: pd.DataFrame | None = None,
+        random: Literal["conditional", "none"] = "conditional",
+        new_levels: Literal["raise", "population"] = "raise",
+    ) -> pd.Series:
+        """Predicted responses.
+
+        Args:
+            new_data: a table with the predictors, and for "conditional" the grouping factors; default the data fitted.
+            random: "conditional" adds the groups' random effects, "none" leaves them all out.
+            new_levels: what to do with groups the model has not seen (or a missing group): "raise" an error, or
+                "population", their random effects being 0.
+
+        Returns:
+            A Series under the table's index, NaN where a predictor is missing.
+
+        Raises:
+            InputError: an unknown option, missing columns, unseen groups under "raise", unseen levels of a fixed factor.
+
+        Example:
+            >>> import jaxmed, pandas as pd
+            >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6.5], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
+            >>> fit = jaxmed.lmm("y ~ t + (1 | g)", table)
+            >>> fit.predict(pd.DataFrame({"t": [2], "g": ["new"]}), new_levels="population").round(2).tolist()
+            [7.33]
+        """
+        require_option("random", random, ("conditional", "none"))
+        require_option("new_levels", new_levels, ("raise", "population"))
+        conditional = random == "conditional"
+        if new_data is None:
+            values, rows, index = self._population + (self._random if conditional else 0.0), self.design.rows, self.data.index
+        else:
+            new = new_matrices(self.design, new_data, random=conditional)
+            if conditional and new_levels == "raise":
+                lmm_hypotheses.refuse_new_groups(self.design, new_data, new)
+            values = lmm_prediction.fixed_part(new.fixed, self.estimates.beta, new.offset)
+            values += lmm_prediction.random_part(new.terms, self._modes if conditional else [], len(values))
+            rows, index = new.rows, new_data.index
+        out = np.full(len(index), np.nan)
+        out[rows] = values
+        return pd.Series(out, index=index, name=self.design.response)
+
+    def simulate(self, seed: int) -> pd.Series:
+        """New responses of the rows used, drawn from the fitted model: new random effects and residuals.
+
+        The same seed gives the same responses. Refit them with the formula by putting them into the response's place.
+        """
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise InputError(f"seed={seed!r} is not a whole number from 0 up.")
+        rng = np.random.default_rng(int(seed))
+        d = self.design
+        pairs = [(term.matrix, term.codes) for term in d.terms]
+        y = lmm_prediction.simulate(rng, self._population, pairs, self._term_fits, self.sigma, d.weights)
+        return self._series(y, d.response)
+
+    def bootstrap(
+        self,
+        n_resamples: int = 1_000,
+        *,
+        seed: int = 0,
+        kind: Literal["parametric", "residual", "cluster", "bayesian"] = "parametric",
+        progress: bool = True,
+    ) -> LMMBootstrap:
+        """Refit the model to new responses, or to resampled groups.
+
+        With one grouping factor all replicates run through one compiled program, thousands a second; with several they are
+        refitted one by one.
+
+        Args:
+            n_resamples: replicates.
+            seed: replicate i depends on (seed, i) alone.
+            kind: "parametric" draws random effects and residuals from the fitted normal distributions, "residual" resamples
+                the predicted ones, reflated to the fitted variances (Carpenter, Goldstein & Rasbash 2003). "cluster"
+                resamples whole groups, "bayesian" weights them by Dirichlet draws: one grouping factor only.
+            progress: show a progress bar.
+
+        Returns:
+            An LMMBootstrap: ``tidy()``, ``draws``, ``status``, ``resample(i)``, ``summary()``.
+
+        Raises:
+            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind or one that does not fit the model.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(seed=1).data
+            >>> boot = jaxmed.lmm("m ~ x + (1 | id)", data).bootstrap(200, seed=1, progress=False)
+            >>> boot.draws.columns.tolist()
+            ['Intercept', 'x', 'sd__Intercept|id', 'sigma']
+        """
+        # deferred: they import JAX, which a fit does not need
+        from jaxmed.inference import bootstrap, lmm_bootstrap, lmm_responses
+        from jaxmed.report import lmm_draws
+
+        lmm_draws.check_lmm_bootstrap(n_resamples, seed, kind, self.design)
+        if not self.converged:
+            raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify its random effects first")
+        d = self.design
+        factors, _ = crossed.factors_of(d.terms)
+        model = lmm_responses.Model(factors, d.fixed, d.y - d.offset, d.weights, self.reml, self.estimates)
+        with progress_bar(n_resamples, progress) as update:
+            raw = lmm_bootstrap.run(
+                model, int(n_resamples), seed=int(seed), kind=kind, workers=bootstrap.workers(), progress=update
+            )
+        return lmm_draws.LMMBootstrap(self, model, raw, kind, int(seed))
+
+    # tidy ------------------------------------------------------------------------------------------------------------
+
+    def tidy(self, effects: Literal["fixed", "ran_pars", "ran_vals"] = "fixed", level: float = 0.95) -> pd.DataFrame:
+        """Estimates in broom.mixed's columns: fixed effects, SDs and correlations, or predicted random effects."""
+        require_option("effects", effects, ("fixed", "ran_pars", "ran_vals"))
+        if effects == "ran_pars":
+            return lmm_frames.ran_pars_frame(self.varcorr())
+        frame = self.fixef(level) if effects == "fixed" else self.ranef()
+        frame.insert(0, "effect", effects)
+        return frame
+
+    def glance(self) -> pd.DataFrame:
+        """One row about the whole fit.
+
+        Columns: n_obs, sigma, loglik, aic, bic, reml_criterion, deviance, n_parameters, icc (given the fixed effects),
+        r2_marginal and r2_conditional (Nakagawa & Schielzeth 2013, with Johnson's 2014 mean for random slopes),
+        converged, singular.
+        """
+        d = self.design
+        matrices = [term.matrix for term in d.terms]
+        shares = lmm_prediction.variance_shares(d.fixed, self.estimates.beta, matrices, self._term_fits, self.sigma)
+        own = ("n_obs", "sigma", "loglik", "aic", "bic", "reml_criterion", "deviance", "n_parameters")
+        row = {name: getattr(self, name) for name in own}
+        row |= {"icc": shares.icc, "r2_marginal": shares.marginal, "r2_conditional": shares.conditional}
+        return pd.DataFrame(row | {"converged": self.converged, "singular": self.singular}, index=[0])
+
+    def augment(self) -> pd.DataFrame:
+        """The rows used with ".fitted", ".fixed" (without random effects), ".resid", ".scaled_resid" beside their columns."""
+        frame = self.data.iloc[self.design.rows].copy()
+        frame[".fitted"] = self._population + self._random
+        frame[".fixed"] = self._population
+        frame[".resid"] = self.residuals().to_numpy()
+        frame[".scaled_resid"] = self.residuals("scaled").to_numpy()
+        return frame
+
+    # words -----------------------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """The fit in words and tables, for a terminal: ``print(fit.summary())``."""
+        return lmm_tables.text(self.reml, self._blocks())
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return lmm_tables.html(self.reml, self._blocks())
+
+    def _blocks(self) -> list[Block]:
+        information = {"AIC": self.aic, "BIC": self.bic, "logLik": self.loglik, "deviance": self.deviance}
+        varcorr = self.varcorr()
+        return lmm_tables.blocks(
+            formula=self.formula,
+            reml=self.reml,
+            criterion=self.deviance,
+            information=information,
+            scaled=self.residuals("scaled").to_numpy(),
+            varcorr=varcorr,
+            n_obs=self.n_obs,
+            n_groups=self.n_groups,
+            fixed=self.fixef(),
+            correlation=self.fixef_correlation(),
+            sentences=[*self.design.notes, *lmm_tables.words(self.converged, self.singular, varcorr)],
+        )
+
+    # pieces ----------------------------------------------------------------------------------------------------------
+
+    def refit(self, *, reml: bool) -> LMMResult:
+        """The same model by the other criterion (or the same one)."""
+        return self if reml == self.reml else fit_lmm(self.design, self.data, reml=reml)
+
+    @cached_property
+    def _term_fits(self) -> list[TermFit]:
+        _, members = crossed.factors_of(self.design.terms)
+        return lmm_prediction.term_fits(self.estimates, members, [len(term.names) for term in self.design.terms])
+
+    @property
+    def _modes(self) -> list[np.ndarray]:
+        return [found.modes for found in self._term_fits]
+
+    @property
+    def _estimated(self) -> Estimated:
+        e = self.estimates
+        return Estimated(e.beta, e.vcov, e.vcov_slope, e.variance)
+
+    @property
+    def _population(self) -> np.ndarray:
+        return lmm_prediction.fixed_part(self.design.fixed, self.estimates.beta, self.design.offset)
+
+    @property
+    def _random(self) -> np.ndarray:
+        pairs = [(term.matrix, term.codes) for term in self.design.terms]
+        return lmm_prediction.random_part(pairs, self._modes, self.n_obs)
+
+    def _series(self, values: np.ndarray, name: str) -> pd.Series:
+        return pd.Series(values, index=self.data.index[self.design.rows], name=name)

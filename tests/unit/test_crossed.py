@@ -1,0 +1,237 @@
+"""The criterion for any grouping factors against a dense computation row by row, and fits with known answers."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from jaxmed.reml import crossed, crossed_fit
+from jaxmed.reml.crossed import Factor
+
+LAYOUTS = ("one", "slope", "uncorrelated", "nested", "crossed", "three")
+
+
+def problem(layout: str, seed: int = 0, n: int = 90):
+    """Factors of one layout, X, y and weights."""
+    rng = np.random.default_rng(seed)
+    a = rng.permuted(np.arange(n) % 12)
+    b = rng.permuted(np.arange(n) % 7)
+    x = rng.normal(size=n)
+    one = np.ones((n, 1))
+    both = np.column_stack([one, x])
+    full, diagonal = np.tril(np.ones((2, 2), bool)), np.eye(2, dtype=bool)
+    single = np.ones((1, 1), bool)
+    a_in_c = (a, 12)
+    factors = {
+        "one": [Factor(one, *a_in_c, single)],
+        "slope": [Factor(both, *a_in_c, full)],
+        "uncorrelated": [Factor(both, *a_in_c, diagonal)],
+        "nested": [Factor(one, *a_in_c, single), Factor(both, a // 3, 4, full)],
+        "crossed": [Factor(one, b, 7, single), Factor(both, *a_in_c, full)],
+        "three": [Factor(both, *a_in_c, full), Factor(one, b, 7, single), Factor(both, a // 3, 4, diagonal)],
+    }[layout]
+    X = np.column_stack([np.ones(n), x, rng.normal(size=n)])
+    y = X @ [1.0, 2.0, -1.0] + rng.normal(size=12)[a] + rng.normal(size=7)[b] + rng.normal(size=n)
+    return factors, X, y, rng.uniform(0.3, 3.0, n)
+
+
+def lambdas_of(theta: np.ndarray, factors: list[Factor]) -> list[np.ndarray]:
+    out, at = [], 0
+    for factor in factors:
+        L = np.zeros(factor.mask.shape)
+        L[factor.mask] = theta[at : at + factor.mask.sum()]
+        at += int(factor.mask.sum())
+        out.append(L)
+    return out
+
+
+def columns(factor: Factor) -> np.ndarray:
+    """Z of a factor as a dense matrix, level by level."""
+    Z = np.zeros((len(factor.codes), factor.n_levels, factor.width))
+    Z[np.arange(len(factor.codes)), factor.codes] = factor.matrix
+    return Z.reshape(len(factor.codes), -1)
+
+
+def naive(lambdas, factors, X, y, weights, reml):
+    """The criterion from the n x n covariance matrix, and Z'V^-1 Z, Z'V^-1 (y - X beta) by factor and level."""
+    n, p = X.shape
+    V = np.diag(1 / weights)
+    for factor, L in zip(factors, lambdas, strict=True):
+        Z = columns(factor)
+        V += Z @ np.kron(np.eye(factor.n_levels), L @ L.T) @ Z.T
+    inverse = np.linalg.inv(V)
+    H = X.T @ inverse @ X
+    beta = np.linalg.solve(H, X.T @ inverse @ y)
+    residual = y - X @ beta
+    quad = residual @ inverse @ residual
+    degrees = n - p if reml else n
+    value = np.linalg.slogdet(V)[1] + degrees * (1 + np.log(2 * np.pi * quad / degrees))
+    value += np.linalg.slogdet(H)[1] if reml else 0.0
+    parts = []
+    for factor in factors:
+        Z = columns(factor)
+        T = (Z.T @ inverse @ Z).reshape(factor.n_levels, factor.width, factor.n_levels, factor.width)
+        own = np.arange(factor.n_levels)
+        parts.append((T[own, :, own], (Z.T @ inverse @ residual).reshape(factor.n_levels, -1)))
+    return SimpleNamespace(value=value, beta=beta, quad=quad, H=H, parts=parts)
+
+
+@pytest.fixture(params=["dense", "sparse"])
+def storage(request, monkeypatch):
+    """Both ways in which the products of two factors are kept."""
+    if request.param == "sparse":
+        monkeypatch.setattr(crossed, "SMALL", -1.0)
+        monkeypatch.setattr(crossed, "FILLED", 2.0)
+        monkeypatch.setattr(crossed, "DENSE", 30.0)  # in many pieces
+    return request.param
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_criterion_is_the_dense_one(layout, reml, size, storage):
+    """Also with Lambda near 0, where T is found without its inverse."""
+    factors, X, y, weights = problem(layout)
+    blocks, order = crossed.build(factors, X, y, weights)
+    ordered = [factors[g] for g in order]
+    assert (blocks.dense is None) == (storage == "sparse")
+    theta = np.random.default_rng(1).uniform(0.2, 1.0, sum(blocks.sizes)) * size
+    lambdas = lambdas_of(theta, ordered)
+    found = crossed.evaluate(theta, blocks, reml=reml, by_level=True)
+    right = naive(lambdas, ordered, X, y, weights, reml)
+    assert found.value == pytest.approx(right.value, rel=1e-11)
+    assert found.quad == pytest.approx(right.quad, rel=1e-10)
+    np.testing.assert_allclose(found.beta, right.beta, rtol=1e-9)
+    np.testing.assert_allclose(found.root @ found.root.T @ right.H, np.eye(3), atol=1e-10)
+    assert found.T is not None
+    for T, v, (T_right, v_right) in zip(found.T, found.v, right.parts, strict=True):
+        np.testing.assert_allclose(T, T_right, rtol=1e-7, atol=1e-8)
+        np.testing.assert_allclose(v, v_right, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradient_is_that_of_differences(layout, reml, storage):
+    factors, X, y, weights = problem(layout, seed=2)
+    blocks, _ = crossed.build(factors, X, y, weights)
+    theta = np.random.default_rng(3).uniform(-0.8, 0.8, sum(blocks.sizes))
+    found = crossed.evaluate(theta, blocks, reml=reml)
+    for i in range(len(theta)):
+        step = np.eye(len(theta))[i] * 1e-5
+        up, down = (crossed.evaluate(theta + s, blocks, reml=reml) for s in (step, -step))
+        assert found.gradient[i] == pytest.approx((up.value - down.value) / 2e-5, abs=1e-6)
+        assert found.quad_gradient[i] == pytest.approx((up.quad - down.quad) / 2e-5, abs=1e-5)
+
+
+def test_a_matrix_without_full_rank_has_no_criterion():
+    factors, X, y, weights = problem("one")
+    blocks, _ = crossed.build(factors, np.column_stack([X, 0 * X[:, 1]]), y, weights)
+    with pytest.raises(np.linalg.LinAlgError):
+        crossed.evaluate(np.ones(1), blocks)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_fit_is_a_minimum_in_the_users_units(layout, reml):
+    """The deviance is the dense criterion, and no point around it has a lower one."""
+    factors, X, y, weights = problem(layout, seed=4)
+    X, y = X * [1.0, 1e3, 1e-3], 50 * y
+    fit = crossed_fit.fit(factors, X, y, weights, reml=reml)
+    assert fit.converged
+    right = naive(fit.theta, factors, X, y, weights, reml)
+    # the row weights' logs are part of log|V|
+    assert fit.deviance == pytest.approx(right.value, abs=1e-7)
+    np.testing.assert_allclose(fit.beta, right.beta, rtol=1e-6)
+    np.testing.assert_allclose(fit.vcov @ right.H, np.eye(3) * fit.sigma2, atol=1e-6 * fit.sigma2)
+    assert fit.sigma2 == pytest.approx(right.quad / (len(y) - (3 if reml else 0)))
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        moved = [L + 0.05 * np.abs(L).max() * rng.normal(size=L.shape) * f.mask for L, f in zip(fit.theta, factors, strict=True)]
+        assert naive(moved, factors, X, y, weights, reml).value > fit.deviance - 1e-9
+
+
+def test_random_effects_and_their_spread():
+    """u = G Z'V^-1 (y - X beta), with covariance G - G Z'V^-1 Z G, times sigma^2."""
+    factors, X, y, weights = problem("three", seed=6)
+    fit = crossed_fit.fit(factors, X, y, weights)
+    right = naive(fit.theta, factors, X, y, weights, True)
+    for L, u, spread, (T, v) in zip(fit.theta, fit.random, fit.spread, right.parts, strict=True):
+        G = L @ L.T
+        np.testing.assert_allclose(u, v @ G, atol=1e-7)
+        np.testing.assert_allclose(spread, fit.sigma2 * (G - G @ T @ G), atol=1e-7)
+
+
+def test_slope_of_the_covariance_of_fixed_effects():
+    """d vcov / d (theta, sigma) against differences of sigma^2 (X'V^-1 X)^-1 computed densely, in the units of the fit."""
+    factors, X, y, weights = problem("crossed", seed=7)
+    fit = crossed_fit.fit(factors, X, y, weights)
+    made = crossed_fit.standardise(factors, X, y, weights)
+
+    def vcov(lambdas):
+        return fit.sigma2 * np.linalg.inv(naive(lambdas, factors, X, y, weights, True).H)
+
+    k = 0
+    for scale, g in zip(made.scale, made.order, strict=True):
+        for i, m in np.argwhere(factors[g].mask):
+            step = 1e-5 / scale[i]
+            sides = []
+            for sign in (1, -1):
+                moved = [L.copy() for L in fit.theta]
+                moved[g][i, m] += sign * step
+                sides.append(vcov(moved))
+            np.testing.assert_allclose(fit.vcov_slope[k], (sides[0] - sides[1]) / 2e-5, atol=1e-7)
+            k += 1
+    assert k == len(fit.vcov_slope) - 1
+    np.testing.assert_allclose(fit.vcov_slope[-1], 2 * fit.vcov / (np.sqrt(fit.sigma2) / made.unit), rtol=1e-10)
+
+
+def balanced(ms_between: float, ms_within: float, groups=6, size=5):
+    """A balanced one-way layout with the given mean squares."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=groups)
+    means = (means - means.mean()) / np.std(means, ddof=1) * np.sqrt(ms_between / size)
+    within = rng.normal(size=(groups, size))
+    within -= within.mean(1, keepdims=True)
+    within *= np.sqrt(ms_within * groups * (size - 1) / (within**2).sum())
+    codes = np.repeat(np.arange(groups), size)
+    return codes, (means[:, None] + within).ravel()
+
+
+def one_way(codes, y, reml=True):
+    factor = Factor(np.ones((len(y), 1)), codes, int(codes.max()) + 1, np.ones((1, 1), bool))
+    return crossed_fit.fit([factor], np.ones((len(y), 1)), y, np.ones(len(y)), reml=reml)
+
+
+def test_balanced_one_way_layout_in_closed_form():
+    codes, y = balanced(30.0, 4.0)
+    fit = one_way(codes, y)
+    assert fit.sigma2 == pytest.approx(4.0, rel=1e-8)
+    assert fit.G[0][0, 0] == pytest.approx((30.0 - 4.0) / 5, rel=1e-7)
+    assert one_way(codes, y, reml=False).G[0][0, 0] == pytest.approx((30.0 * 5 / 6 - 4.0) / 5, rel=1e-7)
+    assert not fit.singular
+
+
+def test_variance_zero_is_found_and_is_exact():
+    """Mean square between below that within, as in Dyestuff2: the whole variance is residual."""
+    codes, y = balanced(2.0, 4.0)
+    fit = one_way(codes, y)
+    assert fit.theta[0][0, 0] == 0.0
+    assert fit.singular
+    assert fit.converged
+    assert fit.sigma2 == pytest.approx(np.var(y, ddof=1), rel=1e-12)
+    assert np.all(fit.random[0] == 0)
+
+
+def test_a_start_at_a_saddle_is_left():
+    """At Lambda = 0 every slope is 0; negative curvature shows that it is no minimum."""
+    codes, y = balanced(30.0, 4.0)
+    step, decrement, downhill = crossed_fit._step(np.zeros(2), np.diag([1.0, -3.0]))
+    assert downhill
+    assert decrement == 0
+    assert abs(step[1]) == pytest.approx(0.1)
+    factor = Factor(np.ones((len(y), 1)), codes, 6, np.ones((1, 1), bool))
+    made = crossed_fit.standardise([factor], np.ones((len(y), 1)), y, np.ones(len(y)))
+    found = crossed_fit._minimise(made.blocks, 0.0, True)
+    assert found.converged
+    assert found.at.value + crossed_fit.deviance_shift(made, True) == pytest.approx(one_way(codes, y).deviance, abs=1e-8)
+    assert abs(found.theta[0]) > 0.5
