@@ -103,16 +103,21 @@ def run(
         w = scheme.weights(span.start, span.stop)
         own = scheme.grams(span.start, span.stop, rows) or [None] * len(system.fits)
         parts = [reml.refit(fit, w, rows=rows, first_step=n > FEW, data=data) for fit, data in zip(system.fits, own, strict=True)]
-        return _joined(system, span, parts)
+        draws = _joined(system, span, parts)
+        if store:
+            store.write(draws)
+        return draws
 
     done: list[Draws] = []
     share = spans[jax.process_index() :: jax.process_count()]
     with ThreadPoolExecutor(workers()) as pool:
-        for span, draws in zip(share, pool.map(chunk, share), strict=True):
-            if store:
-                store.write(draws)
-            done.append(draws)
-            progress(len(span))
+        try:
+            for span, draws in zip(share, pool.map(chunk, share), strict=True):
+                done.append(draws)
+                progress(len(span))
+        except BaseException:  # Ctrl-C or a full disk: what has not begun need not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     total, compilation = time.perf_counter() - started, programs.compiled.seconds - before
     seconds = {"compilation": compilation, "replicates": total - compilation}
     mine = [draws.arrays() for draws in done]

@@ -153,7 +153,7 @@ def _on_each(*args, fn, mesh, specs, split, **static):
     def local(*args):
         return fn(*(a[0] if s is None else a for a, s in zip(args, split, strict=True)), **static)
 
-    spread: Callable = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("replicates"), check_vma=False)
+    spread: Callable = jax.shard_map(f=local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("replicates"), check_vma=False)
     return spread(*args)
 
 

@@ -65,7 +65,7 @@ def test_parameters_give_the_draws(boot):
 
 
 def test_tables(fit, boot):
-    for method in ("percentile", "basic", "normal", "bc", "bca"):
+    for method in ("percentile", "basic", "normal", "bc", "bca", "studentised"):
         table = boot.tidy(method=method)
         assert list(table["label"]) == list(boot.draws.columns)
         assert (table["conf_low"] < table["conf_high"]).all()
@@ -135,7 +135,19 @@ def test_a_resample_without_variation_fails_with_its_reason(data):
     assert boot.draws[~absent].notna().all().all()
     assert boot.failures.str.contains("not estimable").all()
     assert f"{absent.sum()} failed" in boot.summary()
-    assert (boot.tidy()["n_draws"] == (~absent).sum()).all()
+    assert "failed='worst'" in boot.summary()
+    with pytest.warns(jaxmed.JaxmedWarning, match=f"{absent.sum()} of 40 replicates failed"):
+        table = boot.tidy(level=0.5)
+    assert (table["n_draws"] == (~absent).sum()).all()
+    # bounds over whatever the failed draws might have been: by hand, for one effect
+    with pytest.warns(jaxmed.JaxmedWarning, match="failed"):
+        worst = boot.tidy(level=0.5, failed="worst").set_index("label")
+    ordered = np.sort(boot.draws["b[m] conflated"].fillna(-np.inf))
+    at = worst.loc["b[m] conflated", "conf_low"]
+    assert at == (pytest.approx(ordered[9] * 0.25 + ordered[10] * 0.75) if absent.sum() < 10 else -np.inf)
+    assert (worst["conf_low"] <= table["conf_low"].to_numpy()).all()
+    assert (worst["conf_high"] >= table["conf_high"].to_numpy()).all()
+    assert boot.proof["smallest_eigenvalue"].isna().to_numpy()[absent].all()
 
 
 @pytest.mark.parametrize(
