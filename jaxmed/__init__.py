@@ -4,6 +4,7 @@ from jaxmed import datasets
 from jaxmed.api import compare, enable_compilation_cache, lmm, mediate
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError, StorageError
 from jaxmed.mlmem import MlmemResult, boot_mlmem
+from jaxmed.power import power
 from jaxmed.saved import load_bootstrap, merge_bootstraps
 from jaxmed.version import __version__
 
@@ -23,4 +24,5 @@ __all__ = [
     "load_bootstrap",
     "mediate",
     "merge_bootstraps",
+    "power",
 ]

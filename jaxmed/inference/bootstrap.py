@@ -21,6 +21,7 @@ from jaxmed.inference import effects, hosts
 from jaxmed.inference.schemes import Scheme
 from jaxmed.reml import fit as reml
 from jaxmed.reml import programs, revisit
+from jaxmed.reml.information import Covariance
 from jaxmed.reml.problem import Estimates
 
 FEW = 2048  # so many replicates are refitted before a program for their first steps has been compiled
@@ -138,26 +139,35 @@ class Audit(NamedTuple):
 
 def audit(system: reml.System, scheme: Scheme, draws: Draws, rows: tuple[effects.Effect, ...]) -> Audit:
     """Standard errors of the effects and the curvature at the optimum of every replicate."""
+
+    def look(mine: Estimates, found: Covariance) -> tuple[np.ndarray, ...]:
+        return effects.std_errors(rows, mine, found.joint), found.smallest
+
+    return Audit(*revisited(system, scheme, draws, look))
+
+
+def revisited(
+    system: reml.System, scheme: Scheme, draws: Draws, look: Callable[[Estimates, Covariance], tuple[np.ndarray, ...]]
+) -> tuple[np.ndarray, ...]:
+    """Arrays of leading axis B that ``look`` makes of every replicate's estimates and covariances, batch by batch."""
     size = scheme.chunk(AUDITED)
     spans = [np.arange(a, min(a + size, len(draws.index))) for a in range(0, len(draws.index), size)]
 
-    def chunk(at: np.ndarray) -> Audit:
+    def chunk(at: np.ndarray) -> tuple[np.ndarray, ...]:
         first, last = int(draws.index[at[0]]), int(draws.index[at[-1]]) + 1
         if last - first != len(at):  # replicates that do not follow one another: one by one
-            return Audit(*(np.concatenate(a) for a in zip(*(chunk(at[b : b + 1]) for b in range(len(at))), strict=True)))
+            return tuple(np.concatenate(a) for a in zip(*(chunk(at[b : b + 1]) for b in range(len(at))), strict=True))
         w = scheme.weights(first, last)
         own = scheme.grams(first, last, size) or [None] * len(system.fits)
         mine = Estimates(*(a[at] for a in draws.estimates))
-        found = system.join_covariances(
-            [
-                revisit.covariances(fit, part, w, size, data)
-                for fit, part, data in zip(system.fits, system.split(mine), own, strict=True)
-            ]
-        )
-        return Audit(effects.std_errors(rows, mine, found.joint), found.smallest)
+        parts = [
+            revisit.covariances(fit, part, w, size, data)
+            for fit, part, data in zip(system.fits, system.split(mine), own, strict=True)
+        ]
+        return look(mine, system.join_covariances(parts))
 
     with ThreadPoolExecutor(workers()) as pool:
-        return Audit(*(np.concatenate(a) for a in zip(*pool.map(chunk, spans), strict=True)))
+        return tuple(np.concatenate(a) for a in zip(*pool.map(chunk, spans), strict=True))
 
 
 def missing(replicates: range, done: Iterable[range]) -> list[range]:

@@ -192,7 +192,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         StorageError: the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
         raise StorageError(f"{path} is damaged ({error}): remove it and repeat the call, which makes it again") from error

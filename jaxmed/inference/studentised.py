@@ -55,7 +55,7 @@ def p_value(draws: ArrayLike, errors: ArrayLike, estimate: ArrayLike, std_error:
 
     Example:
         >>> z = np.linspace(-2, 2, 101)[:, None]
-        >>> p_value(3 + z, np.ones_like(z), [0.95], [0.5])
+        >>> p_value(0.95 + z, np.ones_like(z), [0.95], [0.5])
         array([0.05])
     """
     point, se = np.asarray(estimate, dtype=np.float64), np.asarray(std_error, dtype=np.float64)
@@ -87,7 +87,7 @@ def bands(
 
     Example:
         >>> z = np.random.default_rng(0).normal(size=(20_000, 2))
-        >>> low, high, p, c = bands(z, [1.0, 1.0], [0.0, 3.0], [1.0, 1.0])
+        >>> low, high, p, c = bands(z, [1.0, 1.0], [0.0, 0.0], [1.0, 1.0])
         >>> round(c, 1)  # of two independent normals: 2.24
         2.2
     """

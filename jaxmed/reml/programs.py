@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -149,11 +150,13 @@ def _spread(fn, args, split, static):
     return compiled.run(_on_each, *placed, options=_options(), fn=fn, mesh=mesh, specs=specs, split=split, **static)
 
 
-def _on_each(*args, fn, mesh, specs, split, **static):
-    def local(*args):
+def _on_each(*args: Any, fn: Callable[..., Any], mesh, specs, split, **static: Any):
+    def local(*args: Any):
         return fn(*(a[0] if s is None else a for a, s in zip(args, split, strict=True)), **static)
 
-    spread: Callable = jax.shard_map(f=local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("replicates"), check_vma=False)
+    spread: Callable = cast(Any, jax.shard_map)(
+        local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("replicates"), check_vma=False
+    )
     return spread(*args)
 
 

@@ -8,6 +8,8 @@ import pytest
 import jaxmed
 from jaxmed.inference import intervals, resampling
 
+pytestmark = pytest.mark.filterwarnings("ignore:too few draws")  # small bootstraps are enough here
+
 COMMON = {"x": "x", "m": "m", "y": "y", "cluster": "id", "center": "none"}
 
 
