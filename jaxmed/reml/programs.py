@@ -147,12 +147,12 @@ def _spread(fn, args, split, static):
     counts = np.clip(int(args[split.index(None)]) - np.arange(n) * (rows // n), 0, rows // n)
     args = tuple(counts if s is None else a for s, a in zip(split, args, strict=True))
     placed = tuple(jax.device_put(a, jax.sharding.NamedSharding(mesh, spec)) for a, spec in zip(args, specs, strict=True))
-    return compiled.run(_on_each, *placed, options=_options(), fn=fn, mesh=mesh, specs=specs, split=split, **static)
+    return compiled.run(_on_each, *placed, options=_options(), program=fn, mesh=mesh, specs=specs, split=split, **static)
 
 
-def _on_each(*args: Any, fn: Callable[..., Any], mesh, specs, split, **static: Any):
+def _on_each(*args: Any, program: Callable[..., Any], mesh, specs, split, **static: Any):
     def local(*args: Any):
-        return fn(*(a[0] if s is None else a for a, s in zip(args, split, strict=True)), **static)
+        return program(*(a[0] if s is None else a for a, s in zip(args, split, strict=True)), **static)
 
     spread: Callable = cast(Any, jax.shard_map)(
         local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("replicates"), check_vma=False
