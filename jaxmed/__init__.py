@@ -2,10 +2,11 @@
 
 from jaxmed import datasets
 from jaxmed.api import compare, enable_compilation_cache, lmm, mediate
-from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
+from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError, StorageError
 from jaxmed.mlmem import MlmemResult, boot_mlmem
-
-__version__ = "0.1.0"
+from jaxmed.power import power
+from jaxmed.saved import load_bootstrap, merge_bootstraps
+from jaxmed.version import __version__
 
 __all__ = [
     "InputError",
@@ -13,10 +14,15 @@ __all__ = [
     "JaxmedWarning",
     "MlmemResult",
     "NotYetError",
+    "StorageError",
+    "__version__",
     "boot_mlmem",
     "compare",
     "datasets",
     "enable_compilation_cache",
     "lmm",
+    "load_bootstrap",
     "mediate",
+    "merge_bootstraps",
+    "power",
 ]

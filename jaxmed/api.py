@@ -172,6 +172,7 @@ def mediate(
     from jaxmed.inference.effects import check_extra
     from jaxmed.reml.fit import fit_design
     from jaxmed.report.results import MediationResult
+    from jaxmed.report.saved_tables import plain
 
     started = time.perf_counter()
     design = mediation_design(
@@ -196,7 +197,13 @@ def mediate(
     system = fit_design(design, reml=reml)
     check_extra(design, system.estimates)
     seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
-    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds)
+    arguments = {
+        "x": x, "m": m, "y": y, "cluster": cluster, "random": random, "moderators": moderators,
+        "moderator_values": moderator_values, "covariates": covariates, "random_covariates": random_covariates,
+        "center": center, "center_covariates": center_covariates, "between": between, "covariance": covariance,
+        "levels": levels, "extra": sorted(extra or {}), "reml": reml,
+    }  # fmt: skip
+    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds, plain(arguments))
 
 
 def enable_compilation_cache(folder: str | os.PathLike[str]) -> Path:
