@@ -12,10 +12,11 @@ from jaxmed.api import (
     to_latex,
     to_markdown,
 )
-from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
+from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError, StorageError
 from jaxmed.mlmem import MlmemResult, boot_mlmem
-
-__version__ = "0.1.0"
+from jaxmed.power import power
+from jaxmed.saved import load_bootstrap, merge_bootstraps
+from jaxmed.version import __version__
 
 __all__ = [
     "InputError",
@@ -23,6 +24,8 @@ __all__ = [
     "JaxmedWarning",
     "MlmemResult",
     "NotYetError",
+    "StorageError",
+    "__version__",
     "boot_mlmem",
     "coefplot",
     "compare",
@@ -30,7 +33,10 @@ __all__ = [
     "datasets",
     "enable_compilation_cache",
     "lmm",
+    "load_bootstrap",
     "mediate",
+    "merge_bootstraps",
+    "power",
     "to_html",
     "to_latex",
     "to_markdown",

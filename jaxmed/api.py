@@ -169,11 +169,11 @@ def mediate(
     The model is that of Bauer, Preacher & Gil (2006), fitted jointly by REML; effects as in Kenny, Korchmaros & Bolger (2003)
     and Zhang, Zyphur & Preacher (2009).
     """
-    call = _call(locals(), mediate.__kwdefaults__ or {})
     # JAX takes a while to import, and a typing error in an argument should not wait for it
     from jaxmed.inference.effects import check_extra
     from jaxmed.reml.fit import fit_design
     from jaxmed.report.results import MediationResult
+    from jaxmed.report.saved_tables import plain
 
     started = time.perf_counter()
     design = mediation_design(
@@ -198,17 +198,13 @@ def mediate(
     system = fit_design(design, reml=reml)
     check_extra(design, system.estimates)
     seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
-    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds, call)
-
-
-def _call(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call beside the data, less those left at their defaults (None, text or truth values)."""
-    simple = (str, bool, type(None))
-    return {
-        name: value
-        for name, value in arguments.items()
-        if name != "data" and not (name in defaults and isinstance(value, simple) and value == defaults[name])
-    }
+    arguments = {
+        "x": x, "m": m, "y": y, "cluster": cluster, "random": random, "moderators": moderators,
+        "moderator_values": moderator_values, "covariates": covariates, "random_covariates": random_covariates,
+        "center": center, "center_covariates": center_covariates, "between": between, "covariance": covariance,
+        "levels": levels, "extra": sorted(extra or {}), "reml": reml,
+    }  # fmt: skip
+    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds, plain(arguments))
 
 
 def compare_table(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from jaxmed.design.rebuild import cluster_means
 from jaxmed.design.system import Design, Path
-from jaxmed.inference import bootstrap, effects, prediction
+from jaxmed.inference import bootstrap, effects, prediction, schemes
 from jaxmed.reml.fit import System
 
 
@@ -81,7 +81,7 @@ def influence(system: System, cluster: str, progress: Callable[[int], object] = 
     design = system.design
     rows = effects.effects(design)
     J = len(design.clusters)
-    draws = bootstrap.run(system, J, seed=0, kind="jackknife", progress=progress)
+    draws = bootstrap.run(system, range(J), schemes.make(system, "jackknife", 0), progress=progress)
     full = effects.values(rows, *system.estimates)
     left_out = effects.values(rows, *draws.estimates)
     change = left_out - full

@@ -8,17 +8,18 @@ import hashlib
 import html
 import io
 import platform
-import sys
+import warnings
 from importlib import metadata
 from typing import Any
 
 import pandas as pd
 from pandas.util import hash_pandas_object
 
-from jaxmed.errors import InputError
+from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.report import citations, equations, prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.page_style import STYLE
+from jaxmed.version import __version__
 
 FIGURES = {
     "mediation": ("path", "forest", "moderation", "clusters"),
@@ -42,14 +43,27 @@ CAPTIONS = {
     "coefficients": "Fixed effects with their intervals; the dashed line is 0.",
     "ranef": "Predicted random effects with conditional standard deviations.",
 }
+# arguments that are left out of the code at these values: their defaults
+UNSAID = {
+    **{name: (None,) for name in ("random", "moderators", "moderator_values", "covariates", "random_covariates", "levels")},
+    "center": ("group_mean",),
+    "covariance": ("full",),
+    **{name: (True,) for name in ("center_covariates", "between", "reml")},
+    "extra": ([], None),
+}
 CURVES = 6  # moderation curves that are drawn at most
 
 
 def document(result: Any, shown_as: str) -> str:
     """The whole page."""
     title = TITLES[shown_as]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", JaxmedWarning)
+        sections = _sections(result, shown_as)
+    said = list(dict.fromkeys(str(w.message) for w in caught))
     body = [f"<h1>{title}</h1>", f'<p class="small">Written {datetime.date.today().isoformat()} with {_versions()}.</p>']
-    for heading, inside in _sections(result, shown_as):
+    for heading, inside in sections:
+        inside = [*inside, *_list(said)] if heading == "Diagnostics" and said else inside
         body += [f"<section><h2>{heading}</h2>", *inside, "</section>"]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     # an empty picture of its own keeps browsers from asking the server for one
@@ -189,13 +203,14 @@ def _code(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
         lines.append("mark = hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()")
         lines.append(f'assert mark.startswith("{mark}")  # the same values in the same order')
     if mediation:
-        given = [f"    {name}={_source(value)}," for name, value in fit.call.items()]
+        own = {name: value for name, value in fit.call.items() if name not in UNSAID or value not in UNSAID[name]}
+        given = [f"    {name}={_source(name, value)}," for name, value in own.items()]
         lines += ["fit = jm.mediate(", "    data,", *given, ")"] if given else ["fit = ...  # the arguments were not recorded"]
     else:
         weights = ", weights=...  # as in the fit" if (fit.design.weights != 1).any() else ""
         lines.append(f"fit = jm.lmm({fit.formula!r}, data, reml={fit.reml}{weights})")
     if boot:
-        lines.append(f"boot = fit.bootstrap({len(result)}, seed={result.seed}, kind={result.kind!r})")
+        lines.append(_bootstrap_code(result))
         lines += ["print(boot.tidy())", 'boot.report("report.html")']
     else:
         lines += ["print(fit.summary())", 'fit.report("report.html")']
@@ -211,14 +226,26 @@ def fingerprint(data: pd.DataFrame) -> str:
         return ""
 
 
-def _source(value: Any) -> str:
-    if isinstance(value, dict) and any(callable(v) for v in value.values()):
-        return "{" + ", ".join(f"{name!r}: ..." for name in value) + "}"
+def _source(name: str, value: Any) -> str:
+    """The argument as code; functions of the user are known by their names alone."""
+    if name == "extra":
+        return "{" + ", ".join(f"{key!r}: ..." for key in value) + "}  # the functions of the fit"
     return repr(value)
 
 
+def _bootstrap_code(boot: Any) -> str:
+    given = f"{len(boot)}, seed={boot.seed}, kind={boot.kind!r}"
+    scheme = getattr(boot, "scheme", None)
+    if scheme is not None:
+        given += f", factor={scheme.factor!r}" if boot.kind == "wild" else ""
+        index = boot.raw.index
+        given += f", replicates=range({index[0]}, {index[-1] + 1})" if index[0] else ""
+        given += ", strata=...  # as in this run" if scheme.strata is not None else ""
+    return f"boot = fit.bootstrap({given})" if "..." not in given else f"boot = fit.bootstrap({given}\n)"
+
+
 def _versions() -> str:
-    own = sys.modules["jaxmed"].__version__  # not imported: the verbs' floor is above this one
+    own = __version__
     others = ", ".join(f"{name} {metadata.version(name)}" for name in ("jax", "numpy", "pandas"))
     return f"jaxmed {own}, {others}, Python {platform.python_version()}"
 

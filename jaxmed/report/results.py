@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,15 +15,17 @@ import pandas as pd
 from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, curves, effects, intervals, prediction
+from jaxmed.inference import bootstrap, curves, effects, intervals, prediction, schemes, storage
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml
 from jaxmed.report import cluster_tables, moderation, tables
-from jaxmed.report.draws import BootstrapResult, check_bootstrap
+from jaxmed.report.bootstrap_input import check_bootstrap, strata_numbers, warn_rademacher
+from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
 from jaxmed.report.moderation import ModerationCurve
 from jaxmed.report.progress import progress_bar
+from jaxmed.report.saved_tables import mentioned, to_arrays
 from jaxmed.report.shown import Shown
 
 
@@ -36,7 +39,7 @@ class MediationResult(Shown):
     reml: bool
     center: str
     seconds: dict[str, float]
-    call: Mapping[str, Any] = field(default_factory=dict)  # the arguments of mediate() beside the data, for reports
+    call: Mapping[str, Any] = field(default_factory=dict)  # the arguments, as files keep them
     _shown_as = "mediation"
 
     # figures ---------------------------------------------------------------------------------------------------------
@@ -129,8 +132,7 @@ class MediationResult(Shown):
         estimate = effects.values(rows, *estimates)
         joint = self.system.covariance().joint
         if method == "delta":
-            slope = effects.gradient(rows, estimates, np.sqrt(np.maximum(np.diag(joint), 0.0)))
-            se = np.sqrt(np.maximum(np.einsum("ea,ab,eb->e", slope, joint, slope), 0.0))
+            se = effects.std_errors(rows, estimates, joint)
             low, high = intervals.normal_interval(estimate, se, level)
             p = intervals.normal_p_value(estimate, se)
         else:
@@ -270,27 +272,42 @@ class MediationResult(Shown):
         n_resamples: int = 10_000,
         *,
         seed: int = 0,
-        kind: Literal["cluster", "bayesian", "jackknife"] = "cluster",
+        kind: str = "cluster",
         progress: bool = True,
         chunk_size: int | None = None,
         strata: Any = None,
+        factor: Literal["mammen", "rademacher"] = "mammen",
+        save_to: str | os.PathLike[str] | None = None,
+        replicates: range | None = None,
     ) -> BootstrapResult:
-        """Refit the whole system for resampled clusters.
+        """Refit the whole system for resampled or newly made data.
 
         Args:
             n_resamples: replicates; ignored by the jackknife, which has one per cluster.
-            seed: replicate i depends on (seed, i) alone, whatever the chunk size.
-            kind: "cluster" draws whole clusters with replacement, copies under labels of their own; "bayesian" weights
-                clusters by n_clusters times a Dirichlet(1) draw; "jackknife" leaves out one cluster at a time.
+            seed: replicate i depends on (seed, i) alone, whatever the chunk size and the devices.
+            kind: schemes that draw clusters: "cluster" (with replacement, copies under labels of their own), "bayesian"
+                (weights n_clusters times a Dirichlet(1) draw), "jackknife" (one left out at a time), "two_stage" (clusters, then
+                rows within them). "rows" draws rows within clusters: too narrow, for comparison. Schemes that make new
+                responses, M first and Y from that M: "parametric" (from the fitted normal distributions), "residual"
+                (predicted random effects and residuals, centred and reflated), "wild" (a cluster's marginal residuals times one
+                random factor).
             progress: show a progress bar.
             chunk_size: replicates per compiled batch (default 1024): bounds memory, does not change the draws.
-            strata: comes in a later version.
+            strata: a column, or one value per row, constant within clusters: clusters are drawn within each stratum.
+            factor: of kind="wild": "mammen" or "rademacher". The latter leaves products of residuals as they are, so that
+                effects with a covariance hardly move: a warning says which.
+            save_to: a folder for the draws, written chunk by chunk. The same call goes on where one was cut off; a larger
+                n_resamples adds to what is there. :func:`jaxmed.load_bootstrap` opens it.
+            replicates: only these numbers, such as range(2000, 3000) in one job of an array; :func:`jaxmed.merge_bootstraps`
+                puts the jobs' results together.
 
         Returns:
             A BootstrapResult: draws of effects and parameters, a status per replicate, tables.
 
         Raises:
-            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind.
+            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind, strata that split a cluster or go
+                with a scheme that draws none, a scheme that the model does not allow, a folder with other draws.
+            StorageError: a folder that cannot be written to.
 
         Example:
             >>> import jaxmed
@@ -299,16 +316,31 @@ class MediationResult(Shown):
             >>> boot = fit.bootstrap(200, seed=1, progress=False)
             >>> boot.draws.shape[0]
             200
+
+        Sources: Davison & Hinkley (1997), sections 3.2 and 3.8; Rubin (1981); Carpenter, Goldstein & Rasbash (2003);
+        Modugno & Giannerini (2015).
         """
-        check_bootstrap(n_resamples, seed, kind, chunk_size, strata)
+        check_bootstrap(n_resamples, seed, kind, chunk_size, replicates)
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify `random` first")
-        n = self.n_clusters if kind == "jackknife" else int(n_resamples)
         started = time.perf_counter()
-        with progress_bar(n, progress) as update:
-            draws = bootstrap.run(self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml.CHUNK, progress=update)
-        seconds = draws.seconds | {"total": time.perf_counter() - started}
-        return BootstrapResult(self, draws, kind, int(seed), seconds, progress)
+        scheme = schemes.make(self.system, kind, int(seed), strata_numbers(self.design, self.data, strata), factor)
+        if factor == "rademacher":
+            warn_rademacher(self.design)
+        chosen = replicates or range(self.n_clusters if kind == "jackknife" else int(n_resamples))
+        store = None if save_to is None else self._folder(save_to, scheme)
+        with progress_bar(len(chosen), progress) as update:
+            draws = bootstrap.run(self.system, chosen, scheme, chunk_size=chunk_size or reml.CHUNK, progress=update, store=store)
+        return BootstrapResult(self, draws, scheme, draws.seconds | {"total": time.perf_counter() - started}, progress)
+
+    def _folder(self, save_to: str | os.PathLike[str], scheme: schemes.Scheme) -> storage.Folder:
+        """The folder, with the table and the call beside the draws."""
+        folder = storage.open_folder(save_to, scheme, dict(self.call))
+        if not (folder.path / "table.npz").exists():
+            used = mentioned(self.call, list(map(str, self.data.columns)))
+            strata = {} if scheme.strata is None else {"strata": scheme.strata}
+            storage.write_whole(folder.path / "table.npz", to_arrays(self.data.loc[:, used]) | strata)
+        return folder
 
     # words -----------------------------------------------------------------------------------------------------------
 

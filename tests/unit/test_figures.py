@@ -1,328 +1,245 @@
-"""Figures: what is drawn and written on them, read back from the artists."""
+"""Studentised intervals, bands, Monte Carlo errors and checks of numbers against formulas and other software."""
 
-import matplotlib as mpl
+import doctest
 
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from scipy import stats
 
-import jaxmed as jm
-from jaxmed.errors import InputError
-from jaxmed.report.figures import style
+import jaxmed
+from jaxmed.inference import correction, figures, jackknife, p_values, sample, studentised
+from jaxmed.inference.figures import Sample
 
-TEXT = style.with_interval
+pytestmark = pytest.mark.filterwarnings("ignore:too few draws")  # small bootstraps are enough here
+
+RNG = np.random.default_rng(11)
 
 
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
+def draws_of(B=999, E=2):
+    z = np.random.default_rng(1).gamma(2.0, size=(B, E))
+    return z, 0.5 + np.random.default_rng(2).random((B, E))
+
+
+@pytest.mark.parametrize("module", [studentised, figures, sample, p_values, jackknife, correction])
+def test_examples(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_studentised_is_the_published_formula():
+    """Davison & Hinkley (1997), 5.9, effect by effect with NumPy's quantiles."""
+    draws, errors = draws_of()
+    estimate, se = np.array([1.7, 2.2]), np.array([0.8, 1.1])
+    low, high = studentised.interval(draws, errors, estimate, se, level=0.9)
+    for e in range(2):
+        z = (draws[:, e] - estimate[e]) / errors[:, e]
+        assert low[e] == pytest.approx(estimate[e] - se[e] * np.quantile(z, 0.95))
+        assert high[e] == pytest.approx(estimate[e] - se[e] * np.quantile(z, 0.05))
+
+
+def test_studentised_p_inverts_the_interval():
+    draws, errors = draws_of()
+    estimate, se = np.array([1.7, 2.2]), np.array([0.8, 1.1])
+    p = studentised.p_value(draws, errors, estimate, se)
+    for e in range(2):
+        for level, outside in ((1 - p[e] * 1.0001, True), (1 - p[e] * 0.9999, False)):
+            low, high = studentised.interval(draws, errors, estimate, se, level=level)
+            assert (low[e] > 0 or high[e] < 0) == outside
+
+
+def test_studentised_leaves_out_draws_without_a_standard_error():
+    draws, errors = draws_of()
+    holes = errors.copy()
+    holes[:5, 0], holes[5:9, 0] = 0.0, np.nan
+    estimate, se = np.array([1.7, 2.2]), np.ones(2)
+    low, _ = studentised.interval(draws, holes, estimate, se)
+    expected, _ = studentised.interval(draws[9:], errors[9:], estimate, se)
+    assert low[0] == expected[0]
+
+
+def test_bands_of_independent_normals():
+    """max |z| of E independent normals: P(max < c) = (2 Phi(c) - 1)^E."""
+    z = np.random.default_rng(3).normal(size=(200_000, 5))
+    low, high, p, c = studentised.bands(z, np.ones(5), np.zeros(5), np.ones(5))
+    expected = stats.norm.ppf((1 + 0.95**0.2) / 2)
+    assert c == pytest.approx(expected, abs=0.01)
+    np.testing.assert_allclose([low, high], [[-c] * 5, [c] * 5])
+    _, _, p, _ = studentised.bands(z, np.ones(5), np.array([2.0, 0, 0, 0, 0]), np.ones(5))
+    assert np.isfinite(p).all()
+
+
+def test_bands_cover_jointly_and_adjusted_p_agrees_with_them():
+    z = np.random.default_rng(4).normal(size=(2000, 3)) @ np.array([[1, 0.5, 0], [0, 1, 0.5], [0, 0, 1.0]])
+    point, se = np.array([0.2, 2.6, 3.0]), z.std(0, ddof=1)
+    low, high, p, _ = studentised.bands(point + z, se, point, se, level=0.9)
+    inside = ((point + z >= low) & (point + z <= high)).all(1).mean()
+    assert inside == pytest.approx(0.9, abs=1 / 2000)
+    assert ((p < 0.1) == ((low > 0) | (high < 0))).all()
+
+
+def test_bands_skip_replicates_with_holes():
+    z = np.random.default_rng(5).normal(size=(50, 2))
+    holes = z.copy()
+    holes[3, 0] = np.nan
+    a = studentised.bands(holes, np.ones(2), np.zeros(2), np.ones(2))
+    b = studentised.bands(np.delete(z, 3, 0), np.ones(2), np.zeros(2), np.ones(2))
+    assert a[3] == b[3]
+    assert np.isnan(studentised.bands(holes * np.nan, np.ones(2), np.zeros(2), np.ones(2))[3])
+
+
+def test_monte_carlo_errors_are_those_of_repeating_it():
+    """SD and quantiles of normal draws: 1 / sqrt(2 B), and sqrt(u (1 - u) / B) / phi(z_u) (Serfling 1980, 2.3.3)."""
+    B, repeats, level = 2000, 400, 0.9
+    found = []
+    for r in range(repeats):
+        draws = np.random.default_rng(100 + r).normal(size=(B, 1))
+        s = Sample(draws, np.zeros(1), np.zeros(B, bool))
+        found.append(
+            figures.monte_carlo_errors(s, lambda s: np.stack([s.draws.std(0, ddof=1), *figures.limits(s, level, "percentile")]))
+        )
+    mean = np.sqrt((np.array(found) ** 2).mean(0))[:, 0]
+    limit = np.sqrt(0.05 * 0.95 / B) / stats.norm.pdf(stats.norm.ppf(0.05))
+    np.testing.assert_allclose(mean, [1 / np.sqrt(2 * B), limit, limit], rtol=0.12)
+
+
+def test_worst_case_bounds():
+    values = np.arange(1.0, 100.0)[:, None]
+    with_failures = np.concatenate([values, np.full((2, 1), np.nan)])
+    failed = np.isnan(with_failures[:, 0])
+    s = Sample(with_failures, np.array([50.0]), failed)
+    low, high = figures.limits(s, 0.9, "percentile", "worst")
+    assert low[0] == pytest.approx(np.sort(np.append(values, [-1e9, -1e9]))[5])
+    assert high[0] == pytest.approx(np.sort(np.append(values, [1e9, 1e9]))[95])
+    low, high = figures.limits(s, 0.98, "percentile", "worst")
+    assert low[0] == -np.inf
+    assert high[0] == np.inf
+    for method in ("basic", "bc"):
+        inner, wide = figures.limits(s, 0.9, method), figures.limits(s, 0.9, method, "worst")
+        assert wide[0] <= inner[0]
+        assert wide[1] >= inner[1]
+    with pytest.raises(jaxmed.InputError, match="method='normal' has no worst case"):
+        figures.limits(s, 0.9, "normal", "worst")
+
+
+def test_too_few_draws_say_how_many():
+    def check(B, level, method="percentile", accel=None):
+        z = np.random.default_rng(0).normal(size=(B, 1))
+        return figures.check_number(Sample(z, np.zeros(1), np.zeros(B, bool), accel), level, method)
+
+    with pytest.raises(jaxmed.InputError, match="at least 39 usable draws, and there are 38"):
+        check(38, 0.95)
+    assert "about 200 draws would do" in check(39, 0.95)
+    assert check(200, 0.95) == ""
+    assert check(5, 0.95, "normal") == ""
+    assert "'bca'" in check(400, 0.95, "bca", np.array([0.15]))
+    with pytest.raises(jaxmed.InputError, match="not known"):
+        figures.limits(Sample(np.zeros((3, 1)), np.zeros(1), np.zeros(3, bool)), 0.9, "magic")
+
+
+# --- Strata -------------------------------------------------------------------------------------------------------------
+
+
+def test_stratified_acceleration_is_davison_and_hinkleys():
+    """For a sum of stratum means l_hj = y_hj - mean_h, in sum n_h^-3 l^3 / (6 (sum n_h^-2 l^2)^1.5)."""
+    y = [RNG.gamma(1.0, size=7), 3 * RNG.gamma(1.0, size=12)]
+    strata = np.repeat([0, 1], [7, 12])
+    without = []
+    for h in range(2):
+        for j in range(len(y[h])):
+            without.append(np.delete(y[h], j).mean() + y[1 - h].mean())
+    l = [v - v.mean() for v in y]
+    top = sum((d**3).sum() / len(d) ** 3 for d in l)
+    bottom = sum((d**2).sum() / len(d) ** 2 for d in l)
+    found = jackknife.acceleration(np.array(without)[:, None], strata=strata)
+    assert found[0] == pytest.approx(top / (6 * bottom**1.5))
+    se = jackknife.jackknife_std_error(np.array(without)[:, None], strata=strata)
+    assert se[0] == pytest.approx(np.sqrt(sum(v.var(ddof=1) / len(v) for v in y)))
+
+
+def test_one_stratum_is_none():
+    values = RNG.gamma(1.0, size=(15, 2))
+    zero = np.zeros(15, int)
+    np.testing.assert_allclose(jackknife.acceleration(values, strata=zero), jackknife.acceleration(values))
+    np.testing.assert_allclose(jackknife.jackknife_std_error(values, strata=zero), jackknife.jackknife_std_error(values))
+    np.testing.assert_allclose(
+        jackknife.jackknife_bias(values, np.ones(2), strata=zero), jackknife.jackknife_bias(values, np.ones(2))
+    )
+    with pytest.raises(jaxmed.InputError, match="strata has shape"):
+        jackknife.acceleration(values, strata=[0, 1])
+
+
+# --- Through the public door ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def fit():
-    data = jm.datasets.split_model(n_clusters=40).data
-    return jm.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])
-
-
-@pytest.fixture(scope="module")
-def boot(fit):
-    return fit.bootstrap(60, seed=1, progress=False)
-
-
-@pytest.fixture(scope="module")
-def three():
-    """Three mediators, one with a random slope, a and c' moderated by w and b by v."""
-    data = jm.datasets.moderated_model(n_clusters=40).data
-    noise = np.random.default_rng(3).normal(size=len(data))
-    data = data.assign(a_rather_long_name=0.4 * data["x"] - 0.2 * data["w"] * data["x"] + noise)
-    return jm.mediate(
-        data,
-        x="x",
-        m=["m1", "m2", "a_rather_long_name"],
-        y="y",
-        cluster="id",
-        random={"a": ["m1"]},
-        moderators={"a": "w", "cprime": "w", "b": "v"},
-        covariance="diagonal",
-    )
-
-
-@pytest.fixture(scope="module")
-def lmm():
-    return jm.lmm("m ~ x + (1 | id)", jm.datasets.split_model(n_clusters=20).data)
-
-
-def texts(ax):
-    return [t.get_text() for t in ax.texts]
-
-
-def boxes(ax):
-    """The extents of all texts of an axes, of those with something in them."""
-    renderer = ax.figure.canvas.get_renderer()
-    # ticks beyond the limits have labels that are not drawn
-    across = [t for t in ax.get_xticklabels() if ax.get_xlim()[0] <= t.get_position()[0] <= ax.get_xlim()[1]]
-    along = [t for t in ax.get_yticklabels() if min(ax.get_ylim()) <= t.get_position()[1] <= max(ax.get_ylim())]
-    found = [t for t in [*ax.texts, *across, *along, ax.xaxis.label, ax.yaxis.label] if t.get_text()]
-    return [(t.get_text(), t.get_window_extent(renderer)) for t in found if t.get_visible()]
-
-
-def assert_readable(ax):
-    """No two texts overlap, none leaves the figure."""
-    ax.figure.canvas.draw()
-    found = boxes(ax) if ax.axison else [(t.get_text(), t.get_window_extent()) for t in ax.texts if t.get_text()]
-    width, height = ax.figure.canvas.get_width_height()
-    for k, (one, a) in enumerate(found):
-        assert a.x0 > -1, one
-        assert a.y0 > -1, one
-        assert a.x1 < width + 1, one
-        assert a.y1 < height + 1, one
-        for other, b in found[k + 1 :]:
-            apart = a.x1 <= b.x0 + 0.5 or b.x1 <= a.x0 + 0.5 or a.y1 <= b.y0 + 0.5 or b.y1 <= a.y0 + 0.5
-            assert apart, f"{one!r} overlaps {other!r}"
-
-
-def row(table, label):
-    return table.set_index("label").loc[label]
-
-
-def figures(row):
-    return TEXT(row["estimate"], row["conf_low"], row["conf_high"])
-
-
-# --- Path diagram ---------------------------------------------------------------------------------------------------
-
-
-def test_path_diagram_of_one_mediator(fit):
-    ax = fit.plot("path")
-    said = texts(ax)
-    fixed = fit.fixef().set_index(["equation", "term"])
-    for part, panel in (("within", "Within clusters (id)"), ("between", "Between clusters (id)")):
-        assert panel in said
-        assert f"a = {figures(fixed.loc['m', f'x_{part}'])}" in said
-        assert f"b = {figures(fixed.loc['y', f'm_{part}'])}" in said
-        assert f"c′ = {figures(fixed.loc['y', f'x_{part}'])}" in said
-        assert f"indirect = {figures(row(fit.effects(), f'indirect[m] {part}'))}" in said
-    G = fit.varcorr()
-    assert f"SD {style.number(np.sqrt(G.loc['m:x_within', 'm:x_within']))}" in said
-    assert f"cov(a, b) = {style.number(G.loc['m:x_within', 'y:m_within'])}" in said
-    assert [said.count(name) for name in "xmy"] == [2, 2, 2]
-    assert_readable(ax)
-
-
-def test_path_diagram_of_three_moderated_mediators(three):
-    ax = three.plot("path")
-    said = texts(ax)
-    assert said.count("a_rather_long_name") == 2
-    # w on three a and c' in both panels; v, of level 1, on three b within clusters alone
-    assert (said.count("w"), said.count("v")) == (8, 3)
-    fixed = three.fixef().set_index(["equation", "term"])
-    assert figures(fixed.loc["m2", "x_between:w"]) in said
-    assert sum(t.startswith("SD ") for t in said) == 1
-    assert not any(t.startswith("indirect") for t in said)  # conditional: no one number
-    assert_readable(ax)
-
-
-def test_path_diagram_of_a_bootstrap_has_its_intervals(boot):
-    said = texts(boot.plot("path", component="within", level=0.9))
-    draws = boot.parameters["m:x_within"]
-    low, high = np.quantile(draws, [0.05, 0.95])
-    estimate = boot.fit.fixef().set_index(["equation", "term"]).loc[("m", "x_within"), "estimate"]
-    assert f"a = {TEXT(estimate, low, high)}" in said
-    assert "Between clusters (id)" not in said
-
-
-def test_path_diagram_shrinks_its_text_in_small_axes(fit):
-    _, ax = plt.subplots(figsize=(3, 3))
-    assert fit.plot("path", ax=ax) is ax
-    small = max(t.get_fontsize() for t in ax.texts if t.get_text())
-    assert small < max(t.get_fontsize() for t in fit.plot("path").texts if t.get_text()) / 2
-
-
-# --- Forests, densities ---------------------------------------------------------------------------------------------
-
-
-def test_forest_of_one_mediator(fit):
-    ax = fit.plot("forest")
-    labels = [t.get_text() for t in ax.get_yticklabels()]
-    assert labels == [
-        "Within clusters", "indirect[m]", "direct", "total",
-        "Between clusters", "indirect[m]", "direct", "total",
-        "Between − within clusters", "indirect[m]", "direct", "total",
-    ]  # fmt: skip
-    effects = row(fit.effects(), "indirect[m] between")
-    at = {(round(line.get_xdata()[0], 9), line.get_ydata()[0]) for line in ax.lines if len(line.get_xdata()) == 1}
-    assert (round(effects["estimate"], 9), 5) in at
-    spans = [tuple(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2]
-    assert (effects["conf_low"], effects["conf_high"]) in spans
-    assert figures(effects) in texts(ax)
-    assert_readable(ax)
-
-
-def test_forest_of_three_moderated_mediators(three):
-    ax = three.plot("forest")
-    labels = [t.get_text() for t in ax.get_yticklabels()]
-    table = three.effects()
-    indirect = table.loc[table["effect"] == "indirect"]
-    assert sum(label.startswith("indirect[") for label in labels) >= len(indirect)
-    w, v = (indirect[name].iloc[0] for name in "wv")
-    assert f"indirect[m1], w = {style.number(w, 2)}, v = {style.number(v, 2)}" in labels
-    assert "not shown: contrast" in ax.get_xlabel()
-    assert_readable(ax)
-
-
-def test_forest_of_chosen_effects(boot):
-    ax = boot.plot("forest", effects=["proportion_mediated"], method="basic", level=0.8)
-    expected = row(boot.tidy(0.8, "basic"), "proportion_mediated within")
-    assert texts(ax)[0].startswith(style.number(expected["estimate"], 2))
-    assert ax.get_xlabel() == "Estimate with 80% basic (cluster bootstrap) interval"
-    with pytest.raises(InputError, match=r"effects='nothing' .* kinds are .*'indirect'"):
-        boot.plot("forest", effects="nothing")
-
-
-def test_density_draws_the_interval_the_estimate_and_the_null(boot):
-    ax = boot.plot("density", effects="indirect[m] within")
-    expected = row(boot.tidy(), "indirect[m] within")
-    lines = [tuple(line.get_xdata()) for line in ax.lines]
-    assert (expected["conf_low"], expected["conf_high"]) in lines
-    assert (expected["estimate"],) in lines
-    assert (0, 0) in lines
-    curve = max((line for line in ax.lines), key=lambda line: len(line.get_xdata()))
-    peak = curve.get_xdata()[np.argmax(curve.get_ydata())]
-    draws = boot.draws["indirect[m] within"]
-    assert abs(peak - draws.median()) < draws.std()
-    assert figures(expected) in ax.get_title(loc="left")
-
-
-def test_density_of_several_effects(boot):
-    ax = boot.plot("density")
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["indirect[m] within", "indirect[m] between"]
-    assert_readable(ax)
-
-
-# --- Moderation -----------------------------------------------------------------------------------------------------
-
-
-def test_moderation_curve(three):
-    ax = three.plot("moderation", effect="indirect[m1] within", by="w", at={"v": 0.5}, shade=True)
-    curve = three.moderation("indirect[m1] within", by="w", at={"v": 0.5})
-    drawn = [line for line in ax.lines if len(line.get_xdata()) == len(curve.grid)]
-    assert any(np.array_equal(line.get_ydata(), curve.frame()["estimate"]) for line in drawn)
-    assert len(drawn) == 5  # the estimate, and two sides of two bands
-    assert ax.get_xlabel() == "w"
-    assert ax.get_ylabel() == "indirect[m1] within, v = 0.50"
-    bounds = [t for t in texts(ax) if t.startswith("w = ")]
-    assert bounds == [f"w = {style.number(w)}" for w in curve.johnson_neyman]
-    assert len([p for p in ax.patches if p.get_hatch()]) == sum(apart for *_, apart in curve.regions())
-    assert_readable(ax)
-
-
-def test_a_figure_without_its_subject_is_refused(fit, three):
-    with pytest.raises(InputError, match="numeric moderator, and this fit has none"):
-        fit.plot("moderation")
-    with pytest.raises(InputError, match="mediator='m2' has no random slope"):
-        three.plot("clusters", mediator="m2")
-
-
-# --- Clusters, draws ------------------------------------------------------------------------------------------------
-
-
-def test_caterpillar_is_in_order(fit):
-    ax = fit.plot("clusters")
-    points = next(line for line in ax.lines if len(line.get_xdata()) == 40)
-    values = np.sort(fit.cluster_effects()["indirect"])
-    np.testing.assert_allclose(points.get_xdata(), values)
-    best = fit.cluster_effects().set_index("id")["indirect"].idxmax()
-    assert ax.get_yticklabels()[-1].get_text() == str(best)
-    assert f"average {style.number(values.mean())}" in texts(ax)
-    assert_readable(ax)
-
-
-def test_influence_names_the_clusters_that_matter(fit):
-    ax = fit.plot("influence", effect="direct between", n=5)
-    table = fit.influence(progress=False)
-    top = table.loc[table["label"] == "direct between"].head(5)
-    assert [t.get_text() for t in ax.get_yticklabels()] == [f"id {name}" for name in top["id"]]
-    assert f"{top['change_in_se'].iloc[0]:+.2f} SE".replace("-", "−") in texts(ax)
-    assert_readable(ax)
-
-
-def test_health_counts_the_replicates(boot):
-    ax = boot.plot("health")
-    status, decrement, running = ax.child_axes
-    assert texts(status) == [str((boot.status == s).sum()) for s in ("converged", "singular", "failed")]
-    assert sum(p.get_height() for p in decrement.patches) == len(boot)
-    low = running.lines[0]
-    assert low.get_xdata()[-1] == len(boot)
-    assert low.get_ydata()[-1] == pytest.approx(row(boot.tidy(), "indirect[m] within")["conf_low"])
-    alone = boot.plot("health", panel="status")
-    assert not alone.child_axes
-    assert texts(alone) == texts(status)
-
-
-# --- Mixed models, several results ----------------------------------------------------------------------------------
-
-
-def test_figures_of_a_mixed_model(lmm):
-    ax = lmm.plot()
-    expected = lmm.fixef().iloc[1]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["x"]
-    assert texts(ax) == [figures(expected)]
-    ranef = lmm.plot("ranef")
-    points = next(line for line in ranef.lines if len(line.get_xdata()) == 20)
-    np.testing.assert_allclose(points.get_xdata(), np.sort(lmm.ranef()["estimate"]))
-    assert_readable(ranef)
-    boot = lmm.bootstrap(30, seed=1, progress=False)
-    assert [t.get_text() for t in boot.plot("density").get_yticklabels()] == ["Intercept", "x"]
-    assert len(boot.plot("health").child_axes) == 2  # its draws keep no decrement
-
-
-def test_coefplot_puts_models_beside_each_other(lmm, fit):
-    other = jm.lmm("m ~ 1 + (1 | id)", lmm.data)
-    ax = jm.coefplot({"with x": lmm, "without": other}, intercepts=True)
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["with x", "without"]
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["Intercept", "x"]
-    first, second = (line for line in ax.lines if line.get_label() in ("with x", "without"))
-    assert len(first.get_xdata()) == 2
-    assert second.get_xdata() == pytest.approx(other.fixef()["estimate"])
-    assert first.get_ydata()[0] < second.get_ydata()[0]  # apart
-    effects = jm.coefplot([fit], what="effects")
-    assert [t.get_text() for t in effects.get_yticklabels()] == fit.effects()["label"].tolist()
-    with pytest.raises(InputError, match="DataFrame is no result"):
-        jm.coefplot([lmm.data])
-
-
-# --- The door -------------------------------------------------------------------------------------------------------
-
-
-def test_wrong_names_list_the_valid_ones(fit, boot, lmm):
-    with pytest.raises(InputError, match=r"plot\('tree'\).*'path', 'forest', 'moderation', 'clusters', 'influence'"):
-        fit.plot("tree")
-    with pytest.raises(InputError, match="'path', 'forest', 'density', 'moderation', 'health'"):
-        boot.plot("clusters")
-    with pytest.raises(InputError, match="'coefficients', 'ranef'"):
-        lmm.plot("path")
-    with pytest.raises(InputError, match=r"no option 'colour'; its options are 'component', 'level'"):
-        fit.plot("path", colour="red")
-
-
-def test_every_figure_draws_on_the_axes_given_and_returns_them(fit, boot, lmm):
-    for result, kinds in (
-        (fit, ("path", "forest", "clusters")),
-        (boot, ("path", "forest", "density", "health")),
-        (lmm, ("ranef",)),
-    ):
-        for kind in kinds:
-            _, ax = plt.subplots()
-            before = len(plt.get_fignums())
-            assert result.plot(kind, ax=ax) is ax, kind
-            assert len(plt.get_fignums()) == before, kind
-            plt.close("all")
-
-
-def test_without_matplotlib_the_remedy_is_named(fit, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
-    with pytest.raises(InputError, match=r"pip install 'jaxmed\[plot\]'"):
-        fit.plot("path")
+    data = jaxmed.datasets.bpg06_twin(seed=7, n_clusters=40, cluster_size=6).data
+    return jaxmed.mediate(
+        data.assign(g=data["id"] % 4), x="x", m="m", y="y", cluster="id", center="none", random=["a", "b"],
+        extra={"ratio": lambda p: p["m:x"] / p["y:m"]},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["cluster", "parametric"])
+def boot(request, fit):
+    return fit.bootstrap(120, seed=3, kind=request.param, progress=False)
+
+
+def test_standard_errors_and_proof_are_those_of_a_cold_fit(boot):
+    singular = int(np.flatnonzero(boot.status == "singular")[0])
+    for i in (2, 119, singular):
+        cold = jaxmed.mediate(
+            boot.resample(i), x="x", m="m", y="y", cluster="id", center="none", random=["a", "b"],
+            extra={"ratio": lambda p: p["m:x"] / p["y:m"]},
+        )  # fmt: skip
+        ours = cold.effects().set_index("label")["std_error"]
+        np.testing.assert_allclose(boot.std_errors.loc[i], ours, rtol=1e-3 if i == singular else 1e-5)
+    proof = boot.proof
+    assert list(proof.columns) == ["decrement", "smallest_eigenvalue", "evaluations", "safe", "status"]
+    assert (proof["decrement"] < 1e-8).all()
+    assert (proof["smallest_eigenvalue"] > -1e-8).all()
+    assert (proof["smallest_eigenvalue"] < 1).all()
+
+
+def test_options_of_the_table(boot):
+    drop = boot.tidy(level=0.9, singular="drop")
+    kept = boot.draws[boot.status != "singular"]
+    assert (drop["n_draws"] == len(kept)).all()
+    np.testing.assert_allclose(drop["conf_low"], kept.quantile(0.05))
+    table = boot.tidy(level=0.9)
+    assert (table[["mc_std_error", "mc_conf_low", "mc_conf_high"]] > 0).all().all()
+    assert (table["mc_std_error"] < 0.3 * table["std_error"]).all()
+    with pytest.raises(jaxmed.InputError, match="singular='maybe'"):
+        boot.tidy(singular="maybe")
+    with pytest.raises(jaxmed.InputError, match="failed='keep'"):
+        boot.tidy(failed="keep")
+    with pytest.raises(jaxmed.InputError, match="at least 1999 usable draws"):
+        boot.tidy(level=0.999)
+    with pytest.warns(jaxmed.JaxmedWarning, match="too few draws"):
+        boot.tidy(level=0.95)
+    assert "too few draws" in boot.summary()
+    assert "Monte Carlo error" in boot.summary()
+
+
+def test_bands_of_a_result(boot):
+    bands = boot.bands(["a[m] conflated", "b[m] conflated", "ratio"], level=0.9)
+    separate = boot.tidy(level=0.9, method="normal").set_index("label").loc[bands["label"]]
+    width = (bands["conf_high"] - bands["conf_low"]).to_numpy()
+    assert (width > (separate["conf_high"] - separate["conf_low"]).to_numpy()).all()
+    assert bands.attrs["critical_value"] > 1.64
+    assert len(boot.bands()) == 1
+    assert np.isfinite(boot.bands(studentised=True)["conf_low"]).all()
+    with pytest.raises(jaxmed.InputError, match="no effect 'c'"):
+        boot.bands(["c"])
+    with pytest.raises(jaxmed.InputError, match="labels is empty"):
+        boot.bands([])
+
+
+def test_stratified_bca_and_jackknife(fit):
+    boot = fit.bootstrap(300, seed=3, strata="g", progress=False)
+    jack = fit.bootstrap(kind="jackknife", strata="g", progress=False)
+    expected = jackknife.acceleration(jack.draws.to_numpy(), strata=boot.scheme.strata)
+    np.testing.assert_allclose(boot._acceleration, expected)
+    assert (boot.tidy(level=0.9, method="bca")["conf_low"] < boot.tidy(level=0.9, method="bca")["conf_high"]).all()
+    plain = fit.bootstrap(kind="jackknife", progress=False)
+    assert (jack.tidy()["std_error"] < 1.2 * plain.tidy()["std_error"]).all()
+    assert not np.allclose(jack.tidy()["std_error"], plain.tidy()["std_error"])

@@ -9,6 +9,9 @@ from jaxmed.errors import InputError
 from jaxmed.inference import curves
 from jaxmed.inference.curves import simultaneous_tail
 
+# few draws are enough here, and few draws are warned of
+pytestmark = pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
+
 
 @pytest.fixture(scope="module")
 def fit():

@@ -13,6 +13,9 @@ import jaxmed as jm
 from jaxmed.errors import InputError
 from jaxmed.report import export, prose
 
+# few draws are enough here, and few draws are warned of
+pytestmark = pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
+
 
 @pytest.fixture(scope="module")
 def fit():
