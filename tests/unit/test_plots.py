@@ -217,7 +217,7 @@ def test_moderation_curve(three):
     assert ax.get_xlabel() == "w"
     assert ax.get_ylabel() == "indirect[m1] within, v = 0.50"
     bounds = [t for t in texts(ax) if t.startswith("w = ")]
-    assert bounds == [f"w = {style.number(w)}" for w in curve.johnson_neyman]
+    assert bounds == [f"w = {w:.2f}".replace("-", "−") for w in curve.johnson_neyman]
     assert len([p for p in ax.patches if p.get_hatch()]) == sum(apart for *_, apart in curve.regions())
     assert_readable(ax)
 

@@ -40,11 +40,12 @@ def moderation(curve: ModerationCurve, *, shade: bool, ax: Axes | None) -> Axes:
         for start, end, apart in curve.regions():
             if apart:
                 ax.axvspan(start, end, facecolor="none", edgecolor=style.PALE, hatch="///", linewidth=0, zorder=0)
+    decimals = style.width_decimals([float(w[-1] - w[0])])
     for bound in curve.johnson_neyman:
         ax.axvline(bound, color=style.ORANGE, linewidth=1.2, linestyle=(0, (1, 1.5)))
         right = bound > w[0] + 0.85 * (w[-1] - w[0])
         ax.annotate(
-            f"{curve.by} = {style.number(bound)}", (bound, 0.985), xycoords=("data", "axes fraction"),
+            f"{curve.by} = {style.number(bound, decimals)}", (bound, 0.985), xycoords=("data", "axes fraction"),
             xytext=(-4 if right else 4, 0), textcoords="offset points", ha="right" if right else "left", va="top",
             fontsize=style.TEXT, color=style.ORANGE, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
         )  # fmt: skip
