@@ -1,7 +1,7 @@
 """Multilevel mediation by one joint REML fit, bootstrapped thousands of times a second on JAX."""
 
 from jaxmed import datasets
-from jaxmed.api import compare, enable_compilation_cache, lmm, mediate
+from jaxmed.api import as_frame, compare, enable_compilation_cache, lmm, mediate
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
 from jaxmed.mlmem import MlmemResult, boot_mlmem
 
@@ -13,6 +13,7 @@ __all__ = [
     "JaxmedWarning",
     "MlmemResult",
     "NotYetError",
+    "as_frame",
     "boot_mlmem",
     "compare",
     "datasets",

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.design.checks import require_bool, warn_user
+from jaxmed.design.checks import read_table, require_bool, warn_user
+from jaxmed.design.frames import from_pandas
 from jaxmed.design.matrices import mediation_design
 
 if TYPE_CHECKING:
     import numpy as np
+    from narwhals.stable.v2.typing import IntoFrame
 
     from jaxmed.report.lmm_results import LMMResult
     from jaxmed.report.results import MediationResult
 
 
-def lmm(
-    formula: str, data: pd.DataFrame, reml: bool = True, weights: str | Sequence[float] | np.ndarray | None = None
-) -> LMMResult:
+def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequence[float] | np.ndarray | None = None) -> LMMResult:
     """Fit a linear mixed model written in lme4's formula language.
 
     Args:
         formula: for example "score ~ time * group + (time | id)". Random effects: ``(1 | g)``, ``(x | g)``, ``(0 + x | g)``,
             ``(x || g)`` without correlations, nested ``(1 | a/b)``, ``(1 | a:b)``, and several crossed terms.
-        data: one row per observation. Columns of text, categories or booleans are factors, coded as in R; rows with a
-            missing value in a variable of the model are left out, and the summary says how many.
+        data: one row per observation, a pandas, polars or pyarrow table. Columns of text, categories or booleans are factors,
+            coded as in R; rows with a missing value in a variable of the model are left out, and the summary says how many.
         reml: restricted (True) or full maximum likelihood.
         weights: a column's name or one positive number w per row; the residual variance is sigma^2 / w.
 
@@ -56,6 +56,7 @@ def lmm(
     from jaxmed.report.lmm_results import fit_lmm
 
     require_bool("reml", reml)
+    data = read_table(data)
     fit = fit_lmm(lmm_design(formula, data, weights), data, reml=bool(reml))
     if not fit.converged:
         warn_user("lmm: the fit did not converge; its numbers must not be used. print(fit.summary()) says what may help.")
@@ -93,7 +94,7 @@ def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
 
 
 def mediate(
-    data: pd.DataFrame,
+    data: IntoFrame,
     *,
     x: str,
     m: str | Sequence[str],
@@ -174,6 +175,7 @@ def mediate(
     from jaxmed.report.results import MediationResult
 
     started = time.perf_counter()
+    data = read_table(data)
     design = mediation_design(
         data,
         x=x,
@@ -197,6 +199,33 @@ def mediate(
     check_extra(design, system.estimates)
     seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
     return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds)
+
+
+def as_frame(table: pd.DataFrame | pd.Series, like: Any) -> Any:
+    """A table that jaxmed returned, as the caller's kind of data frame.
+
+    Results are pandas tables whatever the data were; this is the way back.
+
+    Args:
+        table: a DataFrame or Series from jaxmed, such as ``fit.effects()`` or ``boot.draws``.
+        like: a data frame of the kind wanted, for example the data of the fit, or "pandas", "polars" or "pyarrow". For a
+            polars LazyFrame the kind is polars, for a DuckDB relation pyarrow, for other engines pandas.
+
+    Returns:
+        pandas: the table itself. Else a frame with the same columns; row labels, where there are any, become the first column,
+        under their name or "name".
+
+    Raises:
+        InputError: ``like`` is no data frame and no such word, or its package is not installed.
+
+    Example:
+        >>> import jaxmed
+        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+        >>> jaxmed.as_frame(fit.varcorr(), like="pyarrow").column_names
+        ['name', 'm:Intercept', 'y:Intercept']
+    """
+    return from_pandas(table, like)
 
 
 def enable_compilation_cache(folder: str | os.PathLike[str]) -> Path:

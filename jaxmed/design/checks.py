@@ -6,12 +6,17 @@ import difflib
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from jaxmed.design.frames import to_pandas
 from jaxmed.design.system import Design, Equation
 from jaxmed.errors import InputError, JaxmedWarning
+
+if TYPE_CHECKING:
+    from narwhals.stable.v2.typing import IntoFrame
 
 COLLINEAR_TOLERANCE = 1e-9  # of a column's norm, after projection on the columns before it
 IDENTIFIED_TOLERANCE = 1e-10  # smallest eigenvalue of a correlation-scaled Gram matrix
@@ -65,13 +70,12 @@ def check_functions(extra: Mapping[str, Callable] | None) -> None:
 # ------------------------------------------------------------------------------------------------- the table
 
 
-def check_table(data: pd.DataFrame) -> None:
-    """``data`` is a pandas DataFrame with rows."""
-    if not isinstance(data, pd.DataFrame):
-        kind = f"{type(data).__module__}.{type(data).__qualname__}"
-        raise InputError(f"data is a {kind}; give a pandas DataFrame (many tables have a .to_pandas() method).")
-    if len(data) == 0:
-        raise InputError("data has no rows; give a table with one row per observation.")
+def read_table(data: IntoFrame, argument: str = "data") -> pd.DataFrame:
+    """Any data frame as pandas; an InputError for other things and for a table without rows."""
+    table = to_pandas(data, argument)
+    if len(table) == 0:
+        raise InputError(f"{argument} has no rows; give a table with one row per observation.")
+    return table
 
 
 def check_columns(data: pd.DataFrame, columns: Mapping[str, str]) -> None:

@@ -65,7 +65,7 @@ def mediation_design(
     Errors: InputError with the remedy for whatever cannot be fitted.
     Warnings: few clusters, two-valued responses, moderator values outside the data.
     """
-    checks.check_table(data)
+    data = checks.read_table(data)
     roles = parse_roles(
         x=x,
         m=m,
