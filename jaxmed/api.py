@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import time
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from jaxmed.design.checks import read_table, require_bool, warn_user
-from jaxmed.design.frames import from_pandas
+from jaxmed.design.frames import from_pandas, is_lazy
 from jaxmed.design.matrices import mediation_design
+from jaxmed.errors import InputError
+from jaxmed.gram_data import GramData
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
     from jaxmed.report.lmm_results import LMMResult
     from jaxmed.report.results import MediationResult
+
+EXAMPLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
 
 
 def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequence[float] | np.ndarray | None = None) -> LMMResult:
@@ -94,12 +99,12 @@ def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
 
 
 def mediate(
-    data: IntoFrame,
+    data: IntoFrame | GramData,
     *,
-    x: str,
-    m: str | Sequence[str],
-    y: str,
-    cluster: str,
+    x: str | None = None,
+    m: str | Sequence[str] | None = None,
+    y: str | None = None,
+    cluster: str | None = None,
     random: str | Sequence[str] | Mapping[str, Any] | None = None,
     moderators: Mapping[str, Any] | None = None,
     moderator_values: Mapping[str, Any] | None = None,
@@ -116,7 +121,9 @@ def mediate(
     """Fit the mediator and outcome models of a multilevel mediation as one joint mixed-model system.
 
     Args:
-        data: one row per observation.
+        data: one row per observation: a pandas, polars or pyarrow table; a query that an engine runs (a polars LazyFrame, a
+            DuckDB relation, Dask, PySpark), of which only sums per cluster come into memory; or a :class:`jaxmed.GramData`,
+            with which x, m, y and cluster are left out and other arguments left at their defaults are as the sums were made.
         x: predictor; a two-valued string, category or boolean is coded 0/1.
         m: mediator, or a list of parallel mediators, of either level (a level-2 one only with an x at level 2).
         y: outcome.
@@ -170,14 +177,10 @@ def mediate(
     and Zhang, Zyphur & Preacher (2009).
     """
     # JAX takes a while to import, and a typing error in an argument should not wait for it
-    from jaxmed.inference.effects import check_extra
-    from jaxmed.reml.fit import fit_design
-    from jaxmed.report.results import MediationResult
+    from jaxmed.report.results import fit_mediation
 
     started = time.perf_counter()
-    data = read_table(data)
-    design = mediation_design(
-        data,
+    given: dict[str, Any] = dict(
         x=x,
         m=m,
         y=y,
@@ -194,11 +197,19 @@ def mediate(
         moderator_values=moderator_values,
         extra=extra,
     )
-    designed = time.perf_counter()
-    system = fit_design(design, reml=reml)
-    check_extra(design, system.estimates)
-    seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
-    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds)
+    if isinstance(data, GramData):
+        # what is left at its default is as the sums were made
+        usual = {name: parameter.default for name, parameter in inspect.signature(mediate).parameters.items()}
+        asked = given | {"reml": reml}
+        return data.mediate(**{name: value for name, value in asked.items() if value is not usual[name]})
+    for name in ("x", "m", "y", "cluster"):
+        if given[name] is None:
+            raise InputError(f"{name}= is missing; name the column, for example {name}={EXAMPLES[name]!r}.")
+    if is_lazy(data):
+        return GramData.from_data(data, **given).mediate(extra=extra, reml=reml)
+    data = read_table(data)
+    design = mediation_design(data, **given)
+    return fit_mediation(design, data, str(cluster), center, reml=reml, started=started)
 
 
 def as_frame(table: pd.DataFrame | pd.Series, like: Any) -> Any:

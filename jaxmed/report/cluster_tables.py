@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.rebuild import cluster_means
 from jaxmed.design.system import Design, Path
 from jaxmed.inference import bootstrap, effects, prediction
 from jaxmed.reml.fit import System
@@ -15,7 +16,7 @@ def cluster_effects(system: System, cluster: str) -> pd.DataFrame:
     """Paths and products of every cluster from the BLUPs, in the components with a random slope."""
     design, beta = system.design, system.estimates.beta
     u = prediction.random_effects(system)
-    given = _own_values(design)
+    given = design.cluster_values
     first = {(p.mediator, p.component): p for p in design.paths if p.kind == "a"}
     second = {(p.mediator, p.component): p for p in design.paths if p.kind == "b"}
     tables = []
@@ -71,14 +72,7 @@ def _varies(path: Path) -> bool:
     return path.random or any(i.random for i in path.interactions)
 
 
-def _own_values(design: Design) -> dict[str, np.ndarray]:
-    """Each cluster's mean of every column of the moderators."""
-    J = len(design.clusters)
-    columns = [column for moderator in design.moderators for column in moderator.columns]
-    return {column: cluster_means(design.columns[column], design.table_codes, J) for column in columns}
-
-
-def _paths(design: Design, path: Path, beta: np.ndarray, u: np.ndarray, given: dict[str, np.ndarray]) -> np.ndarray:
+def _paths(design: Design, path: Path, beta: np.ndarray, u: np.ndarray, given: Mapping[str, np.ndarray]) -> np.ndarray:
     """The path of every cluster (J,): its coefficients with their random effects, at the cluster's own moderators."""
     out = np.zeros(len(design.clusters))
     one = np.ones(len(out))

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from jaxmed.design.checks import require_rows
 from jaxmed.design.matrices import resample_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, NotYetError
@@ -144,6 +145,7 @@ class BootstrapResult:
             InputError: no such replicate, or a scheme whose weights are no whole numbers (bayesian).
         """
         w = self.weights(i)
+        require_rows(self.fit.design, "resample()")
         if self.kind == "bayesian":
             raise InputError("a bayesian replicate has fractional cluster weights and no data set; use weights(i) instead")
         drawn = np.repeat(np.arange(len(w)), w.astype(int))

@@ -11,23 +11,37 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design import rebuild
+from jaxmed.design.checks import require_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction
 from jaxmed.inference.parameters import variance_parameters
-from jaxmed.reml import fit as reml
+from jaxmed.reml import fit as reml_fit
 from jaxmed.report import cluster_tables, tables
 from jaxmed.report.draws import BootstrapResult, check_bootstrap
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
 from jaxmed.report.progress import progress_bar
 
+ROW_KINDS = ("two_stage", "rows", "parametric", "residual", "wild")  # schemes that change rows or responses
+
+
+def fit_mediation(
+    design: Design, data: pd.DataFrame, cluster: str, center: str, *, reml: bool, started: float
+) -> MediationResult:
+    """Fit a design, begun at the time ``started``, and wrap the estimates; ``data`` is empty where only sums are known."""
+    designed = time.perf_counter()
+    system = reml_fit.fit_design(design, reml=reml)
+    effects.check_extra(design, system.estimates)
+    seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
+    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds)
+
 
 @dataclass(frozen=True, repr=False)
 class MediationResult:
     """A fitted mediation system; made by :func:`jaxmed.mediate`."""
 
-    system: reml.System
+    system: reml_fit.System
     data: pd.DataFrame
     cluster: str
     reml: bool
@@ -52,12 +66,12 @@ class MediationResult:
 
     @property
     def converged(self) -> bool:
-        return self.system.status != reml.FAILED
+        return self.system.status != reml_fit.FAILED
 
     @property
     def singular(self) -> bool:
         """Whether the optimum lies on the boundary: G has an eigenvalue of 0. A valid optimum."""
-        return self.system.status == reml.SINGULAR
+        return self.system.status == reml_fit.SINGULAR
 
     @property
     def n_clusters(self) -> int:
@@ -66,7 +80,7 @@ class MediationResult:
     @property
     def n_obs(self) -> pd.Series:
         """Rows used, per equation."""
-        return pd.Series({e.response: len(e.y) for e in self.design.equations}, name="n_obs")
+        return pd.Series({e.response: e.n_rows for e in self.design.equations}, name="n_obs")
 
     @property
     def sigma(self) -> pd.Series:
@@ -182,6 +196,7 @@ class MediationResult:
         """
         if random not in ("conditional", "none"):
             raise InputError(f"random={random!r} is unknown; choose 'conditional' or 'none'")
+        require_rows(self.design, "predict()")
         out = pd.DataFrame(np.nan, index=self.data.index, columns=[e.response for e in self.design.equations])
         for k, fitted in enumerate(prediction.fitted(self.system, random == "conditional")):
             out.isetitem(k, rebuild.to_table(self.design, k, fitted, elsewhere=np.nan))
@@ -192,6 +207,7 @@ class MediationResult:
 
         Values in rows that their equation did not use stay as they are, text coded as numbers.
         """
+        require_rows(self.design, "simulate()")
         out = self.data.copy()
         for k, y in enumerate(prediction.simulate(self.system, seed)):
             out[self.design.equations[k].response] = rebuild.to_table(self.design, k, y)
@@ -260,13 +276,17 @@ class MediationResult:
             >>> boot.draws.shape[0]
             200
         """
+        if kind in ROW_KINDS:
+            require_rows(self.design, f"bootstrap(kind={kind!r})")
         check_bootstrap(n_resamples, seed, kind, chunk_size, strata)
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify `random` first")
         n = self.n_clusters if kind == "jackknife" else int(n_resamples)
         started = time.perf_counter()
         with progress_bar(n, progress) as update:
-            draws = bootstrap.run(self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml.CHUNK, progress=update)
+            draws = bootstrap.run(
+                self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml_fit.CHUNK, progress=update
+            )
         seconds = draws.seconds | {"total": time.perf_counter() - started}
         return BootstrapResult(self, draws, kind, int(seed), seconds)
 
