@@ -2,11 +2,12 @@
 
 from jaxmed import datasets
 from jaxmed.api import as_frame, compare, enable_compilation_cache, lmm, mediate
-from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError
+from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError, StorageError
 from jaxmed.gram_data import GramData, gram_data
 from jaxmed.mlmem import MlmemResult, boot_mlmem
-
-__version__ = "0.1.0"
+from jaxmed.power import power
+from jaxmed.saved import load_bootstrap, merge_bootstraps
+from jaxmed.version import __version__
 
 __all__ = [
     "GramData",
@@ -15,6 +16,8 @@ __all__ = [
     "JaxmedWarning",
     "MlmemResult",
     "NotYetError",
+    "StorageError",
+    "__version__",
     "as_frame",
     "boot_mlmem",
     "compare",
@@ -22,5 +25,8 @@ __all__ = [
     "enable_compilation_cache",
     "gram_data",
     "lmm",
+    "load_bootstrap",
     "mediate",
+    "merge_bootstraps",
+    "power",
 ]

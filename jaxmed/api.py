@@ -209,7 +209,7 @@ def mediate(
         return GramData.from_data(data, **given).mediate(extra=extra, reml=reml)
     data = read_table(data)
     design = mediation_design(data, **given)
-    return fit_mediation(design, data, str(cluster), center, reml=reml, started=started)
+    return fit_mediation(design, data, given, reml=reml, started=started)
 
 
 def as_frame(table: pd.DataFrame | pd.Series, like: Any) -> Any:

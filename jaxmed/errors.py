@@ -15,5 +15,9 @@ class NotYetError(JaxmedError, NotImplementedError):
     """A documented argument whose feature is not built yet."""
 
 
+class StorageError(JaxmedError, OSError):
+    """Draws cannot be written to, or read from, a folder."""
+
+
 class JaxmedWarning(UserWarning):
     """Something a user should know, though the fit goes on."""

@@ -6,7 +6,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from jaxmed.design.matrices import assemble, plan, specify
 from jaxmed.design.summary import Summary
 from jaxmed.design.sums import RawSums, Sums
 from jaxmed.errors import InputError
+from jaxmed.report.saved_tables import plain
 
 if TYPE_CHECKING:
     from jaxmed.report.results import MediationResult
@@ -53,7 +54,7 @@ class GramData:
     @classmethod
     def from_data(cls, data: Any, **arguments: Any) -> GramData:
         """See :func:`jaxmed.gram_data`."""
-        arguments = {name: _plain(value) for name, value in arguments.items() if name not in ("extra", "reml")}
+        arguments = {name: plain(value) for name, value in arguments.items() if name not in ("extra", "reml")}
         specification = specify(**arguments)
         query = engine.open_query(data, specification.roles)
         found = engine.summarised(query, specification.roles)
@@ -99,7 +100,7 @@ class GramData:
 
         started = time.perf_counter()
         for name in changes:
-            if name not in CHANGEABLE and _plain(changes[name]) != self.arguments.get(name):
+            if name not in CHANGEABLE and plain(changes[name]) != self.arguments.get(name):
                 raise InputError(
                     f"{name}= cannot be changed: the sums were made for {name}={self.arguments.get(name)!r}; only "
                     f"{listed(CHANGEABLE, 12)} can. Make the sums anew from the data."
@@ -108,8 +109,8 @@ class GramData:
         reml = bool(arguments.pop("reml", True))
         specification = specify(**arguments)
         design = assemble(specification, self.sums)
-        nothing = pd.DataFrame()
-        return fit_mediation(design, nothing, specification.roles.cluster, specification.center, reml=reml, started=started)
+        call = {"center": specification.center, **arguments}
+        return fit_mediation(design, pd.DataFrame(), call, reml=reml, started=started)
 
     # on disk ---------------------------------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class GramData:
             "arguments": dict(self.arguments),
             "n_rows": s.n_rows,
             "columns": [
-                {"name": c.name, "columns": list(c.columns), "note": c.note, "levels": [_plain(level) for level in c.levels]}
+                {"name": c.name, "columns": list(c.columns), "note": c.note, "levels": [plain(level) for level in c.levels]}
                 for c in s.coded.values()
             ],
             "equations": {response: raw.monomials for response, raw in s.raw.items()},
@@ -205,19 +206,6 @@ def gram_data(data: Any, *, x: str, m: Any, y: str, cluster: str, **arguments: A
         GramData(x='x', m='m', y='y', cluster='id'): 401 rows in 40 clusters, as sums
     """
     return GramData.from_data(data, x=x, m=m, y=y, cluster=cluster, **arguments)
-
-
-def _plain(value: Any) -> Any:
-    """An argument as JSON has it: lists for sequences, Python's own numbers."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list | tuple | set | frozenset | np.ndarray | pd.Index):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, str | bool | int | float | Callable):
-        return value
-    return str(value)
 
 
 def _savable(labels: np.ndarray) -> np.ndarray:

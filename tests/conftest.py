@@ -7,10 +7,19 @@ import os
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 HERE = Path(__file__).parent
+
+# Most of the tests' time is compilation, of programs that many of them share: keep those, also between the workers. JAX and
+# BLAS read these when they are imported; a worker has a core, and BLAS threads beyond it would only spin.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE.parent / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax  # noqa: E402
+
 sys.path.insert(0, str(HERE))  # for naive.py
 
 

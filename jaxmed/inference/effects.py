@@ -43,26 +43,36 @@ def values(rows: tuple[Effect, ...], beta: np.ndarray, G: np.ndarray, sigma2: np
 
 
 def gradient(rows: tuple[Effect, ...], estimates: Estimates, spread: np.ndarray) -> np.ndarray:
-    """Derivatives of the effects in (beta, packed G, sigma2), (E, p + q(q + 1)/2 + K).
+    """Derivatives of the effects in (beta, packed G, sigma2), (..., E, P) with P = p + q(q + 1)/2 + K.
 
     Closed form for jaxmed's own effects; central differences for the user's functions, in steps of a part of the parameters'
     standard errors ``spread`` (a parameter without one does not move, and its derivative is not needed: 0).
     """
     beta, G, sigma2 = estimates
     at = parameters.pack(beta, G)
-    out = np.zeros((len(rows), len(at) + len(sigma2)))
-    out[:, : len(at)] = polynomials.gradient([row.polynomial for row in rows], at)
+    n = at.shape[-1]
+    out = np.zeros((*at.shape[:-1], len(rows), n + sigma2.shape[-1]))
+    out[..., :n] = polynomials.gradient([row.polynomial for row in rows], at)
     shares, divisors = _divided(rows)
     if shares:
-        top = polynomials.values([rows[e].polynomial for e in shares], at)[:, None]
-        bottom = polynomials.values(divisors, at)[:, None]
+        top = polynomials.values([rows[e].polynomial for e in shares], at)[..., None]
+        bottom = polynomials.values(divisors, at)[..., None]
         below = polynomials.gradient(divisors, at)
         with np.errstate(divide="ignore", invalid="ignore"):
-            out[shares, : len(at)] = (out[shares, : len(at)] - top / bottom * below) / bottom
+            out[..., shares, :n] = (out[..., shares, :n] - top / bottom * below) / bottom
     for e, row in enumerate(rows):
         if row.function is not None and row.design is not None:
-            out[e] = _differences(row, row.design, np.append(at, sigma2), spread)
+            every = np.concatenate([at, sigma2], -1)
+            for b in np.ndindex(every.shape[:-1]):
+                out[(*b, e)] = _differences(row, row.design, every[b], spread[b])
     return out
+
+
+def std_errors(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray) -> np.ndarray:
+    """Delta-method standard errors (..., E) of the effects, from the joint covariance (..., P, P) of all parameters."""
+    variances = np.diagonal(joint, axis1=-2, axis2=-1)
+    slope = gradient(rows, estimates, np.sqrt(np.maximum(np.where(np.isfinite(variances), variances, 0.0), 0.0)))
+    return np.sqrt(np.maximum(np.einsum("...ea,...ab,...eb->...e", slope, joint, slope, optimize=True), 0.0))
 
 
 def check_extra(design: Design, estimates: Estimates) -> None:

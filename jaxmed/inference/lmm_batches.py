@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.design.system import Design, Equation
-from jaxmed.inference import bootstrap, lmm_responses
+from jaxmed.inference import bootstrap, lmm_responses, schemes
 from jaxmed.inference.lmm_responses import BATCH, RESPONSES, LmmDraws, Model
 from jaxmed.reml import fit as reml
 from jaxmed.reml import programs, regram
@@ -50,7 +50,8 @@ def run(model: Model, n: int, *, seed: int, kind: str, progress: Callable[[int],
         beta, G, sigma2, deviance, status = joined
         reasons = {i * BATCH + b: why for i, p in enumerate(parts) for b, why in p.reason.items()}
     else:
-        draws = bootstrap.run(made, n, seed=seed, kind=kind, chunk_size=BATCH, progress=progress)
+        scheme = schemes.make(made, kind, seed)
+        draws = bootstrap.run(made, range(n), scheme, chunk_size=BATCH, progress=progress)
         (beta, G, sigma2), deviance, status, reasons = draws.estimates, draws.deviance, draws.status, draws.reasons
     compilation = programs.compiled.seconds - before
     seconds = {"compilation": compilation, "replicates": time.perf_counter() - started - compilation}

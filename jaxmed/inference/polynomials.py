@@ -67,14 +67,14 @@ def values(polynomials: Sequence[Polynomial], at: np.ndarray) -> np.ndarray:
 
 
 def gradient(polynomials: Sequence[Polynomial], at: np.ndarray) -> np.ndarray:
-    """Derivatives (E, P) at parameters (P,)."""
+    """Derivatives (..., E, P) at parameters (..., P)."""
     monomials, weights = _table(polynomials)
-    padded = np.append(at, 1.0)
-    slope = np.zeros((len(monomials), len(padded)))
+    padded = np.concatenate([at, np.ones((*at.shape[:-1], 1))], -1)
+    slope = np.zeros((*at.shape[:-1], len(monomials), padded.shape[-1]))
     rows = np.arange(len(monomials))
-    np.add.at(slope, (rows, monomials[:, 0]), padded[monomials[:, 1]])
-    np.add.at(slope, (rows, monomials[:, 1]), padded[monomials[:, 0]])
-    return weights.T @ slope[:, :-1]
+    for one, other in ((0, 1), (1, 0)):  # no position comes twice within one of them
+        slope[..., rows, monomials[:, one]] += padded[..., monomials[:, other]]
+    return weights.T @ slope[..., :-1]
 
 
 def _table(polynomials: Sequence[Polynomial]) -> tuple[np.ndarray, np.ndarray]:

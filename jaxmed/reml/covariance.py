@@ -131,3 +131,15 @@ def positive_factor(G: np.ndarray, pattern, floor: float = 0.05) -> np.ndarray:
             column[i] = pivot
             L[i:, i] = column[i:] / np.sqrt(pivot)
     return L[list(pattern.rows), list(pattern.cols)]
+
+
+def factors(G: np.ndarray, pattern) -> np.ndarray:
+    """Free elements (B, f) of Cholesky factors of G (B, q, q); a pivot that is 0 but for rounding gives a column of zeros."""
+    q, mask = G.shape[-1], pattern.mask
+    L = np.zeros_like(G)
+    for i in range(q):
+        column = (G[:, :, i] - (L[:, :, :i] @ L[:, i, :i, None])[:, :, 0]) * mask[:, i]
+        usable = column[:, i] > 1e-12 * G[:, i, i]
+        scale = np.where(usable, 1 / np.sqrt(np.where(usable, column[:, i], 1.0)), 0.0)
+        L[:, i:, i] = column[:, i:] * scale[:, None]
+    return L[:, list(pattern.rows), list(pattern.cols)]

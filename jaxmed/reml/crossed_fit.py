@@ -200,13 +200,16 @@ def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _Found:
     theta = optimize.minimize(both, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "gtol": 1e-4, "maxls": 40}).x
     at, converged, decrement = look(theta), False, np.inf
     hessian, slopes, fresh = np.eye(len(theta)), (np.eye(len(theta)), np.eye(len(theta))), False
+    before = np.inf
     for _ in range(NEWTON_STEPS):
         if not np.isfinite(at.value):
             break
-        # one Hessian serves the step after a small one too
-        if not fresh or decrement > KEEP:
+        # one Hessian serves the step after a small one too, unless that step has gained little: near a corner of the
+        # boundary the curvature itself is near 0 and changes with every step
+        if not fresh or decrement > KEEP or decrement > before / 10:
             hessian, slopes = _hessian(look, theta, at)
             fresh = True
+        before = decrement
         step, decrement, downhill = newton_step(at.gradient, hessian)
         new, taken = _line(look, theta, at, step)
         theta, at = theta + taken, new

@@ -48,25 +48,41 @@ class System:
             sigma2[..., list(fit.equations)] = part.sigma2
         return problem.Estimates(beta, G, sigma2)
 
+    def split(self, whole: problem.Estimates) -> list[problem.Estimates]:
+        """The inverse of :meth:`join`."""
+        p, q = _sizes(self.design)
+        out = []
+        for fit in self.fits:
+            at_p, at_q = _positions(p, fit.equations), _positions(q, fit.equations)
+            G = whole.G[..., at_q[:, None], at_q]
+            out.append(problem.Estimates(whole.beta[..., at_p], G, whole.sigma2[..., list(fit.equations)]))
+        return out
+
     @property
     def estimates(self) -> problem.Estimates:
         return self.join([f.estimates for f in self.fits])
 
     def covariance(self) -> information.Covariance:
         """Conditional and joint covariance over the whole system; groups are independent of each other."""
+        return self.join_covariances(
+            [information.covariance(f.problem, f.point.factor, f.point.log_ratio, f.evaluation) for f in self.fits]
+        )
+
+    def join_covariances(self, parts: list[information.Covariance]) -> information.Covariance:
+        """Put the groups' covariances (leading batch axes allowed) together in the order of the design."""
         p, q = _sizes(self.design)
         P, Q, K = sum(p), sum(q), len(p)
         n = P + Q * (Q + 1) // 2 + K
-        conditional, joint = np.zeros((P, P)), np.zeros((n, n))
-        for fit in self.fits:
-            part = information.covariance(fit.problem, fit.point.factor, fit.point.log_ratio, fit.evaluation)
+        lead = parts[0].smallest.shape
+        conditional, joint = np.zeros((*lead, P, P)), np.zeros((*lead, n, n))
+        for fit, part in zip(self.fits, parts, strict=True):
             at_p, at_q = _positions(p, fit.equations), _positions(q, fit.equations)
             i, l = np.tril_indices(len(at_q))
             at_G = P + at_q[i] * (at_q[i] + 1) // 2 + at_q[l]
             at = np.concatenate([at_p, at_G, n - K + np.array(fit.equations)]).astype(int)
-            conditional[np.ix_(at_p, at_p)] = part.conditional
-            joint[np.ix_(at, at)] = part.joint
-        return information.Covariance(conditional, joint)
+            conditional[..., at_p[:, None], at_p] = part.conditional
+            joint[..., at[:, None], at] = part.joint
+        return information.Covariance(conditional, joint, np.min([part.smallest for part in parts], 0))
 
 
 def _sizes(design: Design) -> tuple[list[int], list[int]]:

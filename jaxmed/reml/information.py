@@ -6,6 +6,7 @@ and H^-1 alone is too small. With V the inverse of half the Hessian in the varia
     Cov(beta) = H^-1 + J V J',     Cov(beta, theta) = J V.
 
 On the boundary V is the pseudo-inverse in the directions in which the factor can move (relative tolerance 1e-8).
+All arrays may carry leading batch axes: the draws of a bootstrap have covariances of their own.
 """
 
 from __future__ import annotations
@@ -24,67 +25,76 @@ RELATIVE = 1e-8
 class Covariance(NamedTuple):
     """Covariances in the user's units; G is packed as its lower triangle by rows, in the user's order."""
 
-    conditional: np.ndarray  # (p, p): H^-1
-    joint: np.ndarray  # of (beta, packed G, sigma^2), square
+    conditional: np.ndarray  # (..., p, p): H^-1
+    joint: np.ndarray  # (..., P, P) of (beta, packed G, sigma^2)
+    smallest: np.ndarray  # (...,) smallest eigenvalue of the Hessian in (Lambda, log sigma^2), scaled to a unit diagonal
 
 
 def covariance(problem: Problem, factor: np.ndarray, log_ratio: np.ndarray, at: Evaluation) -> Covariance:
     """Both covariances from the criterion's derivatives ``at`` the optimum with free elements ``factor`` of Lambda."""
     layout, pattern = problem.layout, problem.pattern
     q, p, K, f = layout.n_random, layout.n_fixed, layout.n_equations, pattern.n_free
-    scale, degrees = float(at.scale), float(at.degrees)
+    scale, degrees = np.asarray(at.scale)[..., None, None], np.asarray(at.degrees)[..., None, None]
+    lead = scale.shape[:-2]
     H = np.asarray(at.hessian)
     moments, root = np.asarray(at.moments), np.asarray(at.root)
-    last = moments[:, p, p]
-    d = len(last)
+    last = moments[..., p, p]
+    d = last.shape[-1]
     i, l, packed = packed_index(q)
     # undo the profiling of the scale: parameters (packed relative G, log s, log sigma^2)
-    full = np.empty((d + 1, d + 1))
-    full[:d, :d] = H + np.outer(last, last) / degrees
-    full[d, :d] = full[:d, d] = last
-    full[d, d] = degrees
+    full = np.empty((*lead, d + 1, d + 1))
+    full[..., :d, :d] = H + last[..., :, None] * last[..., None, :] / degrees
+    full[..., d, :d] = full[..., :d, d] = last
+    full[..., d, d] = degrees[..., 0, 0]
 
-    L = np.zeros((q, q))
+    L = np.zeros((*lead, q, q))
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    L[rows, cols] = factor
-    J = np.zeros((d + 1, f + K))
-    J[: len(i), :f] = (i[:, None] == rows) * L[l[:, None], cols] + (l[:, None] == rows) * L[i[:, None], cols]
-    J[len(i) :, f:] = np.eye(K)
-    information = J.T @ full @ J
+    L[..., rows, cols] = factor
+    J = np.zeros((*lead, d + 1, f + K))
+    J[..., : len(i), :f] = (i[:, None] == rows) * L[..., l[:, None], cols] + (l[:, None] == rows) * L[..., i[:, None], cols]
+    J[..., len(i) :, f:] = np.eye(K)
+    information = np.swapaxes(J, -1, -2) @ full @ J
     same = (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
-    information[:f, :f] += np.asarray(at.gradient)[packed[rows[:, None], rows]] * same
-    V = J @ (2 * _pseudo_inverse(information)) @ J.T
+    information[..., :f, :f] += np.asarray(at.gradient)[..., packed[rows[:, None], rows]] * same
+    inverse, smallest = _pseudo_inverse(information)
+    V = J @ (2 * inverse) @ np.swapaxes(J, -1, -2)
 
     # d beta / d (relative parameters); the common scale does not move beta
-    slope = np.zeros((p, d + 1))
-    slope[:, :d] = -np.sqrt(scale) * root @ moments[:, :p, p].T
+    slope = np.zeros((*lead, p, d + 1))
+    slope[..., :d] = -np.sqrt(scale) * root @ np.swapaxes(moments[..., :p, p], -1, -2)
     fixed = problem.fixed_map
-    conditional = fixed @ (scale * root @ root.T) @ fixed.T
+    conditional = fixed @ (scale * root @ np.swapaxes(root, -1, -2)) @ fixed.T
     slope = fixed @ slope
 
     # to G and sigma_k^2 in the user's units and order
-    relative = L @ L.T
-    T = np.zeros((len(i) + K, d + 1))
+    relative = L @ np.swapaxes(L, -1, -2)
+    T = np.zeros((*lead, len(i) + K, d + 1))
     back = np.argsort(problem.order)
     where = packed[back[i], back[l]]
-    units = (problem.random_scale[back[i]] * problem.random_scale[back[l]]) * scale
-    T[np.arange(len(i)), where] = units
-    T[: len(i), d] = units * relative[i, l][where]
-    ratios = np.exp(np.append(log_ratio, 0.0))
-    sigma2 = scale * ratios * problem.response_scale**2
-    T[len(i) : len(i) + K - 1, len(i) : d] = np.diag(sigma2[:-1])
-    T[len(i) :, d] = sigma2
-    V_user = T @ V @ T.T
-    cross = slope @ V @ T.T
-    joint = np.block([[conditional + slope @ V @ slope.T, cross], [cross.T, V_user]])
+    units = (problem.random_scale[back[i]] * problem.random_scale[back[l]]) * scale[..., 0]
+    T[..., np.arange(len(i)), where] = units
+    T[..., : len(i), d] = units * relative[..., i, l][..., where]
+    ratios = np.exp(np.concatenate([log_ratio, np.zeros((*lead, 1))], -1))
+    sigma2 = scale[..., 0] * ratios * problem.response_scale**2
+    T[..., np.arange(len(i), len(i) + K - 1), np.arange(len(i), d)] = sigma2[..., :-1]
+    T[..., len(i) :, d] = sigma2
+    V_user = T @ V @ np.swapaxes(T, -1, -2)
+    cross = slope @ V @ np.swapaxes(T, -1, -2)
     if len(set(layout.equation_of)) <= 1:  # beta and theta are asymptotically independent in a plain mixed model
-        joint[:p, :p] = conditional
-        joint[:p, p:] = joint[p:, :p] = 0.0
-    return Covariance(conditional, joint)
+        upper, cross = conditional, np.zeros_like(cross)
+    else:
+        upper = conditional + slope @ V @ np.swapaxes(slope, -1, -2)
+    joint = np.concatenate([np.concatenate([upper, cross], -1), np.concatenate([np.swapaxes(cross, -1, -2), V_user], -1)], -2)
+    return Covariance(conditional, joint, smallest)
 
 
-def _pseudo_inverse(A: np.ndarray) -> np.ndarray:
-    size = np.sqrt(np.maximum(np.abs(np.diag(A)), 1e-300))
-    lam, V = np.linalg.eigh(A / np.outer(size, size))
-    keep = lam > RELATIVE * lam[-1]
-    return (V[:, keep] / lam[keep]) @ V[:, keep].T / np.outer(size, size)
+def _pseudo_inverse(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pseudo-inverse, and the smallest eigenvalue of A scaled to a unit diagonal; NaN where A is not finite."""
+    size = np.sqrt(np.maximum(np.abs(np.diagonal(A, axis1=-2, axis2=-1)), 1e-300))
+    both = size[..., :, None] * size[..., None, :]
+    scaled = A / both
+    sound = np.asarray(np.isfinite(scaled).all((-1, -2)))
+    lam, V = np.linalg.eigh(np.where(sound[..., None, None], scaled, np.eye(A.shape[-1])))
+    keep = lam > RELATIVE * lam[..., -1:]
+    inverse = (V * np.where(keep, 1 / np.where(keep, lam, 1.0), 0.0)[..., None, :]) @ np.swapaxes(V, -1, -2) / both
+    return np.where(sound[..., None, None], inverse, np.nan), np.where(sound, lam[..., 0], np.nan)

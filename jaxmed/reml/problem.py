@@ -85,6 +85,13 @@ class Problem:
             ratios * np.asarray(sigma2)[..., None] * self.response_scale**2,
         )
 
+    def relative(self, G: np.ndarray, sigma2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The inverse of :meth:`estimates` for (..., q, q) and (..., K): relative G in internal order, and log ratios."""
+        inner = sigma2 / self.response_scale**2
+        o = self.order
+        units = inner[..., -1, None, None] * np.multiply.outer(self.random_scale, self.random_scale)
+        return G[..., o[:, None], o] / units, np.log(inner[..., :-1] / inner[..., -1:])
+
     def deviance_shift(self, n: np.ndarray, reml: bool) -> np.ndarray:
         """What to add to the standardised criterion for the user's units; ``n`` (..., K) weighted rows per equation."""
         shift = 2 * n @ np.log(self.response_scale)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from jaxmed.reml import criterion, newton, regram
 
@@ -100,10 +103,61 @@ def start_points(*args, pattern):
     return compiled.run(_start_points, *args, options=_options(), pattern=pattern)
 
 
-def minimise(data, weights, *args, layout, pattern, reml, own=False):
-    """:func:`newton.minimise`, with the number of lanes chosen for this machine."""
+def once(fn, *args, **static):
+    """A program that runs seldom."""
+    return compiled.run(fn, *args, options=_options(seldom=True), **static)
+
+
+def own_data(fn, base, index, count, *args, **static):
+    """A program that makes replicates' own data, see inference/redraw.py; spread over the devices by ``index``."""
+    split = (False, True, None, *[False] * len(args))
+    return _spread(fn, (base, index, count, *args), split, static)
+
+
+def revisit(fn, *args, **static):
+    """A program over the optima of replicates, see revisit.py; on one device."""
+    if n_devices() > 1:
+        args = jax.tree.map(np.asarray, args)
+    return compiled.run(fn, *args, options=_options(), **static)
+
+
+def minimise(data, weights, start, metric, count, *, layout, pattern, reml, own=False):
+    """:func:`newton.minimise`, with the number of lanes chosen for this machine, spread over its devices."""
     static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
-    return compiled.run(newton.minimise, data, weights, *args, options=_options(), **static)
+    return _spread(newton.minimise, (data, weights, start, metric, count), (own, True, True, False, None), static)
+
+
+def n_devices() -> int:
+    """Devices of this process over which replicates are spread."""
+    return len(jax.local_devices())
+
+
+def _spread(fn, args, split, static):
+    """Run ``fn`` on all local devices, each with its part of the leading axis of the arguments that are ``split``.
+
+    The argument marked None counts the rows in use, from the first one on: every device gets its own count. Inside a
+    shard_map a device's loops never wait for another's.
+    """
+    n = n_devices()
+    rows = jax.tree.leaves(args[split.index(True)])[0].shape[0]
+    if n == 1 or rows % n:
+        return compiled.run(fn, *args, options=_options(), **static)
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("replicates",))
+    specs = tuple(PartitionSpec("replicates") if s is None or s else PartitionSpec() for s in split)
+    counts = np.clip(int(args[split.index(None)]) - np.arange(n) * (rows // n), 0, rows // n)
+    args = tuple(counts if s is None else a for s, a in zip(split, args, strict=True))
+    placed = tuple(jax.device_put(a, jax.sharding.NamedSharding(mesh, spec)) for a, spec in zip(args, specs, strict=True))
+    return compiled.run(_on_each, *placed, options=_options(), program=fn, mesh=mesh, specs=specs, split=split, **static)
+
+
+def _on_each(*args: Any, program: Callable[..., Any], mesh, specs, split, **static: Any):
+    def local(*args: Any):
+        return program(*(a[0] if s is None else a for a, s in zip(args, split, strict=True)), **static)
+
+    spread: Callable = cast(Any, jax.shard_map)(
+        local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("replicates"), check_vma=False
+    )
+    return spread(*args)
 
 
 def with_responses(*args, layout, places):

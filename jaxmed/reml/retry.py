@@ -84,7 +84,7 @@ def safely(fit: Fit, found: Found, weights: np.ndarray, shared, start: newton.Po
     """
     built, pattern, reason = fit.problem, fit.problem.pattern, {}
     for b in np.flatnonzero(~found.converged):
-        data = jax.tree.map(lambda a, b=b: a[b], shared) if own else shared
+        data = jax.tree.map(lambda a, b=b: np.asarray(a[b]), shared) if own else shared
         look = programs.host_criterion(built, data, weights[b], fit.reml)
         points = [
             (covariance.lower(start.factor[b], pattern), start.log_ratio[b]),

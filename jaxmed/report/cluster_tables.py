@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.system import Design, Path
-from jaxmed.inference import bootstrap, effects, prediction
+from jaxmed.inference import bootstrap, effects, prediction, schemes
 from jaxmed.reml.fit import System
 
 
@@ -47,7 +47,7 @@ def influence(system: System, cluster: str) -> pd.DataFrame:
     design = system.design
     rows = effects.effects(design)
     J = len(design.clusters)
-    draws = bootstrap.run(system, J, seed=0, kind="jackknife")
+    draws = bootstrap.run(system, range(J), schemes.make(system, "jackknife", 0))
     full = effects.values(rows, *system.estimates)
     left_out = effects.values(rows, *draws.estimates)
     change = left_out - full

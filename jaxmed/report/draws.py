@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.design.checks import require_rows
-from jaxmed.design.matrices import resample_rows
 from jaxmed.design.system import Design
-from jaxmed.errors import InputError, NotYetError
-from jaxmed.inference import bootstrap, effects, intervals, resampling
+from jaxmed.errors import InputError, JaxmedWarning
+from jaxmed.inference import bootstrap, effects, figures, intervals
+from jaxmed.inference import studentised as studentise
 from jaxmed.inference.effects import Effect
 from jaxmed.inference.parameters import variance_parameters
+from jaxmed.inference.schemes import RESPONSES, Scheme, make
 from jaxmed.reml import fit as reml
-from jaxmed.reml.fitted import STATUS
+from jaxmed.reml.fitted import FAILED, SINGULAR, STATUS
 from jaxmed.report import tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes
+
+MANY = 0.01  # share of failed replicates above which tables warn
 
 
 class Fitted(Protocol):
@@ -43,76 +49,243 @@ class BootstrapResult:
 
     fit: Fitted
     raw: bootstrap.Draws
-    kind: str
-    seed: int
+    scheme: Scheme
     seconds: dict[str, float]
+
+    @property
+    def kind(self) -> str:
+        """The resampling scheme."""
+        return self.scheme.kind
+
+    @property
+    def seed(self) -> int:
+        return self.scheme.seed
 
     def __len__(self) -> int:
         return len(self.raw.status)
 
     @property
+    def _index(self) -> pd.Index:
+        """Numbers of the replicates; 0, 1, ... unless only a part of them was asked for."""
+        index = self.raw.index
+        return pd.RangeIndex(len(index)) if np.array_equal(index, np.arange(len(index))) else pd.Index(index)
+
+    @property
     def draws(self) -> pd.DataFrame:
         """One row per replicate, one column per effect (its label); NaN where a replicate failed."""
         rows = effects.effects(self.fit.design)
-        return pd.DataFrame(effects.values(rows, *self.raw.estimates), columns=[r.label for r in rows])
+        return pd.DataFrame(effects.values(rows, *self.raw.estimates), index=self._index, columns=[r.label for r in rows])
 
     @property
     def parameters(self) -> pd.DataFrame:
         """One row per replicate: fixed effects "equation:term", variances, covariances and residual SDs."""
         names, estimate = variance_parameters(self.fit.design, self.raw.estimates)
         columns = [*self.fit.design.fixed_labels, *names]
-        return pd.DataFrame(np.concatenate([self.raw.estimates.beta, estimate], 1), columns=columns)
+        return pd.DataFrame(np.concatenate([self.raw.estimates.beta, estimate], 1), index=self._index, columns=columns)
 
     @property
     def status(self) -> pd.Series:
         """ "converged", "singular" (an optimum on the boundary, valid) or "failed", per replicate."""
         names = np.array(STATUS)
-        return pd.Series(pd.Categorical(names[self.raw.status], categories=list(STATUS)), name="status")
+        return pd.Series(pd.Categorical(names[self.raw.status], categories=list(STATUS)), index=self._index, name="status")
 
     @property
     def failures(self) -> pd.Series:
         """Why each failed replicate failed, by replicate; empty when none did."""
         return pd.Series(self.raw.reasons, name="reason", dtype=object)
 
-    def tidy(self, level: float = 0.95, method: str | None = None) -> pd.DataFrame:
+    def tidy(
+        self,
+        level: float = 0.95,
+        method: str | None = None,
+        *,
+        singular: Literal["keep", "drop"] = "keep",
+        failed: Literal["drop", "worst"] = "drop",
+    ) -> pd.DataFrame:
         """The table of effects with bootstrap bias, standard error, interval and p value.
 
         Args:
             level: coverage of the intervals.
-            method: "percentile" (default), "basic", "normal", "bc" or "bca" (its acceleration comes from the jackknife over
-                clusters, fitted when first asked for). A jackknife gives "normal" intervals only.
+            method: "percentile" (default), "basic", "normal", "bc", "bca" (its acceleration comes from the jackknife over
+                clusters, fitted when first asked for) or "studentised" (every draw's standard error from its joint
+                covariance, computed when first asked for). A jackknife gives "normal" intervals only.
+            singular: "drop" leaves out the draws on the boundary, to see what they do; they are valid estimates.
+            failed: "worst" gives the widest interval over whatever failed draws might have been (methods by ranks).
+
+        Returns:
+            The columns of ``effects()`` with bias, std_error, conf_low, conf_high, p_value (the interval inverted), p_count,
+            n_draws; and mc_std_error, mc_conf_low, mc_conf_high, the Monte Carlo error of the three figures: how much they would
+            vary from seed to seed with as many draws.
 
         Raises:
-            InputError: unknown method or level, or a method that the scheme cannot give.
+            InputError: unknown method, level or option, a method that the scheme cannot give, too few draws for the level.
+
+        Warns:
+            JaxmedWarning: more than 1% of the draws failed, or few draws lie beyond a limit.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.bpg06_twin(seed=7).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="none")
+            >>> table = fit.bootstrap(400, seed=1, progress=False).tidy(level=0.9, method="bc")
+            >>> bool((table["conf_low"] < table["conf_high"]).all())
+            True
+
+        Formulas and sources: jaxmed/inference/intervals.py and studentised.py.
         """
+        _choose("singular", singular, ("keep", "drop"))
+        _choose("failed", failed, ("drop", "worst"))
         rows = effects.effects(self.fit.design)
-        estimate = effects.values(rows, *self.fit.system.estimates)
-        draws = effects.values(rows, *self.raw.estimates)
         frame = effect_frame(rows)
         if self.kind == "jackknife":
-            return self._jackknife(rows, frame, estimate, draws, level, method or "normal")
+            return self._jackknife(rows, frame, level, method or "normal")
         method = method or "percentile"
-        acceleration = intervals.acceleration(self._jackknife_values(rows)) if method == "bca" else None
-        low, high = intervals.interval(draws, estimate, level=level, method=method, acceleration=acceleration)
-        se = intervals.std_error(draws)
+        sample = self._sample(rows, method, singular)
+        self._warn(sample, level, method)
+
+        def errors(part: figures.Sample) -> np.ndarray:
+            return np.stack([intervals.std_error(part.draws), *figures.limits(part, level, method)])
+
+        low, high = figures.limits(sample, level, method, failed)
+        se = intervals.std_error(sample.draws)
+        mc = figures.monte_carlo_errors(sample, errors)
         return frame.assign(
-            estimate=estimate,
-            bias=intervals.bias(draws, estimate),
+            estimate=sample.estimate,
+            bias=intervals.bias(sample.draws, sample.estimate),
             std_error=se,
             conf_low=low,
             conf_high=high,
-            p_value=intervals.p_value(draws, estimate, method=method, acceleration=acceleration),
-            p_count=intervals.p_count(draws),
-            n_draws=intervals.n_finite(draws),
-            note=proportion_notes(rows, estimate, se),
+            p_value=figures.p_value(sample, method),
+            p_count=intervals.p_count(sample.draws),
+            n_draws=intervals.n_finite(sample.draws),
+            mc_std_error=mc[0],
+            mc_conf_low=mc[1],
+            mc_conf_high=mc[2],
+            note=proportion_notes(rows, sample.estimate, se),
         )
 
-    def _jackknife(self, rows, frame, estimate, draws, level: float, method: str) -> pd.DataFrame:
+    def bands(self, labels: Sequence[str] | None = None, level: float = 0.95, *, studentised: bool = False) -> pd.DataFrame:
+        """Simultaneous (max-t) bands: with probability ``level`` ALL of the chosen effects lie in their intervals.
+
+        Args:
+            labels: effects by their labels; default all indirect effects.
+            level: joint coverage.
+            studentised: whether every draw is divided by its own standard error rather than by the draws' SD.
+
+        Returns:
+            label, estimate, std_error, conf_low, conf_high, p_adjusted (single-step max-t); the critical value in
+            ``.attrs["critical_value"]``.
+
+        Raises:
+            InputError: an unknown label, a jackknife, a level outside (0, 1).
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(seed=1).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> list(fit.bootstrap(400, seed=1, progress=False).bands()["label"])
+            ['indirect[m] within', 'indirect[m] between']
+
+        Montiel Olea & Plagborg-Moeller (2019); Westfall & Young (1993) for the p values.
+        """
+        rows = effects.effects(self.fit.design)
+        if self.kind == "jackknife":
+            raise InputError("bands() needs bootstrap draws; use kind='cluster'")
+        known = [r.label for r in rows]
+        chosen = [r.label for r in rows if r.effect == "indirect"] if labels is None else list(labels)
+        if unknown := [label for label in chosen if label not in known]:
+            raise InputError(f"labels: there is no effect {unknown[0]!r}; there are {', '.join(known)}")
+        if not chosen:
+            raise InputError("labels is empty: give at least one effect")
+        at = [known.index(label) for label in chosen]
+        sample = self._sample(rows, "studentised" if studentised else "percentile", "keep")
+        se = intervals.std_error(sample.draws)
+        every = se if sample.errors is None else sample.errors
+        own = se if sample.std_error is None else sample.std_error
+        low, high, p, c = studentise.bands(sample.draws[:, at], every[..., at], sample.estimate[at], own[at], level=level)
+        table = pd.DataFrame(
+            {
+                "label": chosen,
+                "estimate": sample.estimate[at],
+                "std_error": own[at],
+                "conf_low": low,
+                "conf_high": high,
+                "p_adjusted": p,
+            }
+        )
+        table.attrs["critical_value"] = c
+        return table
+
+    @property
+    def proof(self) -> pd.DataFrame:
+        """Per replicate, what shows that its numbers are an optimum.
+
+        decrement: the last Newton decrement, in units of the deviance; smallest_eigenvalue: of the Hessian in the variance
+        parameters, scaled to a unit diagonal (computed when first asked for); evaluations; safe: took the slow, safe route;
+        status.
+        """
+        raw = self.raw
+        return pd.DataFrame(
+            {
+                "decrement": raw.decrement,
+                "smallest_eigenvalue": self._audit.smallest,
+                "evaluations": raw.evaluations,
+                "safe": raw.safe,
+                "status": self.status.to_numpy(),
+            },
+            index=self._index,
+        )
+
+    @property
+    def std_errors(self) -> pd.DataFrame:
+        """Delta-method standard errors of every draw's effects, from its own joint covariance."""
+        rows = effects.effects(self.fit.design)
+        return pd.DataFrame(self._audit.std_error, index=self._index, columns=[r.label for r in rows])
+
+    @cached_property
+    def _audit(self) -> bootstrap.Audit:
+        return bootstrap.audit(self.fit.system, self.scheme, self.raw, effects.effects(self.fit.design))
+
+    @cached_property
+    def _acceleration(self) -> np.ndarray:
+        rows, J = effects.effects(self.fit.design), self.fit.n_clusters
+        draws = bootstrap.run(self.fit.system, range(J), make(self.fit.system, "jackknife", 0))
+        return intervals.acceleration(effects.values(rows, *draws.estimates), strata=self.scheme.strata)
+
+    def _sample(self, rows: tuple[Effect, ...], method: str, singular: str) -> figures.Sample:
+        system = self.fit.system
+        sample = figures.Sample(
+            effects.values(rows, *self.raw.estimates),
+            effects.values(rows, *system.estimates),
+            self.raw.status == FAILED,
+            self._acceleration if method == "bca" else None,
+            self._audit.std_error if method == "studentised" else None,
+            effects.std_errors(rows, system.estimates, system.covariance().joint) if method == "studentised" else None,
+        )
+        return sample.part(np.flatnonzero(self.raw.status != SINGULAR)) if singular == "drop" else sample
+
+    def _warn(self, sample: figures.Sample, level: float, method: str) -> None:
+        said = figures.check_number(sample, level, method)
+        if said:
+            warnings.warn(said, JaxmedWarning, stacklevel=3)
+        lost = int((self.raw.status == FAILED).sum())
+        if lost > MANY * len(self):
+            warnings.warn(
+                f"{lost:,} of {len(self):,} replicates failed ({lost / len(self):.1%}) and are left out: see .failures for the "
+                "reasons, and tidy(failed='worst') for what they could change",
+                JaxmedWarning,
+                stacklevel=3,
+            )
+
+    def _jackknife(self, rows, frame, level: float, method: str) -> pd.DataFrame:
         if method != "normal":
             raise InputError(
                 f"method={method!r} needs bootstrap draws; a jackknife gives method='normal' only (use kind='cluster')"
             )
-        se, bias = intervals.jackknife_std_error(draws), intervals.jackknife_bias(draws, estimate)
+        draws, estimate = effects.values(rows, *self.raw.estimates), effects.values(rows, *self.fit.system.estimates)
+        strata = self.scheme.strata
+        se = intervals.jackknife_std_error(draws, strata=strata)
+        bias = intervals.jackknife_bias(draws, estimate, strata=strata)
         low, high = intervals.normal_interval(estimate - bias, se, level)
         return frame.assign(
             estimate=estimate,
@@ -123,35 +296,39 @@ class BootstrapResult:
             p_value=intervals.normal_p_value(estimate - bias, se),
             p_count=np.nan,
             n_draws=intervals.n_finite(draws),
+            mc_std_error=0.0,
+            mc_conf_low=0.0,
+            mc_conf_high=0.0,
             note=proportion_notes(rows, estimate, se),
         )
 
-    def _jackknife_values(self, rows: tuple[Effect, ...]) -> np.ndarray:
-        draws = bootstrap.run(self.fit.system, self.fit.n_clusters, seed=0, kind="jackknife")
-        return effects.values(rows, *draws.estimates)
-
     def weights(self, i: int) -> np.ndarray:
         """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels."""
-        if not 0 <= i < len(self):
-            raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from 0")
-        return resampling.weights(self.kind, self.seed, i, i + 1, self.fit.n_clusters)[0]
+        if i not in self.raw.index:
+            raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from {self.raw.index[0]}")
+        return self.scheme.weights(i, i + 1)[0]
 
     def resample(self, i: int) -> pd.DataFrame:
-        """The data of replicate i: the drawn clusters' rows, every copy of a cluster under a label of its own (0, 1, ...).
+        """The data of replicate i; refit it with any other software: the result is row i of the draws.
 
-        Refit it with any other software: the result is row i of the draws.
+        Schemes that draw clusters give every copy of a cluster a label of its own (0, 1, ...). Schemes that make responses give
+        the whole table with new M and Y (text coded as numbers); rows that an equation does not use keep their values.
+        Moderators' default values are those of the full sample: give them as ``moderator_values`` when refitting.
 
         Raises:
             InputError: no such replicate, or a scheme whose weights are no whole numbers (bayesian).
         """
-        w = self.weights(i)
+        self.weights(i)
         require_rows(self.fit.design, "resample()")
         if self.kind == "bayesian":
             raise InputError("a bayesian replicate has fractional cluster weights and no data set; use weights(i) instead")
-        drawn = np.repeat(np.arange(len(w)), w.astype(int))
-        rows, labels = resample_rows(self.fit.design.table_codes, drawn)
-        out = self.fit.data.iloc[rows].reset_index(drop=True)
-        return out.assign(**{self.fit.cluster: labels})
+        fit = self.fit
+        if self.kind in RESPONSES:
+            made = self.scheme.new_responses(i)
+            return fit.data.assign(**{e.response: y for e, y in zip(fit.design.equations, made, strict=True)})
+        drawn = self.scheme.new_rows(i)
+        out = fit.data.iloc[drawn.rows].reset_index(drop=True)
+        return out.assign(**{fit.cluster: drawn.codes}) if drawn.relabelled else out
 
     def _blocks(self) -> list[tuple[str | None, str | pd.DataFrame]]:
         counts = {s: int((self.status == s).sum()) for s in STATUS}
@@ -161,13 +338,24 @@ class BootstrapResult:
             f"{n:,} replicates, kind {self.kind}, seed {self.seed}: {said}\n"
             f"{int(self.raw.safe.sum()):,} took the slow, safe route; {self.seconds['total']:.1f} seconds"
         )
-        notes = []
+        name = "normal" if self.kind == "jackknife" else "percentile"
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                table = self.tidy()
+            except InputError:  # fewer draws than any percentile needs
+                table, name = self.tidy(method="normal"), "normal"
+        notes = [str(w.message) for w in caught if issubclass(w.category, JaxmedWarning)]
         if counts["singular"]:
             notes.append("Singular replicates are valid optima on the boundary (a combination of random effects has variance 0).")
         if counts["failed"]:
             notes.append(f"{counts['failed']:,} failed replicates are left out of the figures; see .failures for the reasons.")
-        name = "normal" if self.kind == "jackknife" else "percentile"
-        blocks = [(None, head), *effect_blocks(self.tidy(), f"Effects ({name} intervals, 95%)")]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.nanmax(table["mc_std_error"].to_numpy(float) / table["std_error"].to_numpy(float))
+        if ratio > 0:
+            notes.append(f"Monte Carlo error of the standard errors: at most {ratio:.1%} of them; tidy() has that of the limits.")
+        shown = table.drop(columns=["mc_std_error", "mc_conf_low", "mc_conf_high"])
+        blocks = [(None, head), *effect_blocks(shown, f"Effects ({name} intervals, 95%)")]
         return [*blocks, ("Notes", "\n".join(f"- {x}" for x in notes))] if notes else blocks
 
     def summary(self) -> str:
@@ -181,15 +369,6 @@ class BootstrapResult:
         return tables.html_page("Bootstrap of a multilevel mediation", self._blocks())
 
 
-def check_bootstrap(n_resamples, seed, kind, chunk_size, strata) -> None:
-    whole = (int, np.integer)
-    if kind not in resampling.KINDS:
-        raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, resampling.KINDS))}")
-    if not isinstance(n_resamples, whole) or n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples!r} must be a whole number of at least 1")
-    if isinstance(seed, bool) or not isinstance(seed, whole) or seed < 0:
-        raise InputError(f"seed={seed!r} must be a whole number of at least 0")
-    if chunk_size is not None and (not isinstance(chunk_size, whole) or chunk_size < 1):
-        raise InputError(f"chunk_size={chunk_size!r} must be a whole number of at least 1, or None")
-    if strata is not None:
-        raise NotYetError("strata= comes in a later version; leave it None")
+def _choose(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise InputError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, options))}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from textwrap import fill
 from typing import Any, Literal
 
@@ -14,27 +16,29 @@ from jaxmed.design import rebuild
 from jaxmed.design.checks import require_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, effects, intervals, prediction
+from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes, storage
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml_fit
 from jaxmed.report import cluster_tables, tables
-from jaxmed.report.draws import BootstrapResult, check_bootstrap
+from jaxmed.report.bootstrap_input import check_bootstrap, strata_numbers, warn_rademacher
+from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
 from jaxmed.report.progress import progress_bar
+from jaxmed.report.saved_tables import mentioned, plain, to_arrays
 
-ROW_KINDS = ("two_stage", "rows", "parametric", "residual", "wild")  # schemes that change rows or responses
 
+def fit_mediation(design: Design, data: pd.DataFrame, call: Mapping[str, Any], *, reml: bool, started: float) -> MediationResult:
+    """Fit a design, begun at the time ``started``, and wrap the estimates.
 
-def fit_mediation(
-    design: Design, data: pd.DataFrame, cluster: str, center: str, *, reml: bool, started: float
-) -> MediationResult:
-    """Fit a design, begun at the time ``started``, and wrap the estimates; ``data`` is empty where only sums are known."""
+    ``data`` is empty where only sums are known; ``call`` are the arguments of ``mediate``.
+    """
     designed = time.perf_counter()
     system = reml_fit.fit_design(design, reml=reml)
     effects.check_extra(design, system.estimates)
     seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
-    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds)
+    said = plain({**call, "extra": sorted(call.get("extra") or {}), "reml": reml})
+    return MediationResult(system, data.copy(deep=False), call["cluster"], reml, call["center"], seconds, said)
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +51,7 @@ class MediationResult:
     reml: bool
     center: str
     seconds: dict[str, float]
+    call: Mapping[str, Any] = field(default_factory=dict)  # the arguments, as files keep them
 
     # figures ---------------------------------------------------------------------------------------------------------
 
@@ -138,8 +143,7 @@ class MediationResult:
         estimate = effects.values(rows, *estimates)
         joint = self.system.covariance().joint
         if method == "delta":
-            slope = effects.gradient(rows, estimates, np.sqrt(np.maximum(np.diag(joint), 0.0)))
-            se = np.sqrt(np.maximum(np.einsum("ea,ab,eb->e", slope, joint, slope), 0.0))
+            se = effects.std_errors(rows, estimates, joint)
             low, high = intervals.normal_interval(estimate, se, level)
             p = intervals.normal_p_value(estimate, se)
         else:
@@ -246,27 +250,42 @@ class MediationResult:
         n_resamples: int = 10_000,
         *,
         seed: int = 0,
-        kind: Literal["cluster", "bayesian", "jackknife"] = "cluster",
+        kind: str = "cluster",
         progress: bool = True,
         chunk_size: int | None = None,
         strata: Any = None,
+        factor: Literal["mammen", "rademacher"] = "mammen",
+        save_to: str | os.PathLike[str] | None = None,
+        replicates: range | None = None,
     ) -> BootstrapResult:
-        """Refit the whole system for resampled clusters.
+        """Refit the whole system for resampled or newly made data.
 
         Args:
             n_resamples: replicates; ignored by the jackknife, which has one per cluster.
-            seed: replicate i depends on (seed, i) alone, whatever the chunk size.
-            kind: "cluster" draws whole clusters with replacement, copies under labels of their own; "bayesian" weights
-                clusters by n_clusters times a Dirichlet(1) draw; "jackknife" leaves out one cluster at a time.
+            seed: replicate i depends on (seed, i) alone, whatever the chunk size and the devices.
+            kind: schemes that draw clusters: "cluster" (with replacement, copies under labels of their own), "bayesian"
+                (weights n_clusters times a Dirichlet(1) draw), "jackknife" (one left out at a time), "two_stage" (clusters, then
+                rows within them). "rows" draws rows within clusters: too narrow, for comparison. Schemes that make new
+                responses, M first and Y from that M: "parametric" (from the fitted normal distributions), "residual"
+                (predicted random effects and residuals, centred and reflated), "wild" (a cluster's marginal residuals times one
+                random factor).
             progress: show a progress bar.
             chunk_size: replicates per compiled batch (default 1024): bounds memory, does not change the draws.
-            strata: comes in a later version.
+            strata: a column, or one value per row, constant within clusters: clusters are drawn within each stratum.
+            factor: of kind="wild": "mammen" or "rademacher". The latter leaves products of residuals as they are, so that
+                effects with a covariance hardly move: a warning says which.
+            save_to: a folder for the draws, written chunk by chunk. The same call goes on where one was cut off; a larger
+                n_resamples adds to what is there. :func:`jaxmed.load_bootstrap` opens it.
+            replicates: only these numbers, such as range(2000, 3000) in one job of an array; :func:`jaxmed.merge_bootstraps`
+                puts the jobs' results together.
 
         Returns:
             A BootstrapResult: draws of effects and parameters, a status per replicate, tables.
 
         Raises:
-            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind.
+            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind, strata that split a cluster or go
+                with a scheme that draws none, a scheme that the model does not allow, a folder with other draws.
+            StorageError: a folder that cannot be written to.
 
         Example:
             >>> import jaxmed
@@ -275,20 +294,36 @@ class MediationResult:
             >>> boot = fit.bootstrap(200, seed=1, progress=False)
             >>> boot.draws.shape[0]
             200
+
+        Sources: Davison & Hinkley (1997), sections 3.2 and 3.8; Rubin (1981); Carpenter, Goldstein & Rasbash (2003);
+        Modugno & Giannerini (2015).
         """
-        if kind in ROW_KINDS:
+        check_bootstrap(n_resamples, seed, kind, chunk_size, replicates)
+        if kind in (*schemes.ROWS, *schemes.RESPONSES):
             require_rows(self.design, f"bootstrap(kind={kind!r})")
-        check_bootstrap(n_resamples, seed, kind, chunk_size, strata)
+        if strata is not None:
+            require_rows(self.design, "bootstrap(strata=...)")
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify `random` first")
-        n = self.n_clusters if kind == "jackknife" else int(n_resamples)
         started = time.perf_counter()
-        with progress_bar(n, progress) as update:
-            draws = bootstrap.run(
-                self.system, n, seed=int(seed), kind=kind, chunk_size=chunk_size or reml_fit.CHUNK, progress=update
-            )
-        seconds = draws.seconds | {"total": time.perf_counter() - started}
-        return BootstrapResult(self, draws, kind, int(seed), seconds)
+        scheme = schemes.make(self.system, kind, int(seed), strata_numbers(self.design, self.data, strata), factor)
+        if factor == "rademacher":
+            warn_rademacher(self.design)
+        chosen = replicates or range(self.n_clusters if kind == "jackknife" else int(n_resamples))
+        store = None if save_to is None else self._folder(save_to, scheme)
+        with progress_bar(len(chosen), progress) as update:
+            size = chunk_size or reml_fit.CHUNK
+            draws = bootstrap.run(self.system, chosen, scheme, chunk_size=size, progress=update, store=store)
+        return BootstrapResult(self, draws, scheme, draws.seconds | {"total": time.perf_counter() - started})
+
+    def _folder(self, save_to: str | os.PathLike[str], scheme: schemes.Scheme) -> storage.Folder:
+        """The folder, with the call beside the draws, and the table where there is one."""
+        folder = storage.open_folder(save_to, scheme, dict(self.call))
+        if self.design.has_rows and not (folder.path / "table.npz").exists():
+            used = mentioned(self.call, list(map(str, self.data.columns)))
+            strata = {} if scheme.strata is None else {"strata": scheme.strata}
+            storage.write_whole(folder.path / "table.npz", to_arrays(self.data.loc[:, used]) | strata)
+        return folder
 
     # words -----------------------------------------------------------------------------------------------------------
 

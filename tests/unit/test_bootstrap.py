@@ -8,6 +8,8 @@ import pytest
 import jaxmed
 from jaxmed.inference import intervals, resampling
 
+pytestmark = pytest.mark.filterwarnings("ignore:too few draws")  # small bootstraps are enough here
+
 COMMON = {"x": "x", "m": "m", "y": "y", "cluster": "id", "center": "none"}
 
 
@@ -65,7 +67,7 @@ def test_parameters_give_the_draws(boot):
 
 
 def test_tables(fit, boot):
-    for method in ("percentile", "basic", "normal", "bc", "bca"):
+    for method in ("percentile", "basic", "normal", "bc", "bca", "studentised"):
         table = boot.tidy(method=method)
         assert list(table["label"]) == list(boot.draws.columns)
         assert (table["conf_low"] < table["conf_high"]).all()
@@ -135,7 +137,19 @@ def test_a_resample_without_variation_fails_with_its_reason(data):
     assert boot.draws[~absent].notna().all().all()
     assert boot.failures.str.contains("not estimable").all()
     assert f"{absent.sum()} failed" in boot.summary()
-    assert (boot.tidy()["n_draws"] == (~absent).sum()).all()
+    assert "failed='worst'" in boot.summary()
+    with pytest.warns(jaxmed.JaxmedWarning, match=f"{absent.sum()} of 40 replicates failed"):
+        table = boot.tidy(level=0.5)
+    assert (table["n_draws"] == (~absent).sum()).all()
+    # bounds over whatever the failed draws might have been: by hand, for one effect
+    with pytest.warns(jaxmed.JaxmedWarning, match="failed"):
+        worst = boot.tidy(level=0.5, failed="worst").set_index("label")
+    ordered = np.sort(boot.draws["b[m] conflated"].fillna(-np.inf))
+    at = worst.loc["b[m] conflated", "conf_low"]
+    assert at == (pytest.approx(ordered[9] * 0.25 + ordered[10] * 0.75) if absent.sum() < 10 else -np.inf)
+    assert (worst["conf_low"] <= table["conf_low"].to_numpy()).all()
+    assert (worst["conf_high"] >= table["conf_high"].to_numpy()).all()
+    assert boot.proof["smallest_eigenvalue"].isna().to_numpy()[absent].all()
 
 
 @pytest.mark.parametrize(
@@ -145,9 +159,15 @@ def test_a_resample_without_variation_fails_with_its_reason(data):
         ({"n_resamples": 2.5}, "n_resamples=2.5"),
         ({"seed": "a"}, "seed='a'"),
         ({"seed": -1}, "seed=-1"),
-        ({"kind": "rows"}, "kind='rows'.*cluster.*bayesian.*jackknife"),
+        ({"kind": "row"}, "kind='row'.*cluster.*bayesian.*jackknife.*two_stage.*parametric"),
         ({"chunk_size": 0}, "chunk_size=0"),
-        ({"strata": "g"}, "later version"),
+        ({"seed": True}, "seed=True"),
+        ({"strata": "g"}, "strata='g' is not a column"),
+        ({"strata": [1, 2]}, "strata has 2 values"),
+        ({"strata": "x"}, "splits 40 clusters"),
+        ({"strata": "id", "kind": "rows"}, "kind='rows' draws none"),
+        ({"factor": "rademacher"}, "belongs to kind='wild'"),
+        ({"factor": "gauss", "kind": "wild"}, "factor='gauss'"),
     ],
 )
 def test_bad_arguments(fit, arguments, words):

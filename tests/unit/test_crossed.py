@@ -235,3 +235,28 @@ def test_a_start_at_a_saddle_is_left():
     assert found.converged
     assert found.at.value + crossed_fit.deviance_shift(made, True) == pytest.approx(one_way(codes, y).deviance, abs=1e-8)
     assert abs(found.theta[0]) > 0.5
+
+
+def test_a_corner_of_the_boundary_is_reached():
+    """The variance of the intercept is nearly 0 and the correlation -1: the curvature falls with every step."""
+    x, y = (np.array(text.split(), dtype=float) for text in (CORNER_X, CORNER_Y))
+    codes = np.repeat(np.arange(6), [8, 6, 9, 9, 7, 6])
+    X = np.column_stack([np.ones(45), x])
+    weights = np.random.default_rng(0).uniform(0.5, 2, 45)
+    fit = crossed_fit.fit([Factor(X, codes, 6, np.tril(np.ones((2, 2), bool)))], X, y, weights)
+    assert fit.converged
+    assert fit.singular
+
+
+CORNER_X = """
+    -1.950014 -0.353952 -0.028989 -0.276807 0.179542 -1.509989 -0.544646 -0.983137 1.632326 2.365598 0.491469 -0.400357
+    2.309098 0.643337 -0.469834 1.606524 0.968032 0.149812 -0.688557 1.381612 -0.239907 0.209978 -0.230443 0.197583
+    -0.322974 0.454339 -1.073295 0.741271 1.519224 0.067800 -0.201475 -2.721830 -1.013630 -0.599571 1.024890 -0.635036
+    2.331388 -0.682045 1.325741 1.274252 0.644874 1.150376 0.527257 0.283600 1.099916
+"""
+CORNER_Y = """
+    -6.560093 -1.378723 1.703237 -2.481211 0.594158 -3.136512 -1.539380 -1.667958 4.823843 7.016301 4.103512 0.012190
+    7.317903 1.325643 1.343121 -2.522515 -1.817470 -0.019330 3.285769 -0.276079 1.115624 0.873707 0.461917 0.469491 0.129985
+    -1.753571 1.073831 0.829245 0.722517 -0.639432 -0.888691 -0.226035 -2.871052 0.393755 2.914039 -2.223923 5.647843
+    -1.380077 2.205874 0.816593 1.399612 -0.008861 2.344508 1.152229 2.021380
+"""

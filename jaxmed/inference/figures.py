@@ -1,0 +1,130 @@
+"""All figures of a table from the draws, and the Monte Carlo error of each. NumPy only.
+
+Axis letters: B replicates, E effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxmed.errors import InputError
+from jaxmed.inference import intervals, studentised
+from jaxmed.inference.correction import bias_correction, shifted
+from jaxmed.inference.sample import METHODS, Floats, sort, tail
+
+ALL_METHODS = (*METHODS, "studentised")
+BY_RANK = ("percentile", "basic", "bc", "bca")
+GROUPS = 25  # of draws, for Monte Carlo errors: their own relative error is then about 1 / sqrt(2 * 24) = 14%
+FEWEST = 5  # draws beyond a limit, below which it is little more than an extreme of the draws
+FAR = 1e300
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draws with what some methods need beside them."""
+
+    draws: Floats  # (B, E)
+    estimate: Floats  # (E,)
+    failed: np.ndarray  # (B,) bool
+    acceleration: Floats | None = None  # (E,) for bca
+    errors: Floats | None = None  # (B, E) for studentised
+    std_error: Floats | None = None  # (E,) of the full sample, for studentised
+
+    def part(self, rows: np.ndarray) -> Sample:
+        """Some of the draws."""
+        errors = None if self.errors is None else self.errors[rows]
+        return Sample(self.draws[rows], self.estimate, self.failed[rows], self.acceleration, errors, self.std_error)
+
+
+def limits(sample: Sample, level: float, method: str, failed: str = "drop") -> tuple[Floats, Floats]:
+    """Interval of any of ``ALL_METHODS``; with ``failed="worst"`` its bounds over whatever the failed draws might have been.
+
+    A failed draw below all others, then above all others: the lower of the two lower limits and the higher of the two upper
+    ones. A limit that would fall among the failed draws is infinite.
+    """
+    if method not in ALL_METHODS:
+        raise InputError(f"method={method!r} is not known: choose one of {', '.join(map(repr, ALL_METHODS))}.")
+    if method == "studentised":
+        if sample.errors is None or sample.std_error is None:
+            raise ValueError("studentised intervals need standard errors")
+        return studentised.interval(sample.draws, sample.errors, sample.estimate, sample.std_error, level=level)
+    options = {"level": level, "method": method, "acceleration": sample.acceleration}
+    if failed != "worst" or not sample.failed.any():
+        return intervals.interval(sample.draws, sample.estimate, **options)
+    if method not in BY_RANK:
+        raise InputError(
+            f"failed='worst' needs a method by ranks of the draws ({', '.join(map(repr, BY_RANK))}); method={method!r} has no "
+            "worst case: use failed='drop'"
+        )
+    found = [
+        intervals.interval(np.where(sample.failed[:, None], far, sample.draws), sample.estimate, **options) for far in (-FAR, FAR)
+    ]
+    low = np.minimum(found[0][0], found[1][0])
+    high = np.maximum(found[0][1], found[1][1])
+    return np.where(low < -FAR / 1e10, -np.inf, low), np.where(high > FAR / 1e10, np.inf, high)
+
+
+def p_value(sample: Sample, method: str) -> Floats:
+    """The p value that belongs to the interval."""
+    if method == "studentised":
+        if sample.errors is None or sample.std_error is None:
+            raise ValueError("studentised intervals need standard errors")
+        return studentised.p_value(sample.draws, sample.errors, sample.estimate, sample.std_error)
+    return intervals.p_value(sample.draws, sample.estimate, method=method, acceleration=sample.acceleration)
+
+
+def monte_carlo_errors(sample: Sample, figure: Callable[[Sample], Floats]) -> Floats:
+    """Standard error of figures (F, E) that comes from the number of draws being finite.
+
+    The delete-a-group jackknife over ``GROUPS`` groups of draws (Shao & Tu 1995, section 5.2.2): with f_g the figure without
+    group g, sqrt((k - 1) / k sum (f_g - mean)^2). It serves any figure, quantiles included, since every group is large.
+
+    Example:
+        >>> draws = np.random.default_rng(0).normal(size=(10_000, 1))
+        >>> sample = Sample(draws, np.zeros(1), np.zeros(10_000, bool))
+        >>> error = monte_carlo_errors(sample, lambda s: s.draws.std(axis=0, ddof=1)[None])
+        >>> bool(abs(error[0, 0] * np.sqrt(2 * 10_000) - 1) < 0.5)  # a normal SD has error 1 / sqrt(2 B)
+        True
+    """
+    B = len(sample.draws)
+    k = min(GROUPS, B)
+    if k < 2:
+        return np.full_like(figure(sample), np.nan)
+    group = np.arange(B) % k
+    without = np.stack([figure(sample.part(np.flatnonzero(group != g))) for g in range(k)])
+    return np.sqrt((k - 1) / k * ((without - without.mean(0)) ** 2).sum(0))
+
+
+def check_number(sample: Sample, level: float, method: str) -> str:
+    """What to warn of when the limits lie among the last few draws; empty when all is well.
+
+    Raises:
+        InputError: the limits lie beyond all draws, (B + 1) alpha / 2 < 1.
+    """
+    if method == "normal":
+        return ""
+    u, B = tail(level), int(np.isfinite(sample.draws).sum(0).max(initial=0))
+    needed = int(np.ceil(round(1 / u - 1, 6)))
+    if needed > B:
+        raise InputError(
+            f"level={level} with method={method!r} needs at least {needed} usable draws, and there are {B}: raise n_resamples "
+            "(some thousands are usual), or use method='normal'"
+        )
+    share = u
+    if method in ("bc", "bca"):
+        accel = np.zeros_like(sample.estimate) if sample.acceleration is None or method == "bc" else sample.acceleration
+        z0 = bias_correction(sort(sample.draws), sample.estimate)
+        ends = np.stack([shifted(np.full_like(z0, v), z0, accel) for v in (u, 1 - u)])
+        nearest = np.fmin(ends, 1 - ends)
+        share = float(np.nanmin(nearest)) if np.isfinite(nearest).any() else u
+    if share * B >= FEWEST:
+        return ""
+    enough = int(np.ceil(FEWEST / share)) if share > 0 else 0
+    said = f"about {enough:,} draws would do" if share > 1e-6 else "the correction is extreme: look at the draws"
+    return (
+        f"too few draws for level={level} with method={method!r}: of {B:,} only {share * B:.1f} lie beyond a limit, which is "
+        f"then little more than an extreme; {said}"
+    )

@@ -1,0 +1,263 @@
+"""Resampling schemes of a fitted system: from (seed, replicate) to weights or to data of its own.
+
+A scheme by weights (cluster, bayesian, jackknife) changes how much every cluster counts; the others make new rows or new
+responses (redraw.py), and all clusters count once. Replicate i depends on (seed, i) alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxmed.design import rebuild
+from jaxmed.design.system import Design
+from jaxmed.errors import InputError
+from jaxmed.inference import prediction, redraw, resampling, table
+from jaxmed.reml.fit import System
+from jaxmed.reml.gram import Gram
+from jaxmed.reml.slots import slots
+
+ROWS = ("two_stage", "rows")
+RESPONSES = ("parametric", "residual", "wild")
+KINDS = (*resampling.KINDS, *ROWS, *RESPONSES)
+STRATIFIED = (*resampling.KINDS, "two_stage")
+FACTORS = ("mammen", "rademacher")
+BYTES = 2**28  # of cross-products that a chunk of replicates with data of their own may take
+
+
+class NewRows(NamedTuple):
+    """The rows of a replicate: positions in the user's table, and the cluster each belongs to now."""
+
+    rows: Int[np.ndarray, " r"]
+    codes: Int[np.ndarray, " r"]
+    relabelled: bool  # whether codes number drawn copies rather than the design's clusters
+
+
+class OwnData(NamedTuple):
+    """What schemes need whose replicates have data of their own."""
+
+    plan: table.Plan
+    sources: redraw.Sources
+    at: Int[np.ndarray, "m J"]  # the table's row in every slot
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One scheme for one fitted system; made by :func:`make`."""
+
+    kind: str
+    seed: int
+    system: System
+    strata: np.ndarray | None = None
+    factor: str = "mammen"
+    own: OwnData | None = None
+
+    def weights(self, first: int, last: int) -> Float[np.ndarray, "B J"]:
+        """Cluster weights of replicates ``first`` to ``last`` - 1."""
+        J = len(self.system.design.clusters)
+        if self.own:
+            return np.ones((last - first, J))
+        return resampling.weights(self.kind, self.seed, first, last, J, self.strata)
+
+    def grams(self, first: int, last: int, rows: int) -> list[Gram] | None:
+        """Cross-products of each replicate, one Gram of leading axis ``rows`` per group of equations; None where shared."""
+        if self.own is None:
+            return None
+        draws = self.factor if self.kind == "wild" else self.kind
+        return list(redraw.grams(resampling.base_key(self.seed), first, last, rows, self.own.sources, self.own.plan, draws))
+
+    def chunk(self, rows: int) -> int:
+        """How many of ``rows`` replicates fit into a chunk."""
+        if self.own is None:
+            return rows
+        each = 8 * sum(f.problem.gram.rows.size + f.problem.gram.rest.size for f in self.system.fits)
+        return int(np.clip(BYTES // each // redraw.LANES * redraw.LANES, redraw.LANES, rows))
+
+    def new_rows(self, i: int) -> NewRows:
+        """The rows of replicate i, for schemes that draw clusters or rows."""
+        design = self.system.design
+        if self.own:
+            slot, clusters = self._materials(self.own, i)
+            at = np.where(slot >= 0, self.own.at[np.maximum(slot, 0), clusters], -1)
+        else:
+            drawn = np.repeat(np.arange(len(design.clusters)), self.weights(i, i + 1)[0].astype(int))
+            at = slots(table.row_codes(design), len(design.clusters))[:, drawn]
+        codes = np.broadcast_to(np.arange(at.shape[1]), at.shape)
+        return NewRows(at.T[at.T >= 0], codes.T[at.T >= 0], self.kind != "rows")
+
+    def new_responses(self, i: int) -> list[Float[np.ndarray, " n"]]:
+        """The responses of replicate i over the rows of the table, equation by equation."""
+        if self.own is None:
+            raise ValueError(f"kind={self.kind!r} makes no responses")
+        design, out = self.system.design, []
+        for k, (e, y) in enumerate(zip(design.equations, self._materials(self.own, i), strict=True)):
+            flat = table.to_rows(design, self.own.at, y)
+            out.append(rebuild.to_table(design, k, flat[e.rows]) if design.columns else flat)
+        return out
+
+    def _materials(self, own: OwnData, i: int):
+        draws = self.factor if self.kind == "wild" else self.kind
+        return redraw.materials(resampling.base_key(self.seed), i, own.sources, own.plan, draws)
+
+
+def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None, factor: str = "mammen") -> Scheme:
+    """A scheme ready to draw.
+
+    Args:
+        system: the fitted system.
+        kind: one of ``KINDS``.
+        seed: a whole number.
+        strata: (J,) number of each cluster's stratum, for ``STRATIFIED`` schemes.
+        factor: of the wild scheme, one of ``FACTORS``.
+
+    Raises:
+        InputError: unknown kind or factor, strata where the scheme draws no clusters, a scheme that the model does not allow.
+
+    Example:
+        >>> import jaxmed
+        >>> data = jaxmed.datasets.bpg06_twin(seed=7, n_clusters=20).data
+        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="none")
+        >>> make(fit.system, "rows", seed=1).new_rows(0).rows.shape
+        (160,)
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, KINDS))}")
+    if factor not in FACTORS:
+        raise InputError(f"factor={factor!r} is unknown; choose 'mammen' or 'rademacher'")
+    if factor != "mammen" and kind != "wild":
+        raise InputError(f"factor={factor!r} belongs to kind='wild', not to kind={kind!r}; leave it out")
+    if strata is not None and kind not in STRATIFIED:
+        raise InputError(
+            f"strata= is for schemes that draw clusters ({', '.join(map(repr, STRATIFIED))}); kind={kind!r} draws none: "
+            "leave it out"
+        )
+    if kind in resampling.KINDS:
+        return Scheme(kind, seed, system, strata)
+    plan, laid_out, at = table.lay_out(system)
+    noise = _noise(system, kind, laid_out, at) if kind in RESPONSES else None
+    groups = None
+    if strata is not None:
+        s = resampling.Strata(strata)
+        groups = (s.order, s.start, s.size)
+    sources = redraw.Sources(laid_out, noise, groups, (at >= 0).sum(0))
+    return Scheme(kind, seed, system, strata, factor, OwnData(plan, sources, at))
+
+
+# --- What responses are made of -------------------------------------------------------------------------------------
+
+
+def _noise(system: System, kind: str, laid_out: table.Table, at: np.ndarray) -> redraw.Noise:
+    design, (beta, G, sigma2) = system.design, system.estimates
+    K, q = len(design.equations), len(G)
+    level_2 = np.array([e.level == 2 for e in design.equations])
+    empty = redraw.Noise(beta, np.zeros((0, q)), np.zeros((0, K)), np.zeros((0, K)), np.zeros((K, 0, 0)))
+    if kind == "wild":
+        left = _residuals(system, conditional=False)
+        blocks = np.where(laid_out.first, np.nan_to_num(left.T[:, at]), 0.0)
+        # a level-2 residual is read from the first slot
+        return empty._replace(marginal=np.where(level_2[:, None, None], blocks.sum(1, keepdims=True), blocks))
+    left = _residuals(system, conditional=True)
+    if kind == "parametric":
+        return empty._replace(random=root(G), residuals=root(residual_covariance(left, sigma2, level_2)))
+    usable = np.isfinite(left[:, ~level_2]).all(1)
+    if usable.sum() < 2:
+        raise InputError(
+            "kind='residual' draws the residuals of one row for all equations together, and no two rows are complete in all of "
+            "them; use kind='parametric' or 'cluster'"
+        )
+    residuals = np.zeros((int(usable.sum()), K))
+    residuals[:, ~level_2] = _reflated(left[usable][:, ~level_2], sigma2[~level_2])
+    u = prediction.random_effects(system)
+    upper = np.full((len(u), K), 0.0)
+    for k in np.flatnonzero(level_2):
+        upper[:, k] = np.nan
+        upper[design.equations[k].codes, k] = left[design.equations[k].rows, k]
+    pool = np.isfinite(upper).all(1)
+    upper = upper[pool]
+    upper[:, level_2] = _reflated(upper[:, level_2], sigma2[level_2])
+    return empty._replace(random=reflated(u[pool], G), residuals=residuals, upper=upper)
+
+
+def _residuals(system: System, conditional: bool) -> Float[np.ndarray, "n K"]:
+    """Residuals by row of the table, NaN where an equation does not use the row."""
+    design = system.design
+    out = np.full((len(table.row_codes(design)), len(design.equations)), np.nan)
+    for k, (e, fitted) in enumerate(zip(design.equations, prediction.fitted(system, conditional), strict=True)):
+        out[e.rows if len(design.table_codes) else np.arange(len(out)), k] = e.y - fitted
+    return out
+
+
+def _reflated(residuals: np.ndarray, sigma2: np.ndarray) -> np.ndarray:
+    """Centred columns, each rescaled to its fitted variance."""
+    centred = residuals - residuals.mean(0) if len(residuals) else residuals
+    size = np.sqrt((centred**2).mean(0))
+    return centred * np.sqrt(sigma2) / np.where(size > 0, size, 1.0)
+
+
+def reflated(u: Float[np.ndarray, "J q"], G: Float[np.ndarray, "q q"]) -> Float[np.ndarray, "J q"]:
+    """Centred predicted random effects, mapped linearly to have the covariance G (divisor J).
+
+    Predictions are shrunken: their covariance S is smaller than G (Carpenter, Goldstein & Rasbash 2003, section 3.2). The map
+    is the symmetric S^-1/2 (S^1/2 G S^1/2)^1/2 S^-1/2, which does not depend on the order of the effects; where S is singular
+    so is G, and the pseudo-inverse serves.
+
+    Example:
+        >>> new = reflated(np.array([[1.0], [3.0], [5.0]]), np.array([[4.0]]))
+        >>> bool(np.isclose((new**2).mean(), 4.0))
+        True
+    """
+    centred = u - u.mean(0)
+    if not u.shape[1]:
+        return centred
+    size = np.sqrt(np.maximum(np.diag(G), 1e-300))
+    scaled = centred / size
+    half = root(scaled.T @ scaled / len(u))
+    inverse = np.linalg.pinv(half, rcond=1e-6, hermitian=True)  # of a root: 1e-12 of the variance
+    return scaled @ (inverse @ root(half @ (G / np.outer(size, size)) @ half) @ inverse) * size
+
+
+def root(A: Float[np.ndarray, "q q"]) -> Float[np.ndarray, "q q"]:
+    """The symmetric square root of a covariance matrix."""
+    lam, V = np.linalg.eigh(A)
+    return (V * np.sqrt(np.maximum(lam, 0.0))) @ V.T
+
+
+def residual_covariance(
+    residuals: Float[np.ndarray, "n K"], sigma2: Float[np.ndarray, " K"], level_2: np.ndarray
+) -> Float[np.ndarray, "K K"]:
+    """Fitted variances with the sample correlations of the mediators' residuals of one level; the outcome stands alone."""
+    out = np.diag(sigma2)
+    for level in (False, True):
+        members = np.flatnonzero(level_2[:-1] == level)
+        complete = np.isfinite(residuals[:, members]).all(1)
+        if len(members) > 1 and complete.sum() > len(members):
+            sd = np.sqrt(sigma2[members])
+            out[np.ix_(members, members)] = np.corrcoef(residuals[complete][:, members].T) * np.outer(sd, sd)
+    return out
+
+
+def strata_numbers(design: Design, values: np.ndarray, name: str) -> Int[np.ndarray, " J"]:
+    """Each cluster's stratum as a number, from codes (n,) over the rows of the table; negative for missing.
+
+    Raises:
+        InputError: a cluster in more than one stratum or in none.
+    """
+    codes = table.row_codes(design)
+    inside = codes >= 0
+    if (values[inside] < 0).any():
+        bad = design.clusters[codes[inside][np.flatnonzero(values[inside] < 0)[0]]]
+        raise InputError(f"{name} is missing in a row of cluster {bad}; give every row of a cluster its stratum")
+    low = np.full(len(design.clusters), np.iinfo(int).max)
+    high = np.full(len(design.clusters), -1)
+    np.minimum.at(low, codes[inside], values[inside])
+    np.maximum.at(high, codes[inside], values[inside])
+    split = np.flatnonzero(low != high)
+    if len(split):
+        raise InputError(
+            f"{name} splits {len(split)} clusters (first: {design.clusters[split[0]]}), which are drawn whole; give a variable "
+            "that is constant within clusters"
+        )
+    return np.unique(low, return_inverse=True)[1]

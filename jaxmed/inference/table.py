@@ -1,0 +1,200 @@
+"""A design's table as arrays by slot and cluster, and its equations' columns anew from them, in compiled programs.
+
+What rebuild.py does for one table on the host is done here for thousands of replicates: every term is a product of
+factors (within, between, raw) of columns; new values of a mediator or other rows of a cluster move all that derives from them.
+Grand means stay those of the full sample.
+
+Axis letters: C columns of the table, F factors, m slots, J clusters, K equations, q random effects.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxmed.design.system import Design, Equation, Factor
+from jaxmed.reml import slots
+from jaxmed.reml.fit import System
+from jaxmed.reml.gram import Gram, Layout
+
+Made = tuple[int, str, int]  # column, part, position of its shift
+
+
+class EquationPlan(NamedTuple):
+    """How one equation's columns are made; hashable."""
+
+    response: int  # its column of the table
+    fixed: tuple[tuple[Made, ...], ...]
+    random: tuple[tuple[Made, ...], ...]
+    others: tuple[int, ...]  # fixed effects without a random counterpart
+    effects: tuple[int, int]  # first random effect in G and behind the last
+    coefficients: tuple[int, int]
+    level: int
+
+
+class Plan(NamedTuple):
+    """What compiled programs of a design are keyed by."""
+
+    equations: tuple[EquationPlan, ...]
+    groups: tuple[tuple[tuple[int, ...], Layout, tuple[slots.Place, ...]], ...]  # of equations fitted together
+
+
+class Scales(NamedTuple):
+    """One equation's standardisation, see problem.Scaling."""
+
+    random: Any
+    shift: Any
+    fixed: Any
+    y_shift: Any
+    y: Any
+
+
+class Table(NamedTuple):
+    """The full sample's values; NumPy or JAX arrays."""
+
+    values: Float[Any, "C m J"]  # less their origin, 0 where missing
+    observed: Bool[Any, "C m J"]
+    origin: Float[Any, " C"]
+    shifts: Float[Any, " F"]  # less the column's origin
+    used: Bool[Any, "K m J"]  # rows of each equation; at level 2 all complete ones
+    first: Bool[Any, "K m J"]  # rows of each equation; at level 2 the one that stands for its cluster
+    scales: tuple[Scales, ...]
+
+
+def row_codes(design: Design) -> np.ndarray:
+    """Clusters of the table's rows; of a design without a table, those of its one equation's rows."""
+    return design.table_codes if len(design.table_codes) else design.equations[0].codes
+
+
+def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
+    """The plan and arrays of a fitted system, and the table's row in every slot (-1: none).
+
+    Equations without recipes (a plain mixed model) have their matrices' columns as columns of the table.
+    """
+    design = system.design
+    codes = row_codes(design)
+    at = slots.slots(codes, len(design.clusters))
+    columns: dict[Any, np.ndarray] = {}
+    factors: dict[tuple[int, float], int] = {}
+
+    def column(key, values) -> int:
+        columns.setdefault(key, values)
+        return list(columns).index(key)
+
+    def made(factor: Factor) -> Made:
+        c = column(factor.column, design.columns[factor.column])
+        return c, factor.part, factors.setdefault((c, factor.shift), len(factors))
+
+    def plain(k: int, what: str, i: int, values: np.ndarray) -> tuple[Made, ...]:
+        c = column((k, what, i), _on_table(design.equations[k], values, len(codes)))
+        return ((c, "raw", factors.setdefault((c, 0.0), len(factors))),)
+
+    equations, used, first = [], np.zeros((len(design.equations), *at.shape), bool), []
+    p = q = 0
+    scalings = {k: s for fit in system.fits for k, s in zip(fit.equations, fit.problem.scalings, strict=True)}
+    for k, e in enumerate(design.equations):
+        if e.recipes:
+            fixed = tuple(tuple(made(f) for f in recipe) for recipe in e.recipes)
+        else:
+            fixed = tuple(plain(k, "fixed", i, e.fixed[:, i]) for i in range(e.fixed.shape[1]))
+        random = tuple(
+            fixed[e.fixed_names.index(name)] if name in e.fixed_names else plain(k, "random", i, e.random[:, i])
+            for i, name in enumerate(e.random_names)
+        )
+        response = column(e.response, design.columns[e.response] if design.columns else _on_table(e, e.y, len(codes)))
+        stop = p + len(fixed), q + len(random)
+        equations.append(EquationPlan(response, fixed, random, scalings[k].others, (q, stop[1]), (p, stop[0]), e.level))
+        p, q = stop
+        own = np.isin(np.arange(len(codes)), e.rows if len(design.table_codes) else np.arange(len(codes)))
+        first.append(own[at] & (at >= 0))
+        used[k] = (_complete(design, e)[at] & (at >= 0)) if e.level == 2 else first[-1]
+    values = np.stack([np.where(at >= 0, v[at], np.nan) for v in columns.values()])
+    with np.errstate(invalid="ignore"):
+        origin = np.array([0.0 if isinstance(key, tuple) else np.nanmean(v) for key, v in columns.items()])
+    observed = ~np.isnan(values)
+    groups = tuple((fit.equations, fit.problem.layout, slots.places(fit.problem)) for fit in system.fits)
+    table = Table(
+        np.where(observed, values - origin[:, None, None], 0.0),
+        observed,
+        origin,
+        np.array([shift - origin[c] for c, shift in factors]),
+        used,
+        np.stack(first),
+        tuple(
+            Scales(s.random, s.shift, s.fixed, np.asarray(s.y_shift), np.asarray(s.y))
+            for s in (scalings[k] for k in range(len(equations)))
+        ),
+    )
+    return Plan(tuple(equations), groups), table, at
+
+
+def _on_table(e: Equation, values: np.ndarray, n: int) -> np.ndarray:
+    if len(values) == n:
+        return values
+    out = np.full(n, np.nan)
+    out[e.rows] = values
+    return out
+
+
+def _complete(design: Design, e: Equation) -> np.ndarray:
+    """Rows that could stand for their cluster in an equation at level 2."""
+    names = {factor.column for recipe in e.recipes for factor in recipe} | {e.response}
+    complete = np.isfinite(sum(design.columns[name] for name in names))
+    return complete & np.isin(design.table_codes, e.codes)
+
+
+class Columns:
+    """Terms of one replicate, each factor computed once. ``values`` and ``observed`` are (C, m, J)."""
+
+    def __init__(self, values: Array, observed: Array, shifts: Array):
+        self.values, self.observed, self.shifts = values, observed, shifts
+        self.made: dict[Made, Array] = {}
+
+    def factor(self, which: Made) -> Array:
+        """One factor (m, J); whatever where its column is missing."""
+        if which not in self.made:
+            c, part, shift = which
+            value = self.values[c]
+            if part != "raw":
+                seen = self.observed[c]
+                mean = (value * seen).sum(0) / jnp.maximum(seen.sum(0), 1)
+                value = value - mean if part == "within" else jnp.broadcast_to(mean, value.shape)
+            self.made[which] = value if part == "within" else value - self.shifts[shift]
+        return self.made[which]
+
+    def term(self, factors: tuple[Made, ...]) -> Array:
+        out = None
+        for which in factors:
+            out = self.factor(which) if out is None else out * self.factor(which)
+        return jnp.ones(self.values.shape[1:]) if out is None else out
+
+    def replace(self, c: int, values: Array) -> None:
+        """Put new values of a column in; what was made of the old ones is forgotten."""
+        self.values = self.values.at[c].set(values)
+        self.made = {which: a for which, a in self.made.items() if which[0] != c}
+
+
+def grams(plan: Plan, table: Table, columns: Columns, used: Bool[Array, "K m J"]) -> tuple[Gram, ...]:
+    """One Gram per group of equations, from the columns of one replicate in the rows ``used``."""
+    out = []
+    for members, layout, places in plan.groups:
+        own = []
+        for k in members:
+            e, s = plan.equations[k], table.scales[k]
+            random = [columns.term(t) / s.random[i] for i, t in enumerate(e.random)]
+            other = [(columns.term(e.fixed[a]) - s.shift[a]) / s.fixed[a] for a in e.others]
+            y = (columns.values[e.response] + (table.origin[e.response] - s.y_shift)) / s.y
+            own.append([jnp.where(used[k], column, 0.0) for column in (*random, *other, y)])
+        n = jnp.stack([used[k].sum(0) for k in members]).astype(float)
+        out.append(slots.gram(layout, places, own, n))
+    return tuple(out)
+
+
+def to_rows(design: Design, at: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(m, J) values back to the rows of the table, NaN in rows of clusters left out."""
+    out = np.full(len(row_codes(design)), np.nan)
+    out[at[at >= 0]] = values[at >= 0]
+    return out

@@ -1,0 +1,186 @@
+"""Power by simulation: how often an effect would be found, for numbers of clusters and rows that are still to be chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.checks import require_rows
+from jaxmed.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxmed.report.results import MediationResult
+
+DEFAULTS = {
+    "a_within": 0.0, "b_within": 0.0, "cprime_within": 0.0, "a_between": 0.0, "b_between": 0.0, "cprime_between": 0.0,
+    "var_a": 0.0, "var_b": 0.0, "var_cprime": 0.0, "cov_ab": 0.0, "var_intercept_m": 0.25, "var_intercept_y": 0.25,
+    "sigma2_m": 1.0, "sigma2_y": 1.0, "var_x_within": 1.0, "var_x_between": 0.25,
+}  # fmt: skip
+
+
+def power(
+    planning: MediationResult | Mapping[str, float],
+    n_clusters: Sequence[int],
+    cluster_size: Sequence[int],
+    n_simulations: int = 1000,
+    interval: Literal["monte_carlo", "delta"] = "monte_carlo",
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Simulated power and coverage of every effect.
+
+    Args:
+        planning: a fitted model, whose estimates are taken as the truth and whose rows are drawn anew (clusters, then rows
+            within them) for the predictors; or planning values of a 1-1-1 model with group-mean centring: a_within, b_within,
+            cprime_within, a_between, b_between, cprime_between, var_a, var_b, var_cprime (0: no random slope), cov_ab,
+            var_intercept_m, var_intercept_y, sigma2_m, sigma2_y, var_x_within, var_x_between. Those left out are 0, except
+            residual and within variances of 1 and between variances of .25.
+        n_clusters: numbers of clusters to try.
+        cluster_size: rows per cluster to try.
+        n_simulations: data sets per combination.
+        interval: by which an effect is found: "monte_carlo" or "delta".
+        seed: a whole number.
+        level: of the intervals.
+
+    Returns:
+        A row per combination and effect: n_clusters, cluster_size, label, truth, power (share of intervals that exclude 0),
+        power_mc_error, coverage (share that contain the truth), coverage_mc_error, mean_estimate, n_failed. Failed fits count as
+        neither found nor covered.
+
+    Raises:
+        InputError: unknown planning values, no positive definite covariance, sizes that are too small.
+
+    Example:
+        >>> import jaxmed
+        >>> values = {"a_within": 0.3, "b_within": 0.3}
+        >>> table = jaxmed.power(values, n_clusters=[30], cluster_size=[5], n_simulations=50, interval="delta")
+        >>> bool(table.set_index("label").loc["indirect[m] within", "power"] > 0.5)
+        True
+
+    The predictors of a combination are those of one sample, the same in all its simulations. Muthen & Muthen (2002) on
+    Monte Carlo studies of power; Preacher & Selig (2012) for the intervals.
+    """
+    from jaxmed.api import mediate
+    from jaxmed.inference import effects
+    from jaxmed.inference import planning as simulations
+    from jaxmed.reml.fitted import FAILED
+
+    _check(planning, n_clusters, cluster_size, n_simulations, interval, seed, level)
+    tables = []
+    for J, m in product(n_clusters, cluster_size):
+        rng = np.random.default_rng([seed, J, m])
+        table, arguments = _from_values(planning, J, m, rng) if isinstance(planning, Mapping) else _from_fit(planning, J, m, rng)
+        template = mediate(table, **arguments)
+        planned = _planned(planning, template)
+        found = simulations.simulate(template.system, planned, int(n_simulations), int(seed), interval, level)
+        ok = np.isfinite(found.low) & np.isfinite(found.high)
+        with np.errstate(invalid="ignore"):
+            hit = ok & ((found.low > 0) | (found.high < 0))
+            covered = ok & (found.low <= found.truth) & (found.high >= found.truth)
+        rates = hit.mean(0), covered.mean(0)
+        errors = [np.sqrt(r * (1 - r) / n_simulations) for r in rates]
+        tables.append(
+            pd.DataFrame(
+                {
+                    "n_clusters": J,
+                    "cluster_size": m,
+                    "label": [e.label for e in effects.effects(template.design)],
+                    "truth": found.truth,
+                    "power": rates[0],
+                    "power_mc_error": errors[0],
+                    "coverage": rates[1],
+                    "coverage_mc_error": errors[1],
+                    "mean_estimate": np.nanmean(found.estimate, axis=0),
+                    "n_failed": int((found.status == FAILED).sum()),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _from_values(values: Mapping[str, float], J: int, m: int, rng) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A sample of predictors; M and Y carry noise enough that every part of the model has variance."""
+    v = DEFAULTS | dict(values)
+    codes = np.repeat(np.arange(J), m)
+    x = np.sqrt(v["var_x_between"]) * rng.normal(size=J)[codes] + np.sqrt(v["var_x_within"]) * rng.normal(size=J * m)
+    noise = rng.normal(size=(2, J * m)) + rng.normal(size=(2, J))[:, codes]
+    table = pd.DataFrame({"id": codes, "x": x, "m": x + noise[0]})
+    table["y"] = table["m"] + noise[1]
+    slopes = [name for name in ("a", "b", "cprime") if v[f"var_{name}"] > 0]
+    return table, {"x": "x", "m": "m", "y": "y", "cluster": "id", "random": slopes or None}
+
+
+def _from_fit(fit: MediationResult, J: int, m: int, rng) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Rows of the fit's table: clusters with replacement, then rows within each."""
+    require_rows(fit.design, "power(fit)")
+    codes = fit.design.table_codes
+    members = [np.flatnonzero(codes == j) for j in range(fit.n_clusters)]
+    drawn = [rng.choice(members[j], m, replace=m > len(members[j])) for j in rng.integers(fit.n_clusters, size=J)]
+    table = fit.data.iloc[np.concatenate(drawn)].reset_index(drop=True)
+    arguments = {k: v for k, v in fit.call.items() if k != "extra"}
+    arguments["moderator_values"] = {moderator.name: list(moderator.values) for moderator in fit.design.moderators} or None
+    return table.assign(**{fit.cluster: np.repeat(np.arange(J), m)}), arguments
+
+
+def _planned(planning: MediationResult | Mapping[str, float], template: MediationResult):
+    """The parameters of the template's design at the planning values."""
+    from jaxmed.reml.problem import Estimates
+
+    design = template.design
+    if not isinstance(planning, Mapping):
+        if (design.fixed_labels, design.random_labels) != (planning.design.fixed_labels, planning.design.random_labels):
+            raise InputError("cluster_size: so few rows leave out a part of the planned model; use larger clusters")
+        return planning.system.estimates
+    v = DEFAULTS | dict(planning)
+    paths = {"x": "a", "m": "b"}
+    beta = np.zeros(len(design.fixed_labels))
+    for k, label in enumerate(design.fixed_labels):
+        equation, _, term = label.partition(":")
+        name, _, part = term.partition("_")
+        if part in ("within", "between"):
+            beta[k] = v[f"{'cprime' if equation == 'y' and name == 'x' else paths[name]}_{part}"]
+    sizes = {
+        "m:Intercept": "intercept_m",
+        "y:Intercept": "intercept_y",
+        "m:x_within": "a",
+        "y:m_within": "b",
+        "y:x_within": "cprime",
+    }
+    G = np.diag([v[f"var_{sizes[label]}"] for label in design.random_labels])
+    at = {label: i for i, label in enumerate(design.random_labels)}
+    if {"m:x_within", "y:m_within"} <= set(at):
+        a, b = at["m:x_within"], at["y:m_within"]
+        G[a, b] = G[b, a] = v["cov_ab"]
+    return Estimates(beta, G, np.array([v["sigma2_m"], v["sigma2_y"]]))
+
+
+def _check(planning, n_clusters, cluster_size, n_simulations, interval, seed, level) -> None:
+    whole = (int, np.integer)
+    for name, values, least in (("n_clusters", n_clusters, 5), ("cluster_size", cluster_size, 2)):
+        if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
+            raise InputError(f"{name}={values!r} must be a list of whole numbers such as [50, 100]")
+        if bad := [v for v in values if isinstance(v, bool) or not isinstance(v, whole) or v < least]:
+            raise InputError(f"{name} holds {bad[0]!r}, where whole numbers of at least {least} are needed")
+    if isinstance(n_simulations, bool) or not isinstance(n_simulations, whole) or n_simulations < 2:
+        raise InputError(f"n_simulations={n_simulations!r} must be a whole number of at least 2")
+    if isinstance(seed, bool) or not isinstance(seed, whole) or seed < 0:
+        raise InputError(f"seed={seed!r} must be a whole number of at least 0")
+    if interval not in ("monte_carlo", "delta"):
+        raise InputError(f"interval={interval!r} is unknown; choose 'monte_carlo' or 'delta'")
+    if isinstance(level, bool) or not isinstance(level, float) or not 0 < level < 1:
+        raise InputError(f"level={level!r} is not a number between 0 and 1, such as 0.95")
+    if not isinstance(planning, Mapping):
+        return
+    if unknown := sorted(set(planning) - set(DEFAULTS)):
+        raise InputError(f"planning: {unknown[0]!r} is no planning value; there are {', '.join(DEFAULTS)}")
+    v = DEFAULTS | dict(planning)
+    if bad := [k for k in v if k.startswith(("var_", "sigma2_")) and not v[k] >= 0]:
+        raise InputError(f"planning: {bad[0]}={v[bad[0]]!r} is a variance and must not be negative")
+    if zero := [k for k in ("sigma2_m", "sigma2_y", "var_x_within", "var_x_between") if not v[k] > 0]:
+        raise InputError(f"planning: {zero[0]}={v[zero[0]]!r} must be positive")
+    if v["cov_ab"] ** 2 > v["var_a"] * v["var_b"]:
+        raise InputError(f"planning: cov_ab={v['cov_ab']!r} is larger than var_a and var_b allow")
