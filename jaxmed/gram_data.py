@@ -100,7 +100,7 @@ class GramData:
 
         started = time.perf_counter()
         for name in changes:
-            if name not in CHANGEABLE and plain(changes[name]) != self.arguments.get(name):
+            if name not in CHANGEABLE and (plain(changes[name]) or None) != (self.arguments.get(name) or None):
                 raise InputError(
                     f"{name}= cannot be changed: the sums were made for {name}={self.arguments.get(name)!r}; only "
                     f"{listed(CHANGEABLE, 12)} can. Make the sums anew from the data."

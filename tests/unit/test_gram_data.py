@@ -171,7 +171,11 @@ def test_other_models_of_the_same_columns(table):
         (lambda t: t.assign(z=2 * t["year"] + 1), dict(covariates=["year", "z"]), "linear combination of 'year_within'"),
         (lambda t: t.assign(y=3 * t["m"]), {}, "'y' is an exact linear combination"),
         (lambda t: t.assign(m=t["m"].where(t["x"].isna())), {}, "equation 'm': no row is complete"),
-        (lambda t: t.assign(late=t["late"].where(t["m"].isna(), True)), dict(covariates=["late"], center_covariates=False), "does not vary in the"),
+        (
+            lambda t: t.assign(late=t["late"].where(t["m"].isna(), True)),
+            dict(covariates=["late"], center_covariates=False),
+            "does not vary in the",
+        ),
         (lambda t: t, dict(moderators={"b": "u"}, random={"a": True, "a:u": True}), "random"),
         (lambda t: t, dict(levels={"w": 1}, covariates=["w"]), "constant within every cluster, so it is at level 2"),
     ],
