@@ -3,7 +3,7 @@
 from jaxmed import datasets
 from jaxmed.api import as_frame, compare, enable_compilation_cache, lmm, mediate
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError, StorageError
-from jaxmed.gram_data import GramData, gram_data
+from jaxmed.gram import GramData, gram_data
 from jaxmed.mlmem import MlmemResult, boot_mlmem
 from jaxmed.power import power
 from jaxmed.saved import load_bootstrap, merge_bootstraps

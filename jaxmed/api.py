@@ -16,7 +16,7 @@ from jaxmed.design.checks import read_table, require_bool, warn_user
 from jaxmed.design.frames import from_pandas, is_lazy
 from jaxmed.design.matrices import mediation_design
 from jaxmed.errors import InputError
-from jaxmed.gram_data import GramData
+from jaxmed.gram import GramData
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxmed.design.centering import Coded
+from jaxmed.design.checks import listed, warn_user
 from jaxmed.design.matrices import Built, built_of, names_of
 from jaxmed.design.roles import Roles
 from jaxmed.design.summary import Summary
@@ -27,6 +28,7 @@ from jaxmed.errors import InputError
 Monomial = tuple[str, ...]  # sorted names of columns; the empty one is the constant 1
 
 CONSTANT = 1e-12  # of a column's sum of squares before centring, and of its mean: what is left of a constant is rounding
+INEXACT = 1e-8  # relative error of a sum of squares that is worth a warning
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ class Sums:
     def _equation(self, response: str, roles: Roles, terms: Terms, level: int) -> Built:
         fixed_names, random_names, recipes = names_of(terms, level)
         p = len(fixed_names)
+        made, error = _products((*recipes, (Factor(response, "raw"),)), self.raw[response], self.summaries, level)
+        inexact = [name for name, e in zip(fixed_names, error, strict=False) if e > INEXACT]
+        if inexact and level == 1:
+            warn_user(
+                f"equation {response!r}: cluster means differ so much more than values within clusters that the sums of "
+                f"{listed(inexact)} have lost digits (relative error about {max(error):.0e}); "
+                "subtract the cluster means in the query."
+            )
         equation = Equation(
             response=response,
             fixed_names=fixed_names,
@@ -76,7 +86,7 @@ class Sums:
             rows=np.empty(0, dtype=np.intp),
             recipes=recipes,
             level=level,
-            products=_products((*recipes, (Factor(response, "raw"),)), self.raw[response], self.summaries, level),
+            products=made,
         )
         possible = len(self.labels) if level == 2 else self.n_rows
         return built_of(equation, terms, possible, self.missing(roles, response))
@@ -92,8 +102,13 @@ def monomials(response: str, terms: Terms, summaries: Mapping[str, Summary]) -> 
     return tuple(sorted(found, key=lambda m: (len(m), m)))
 
 
-def _products(recipes: Iterable[Recipe], raw: RawSums, summaries: Mapping[str, Summary], level: int) -> Products:
-    """The sums of products of an equation's columns, the response last, centred and scaled."""
+def _products(
+    recipes: Iterable[Recipe], raw: RawSums, summaries: Mapping[str, Summary], level: int
+) -> tuple[Products, np.ndarray]:
+    """The sums of products of an equation's columns, the response last, centred and scaled.
+
+    Also the relative error (p + 1,) that rounding leaves in each column's sum of squares.
+    """
     sums = raw.sums
     if level == 2:  # one row per cluster, of constants
         present = sums[:, 0, 0] > 0
@@ -103,7 +118,7 @@ def _products(recipes: Iterable[Recipe], raw: RawSums, summaries: Mapping[str, S
     n = sums[:, 0, 0].sum()
     if n == 0:
         size = maps.shape[-1]
-        return Products(np.zeros((len(sums), size, size)), np.zeros(size), np.ones(size))
+        return Products(np.zeros((len(sums), size, size)), np.zeros(size), np.ones(size)), np.zeros(size)
     shift = np.einsum("jk,jkt->t", sums[:, 0], maps) / n
     shift[0] = 0.0
     maps[:, 0] -= shift
@@ -114,7 +129,8 @@ def _products(recipes: Iterable[Recipe], raw: RawSums, summaries: Mapping[str, S
     scale = np.where(varies, np.sqrt(np.maximum(square, 0.0) / n), 0.0)
     scale[0] = 1.0
     over = np.where(scale > 0, scale, 1.0)
-    return Products(centred / np.multiply.outer(over, over), shift, scale)
+    error = np.finfo(float).eps * before / np.where(varies, square, np.inf)
+    return Products(centred / np.multiply.outer(over, over), shift, scale), error
 
 
 def _coefficients(recipe: Recipe, names: tuple[Monomial, ...], summaries: Mapping[str, Summary]) -> np.ndarray:

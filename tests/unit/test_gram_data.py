@@ -195,6 +195,14 @@ def test_a_slope_that_one_value_per_cluster_cannot_tell(table):
             make()
 
 
+def test_sums_that_lose_digits_are_said(table):
+    """Squares of clusters' distances, 2e4 within-cluster SDs, leave few digits of what varies within clusters."""
+    far = table.assign(x=table["x"] + 1e4 * table["w"])
+    sums = jaxmed.gram_data(far, **ROLES)
+    with pytest.warns(jaxmed.JaxmedWarning, match="'x_within' have lost digits"):
+        assemble(specify(**sums.arguments), sums.sums)
+
+
 def test_columns_that_no_coding_knows():
     polars = pytest.importorskip("polars", reason="polars is not installed")
     frame = polars.DataFrame({"id": [1, 1, 2, 2], "x": [[1], [2], [3], [4]], "m": [1.0, 2, 3, 5], "y": [2.0, 1, 4, 3]})

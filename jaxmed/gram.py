@@ -203,7 +203,7 @@ def gram_data(data: Any, *, x: str, m: Any, y: str, cluster: str, **arguments: A
         >>> import jaxmed
         >>> data = jaxmed.datasets.split_model(n_clusters=40).data
         >>> jaxmed.gram_data(data, x="x", m="m", y="y", cluster="id")
-        GramData(x='x', m='m', y='y', cluster='id'): 401 rows in 40 clusters, as sums
+        GramData(x='x', m='m', y='y', cluster='id'): 389 rows in 40 clusters, as sums
     """
     return GramData.from_data(data, x=x, m=m, y=y, cluster=cluster, **arguments)
 
