@@ -17,7 +17,8 @@ from jaxmed.inference.sample import METHODS, Floats, sort, tail
 
 ALL_METHODS = (*METHODS, "studentised")
 BY_RANK = ("percentile", "basic", "bc", "bca")
-GROUPS = 25  # of draws, for Monte Carlo errors: their own relative error is then about 1 / sqrt(2 * 24) = 14%
+# of draws, for Monte Carlo errors: more groups overstate those of quantiles (with 2,000 draws by 13% with 25, 6% with 10)
+GROUPS = 10
 FEWEST = 5  # draws beyond a limit, below which it is little more than an extreme of the draws
 FAR = 1e300
 

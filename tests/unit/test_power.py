@@ -1,0 +1,42 @@
+"""Power by simulation: against what is known, and what it refuses."""
+
+import numpy as np
+import pytest
+
+import jaxmed
+
+VALUES = {"a_within": 0.3, "b_within": 0.0, "a_between": 0.5, "b_between": 0.5}
+
+
+def test_power_and_coverage_of_known_effects():
+    table = jaxmed.power(VALUES, [40], [6], n_simulations=400, interval="delta", seed=1).set_index("label")
+    assert (table["n_failed"] == 0).all()
+    np.testing.assert_allclose(table.loc[["a[m] within", "indirect[m] between", "indirect[m] within"], "truth"], [0.3, 0.25, 0])
+    null = table.loc["b[m] within"]  # a z test of 0: found as often as it errs
+    assert null["power"] == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 400))
+    assert null["power"] + null["coverage"] == pytest.approx(1)
+    assert table.loc["a[m] within", "power"] > 0.9
+    paths = table.loc[["a[m] within", "b[m] within", "direct within"]]
+    assert (np.abs(paths["coverage"] - 0.95) < 4 * np.sqrt(0.05 * 0.95 / 400)).all()
+    np.testing.assert_allclose(table["power_mc_error"], np.sqrt(table["power"] * (1 - table["power"]) / 400))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"planning": {"aw": 1}}, "'aw' is no planning value"),
+        ({"planning": {"var_a": -1}}, "var_a=-1"),
+        ({"planning": {"sigma2_m": 0}}, "sigma2_m=0 must be positive"),
+        ({"planning": {"var_a": 0.1, "cov_ab": 0.5}}, "cov_ab=0.5 is larger"),
+        ({"n_clusters": 50}, "n_clusters=50 must be a list"),
+        ({"n_clusters": [2]}, "n_clusters holds 2"),
+        ({"cluster_size": [1]}, "cluster_size holds 1"),
+        ({"n_simulations": 1}, "n_simulations=1"),
+        ({"interval": "percentile"}, "interval='percentile'"),
+        ({"seed": 1.5}, "seed=1.5"),
+        ({"level": 95}, "level=95"),
+    ],
+)
+def test_bad_input(change, words):
+    with pytest.raises(jaxmed.InputError, match=words):
+        jaxmed.power(**({"planning": VALUES, "n_clusters": [20], "cluster_size": [5]} | change))
