@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|mixed] [--quick]``.
+"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|mixed|large] [--quick]``.
 
 Times depend on what else the machine does: run them on a quiet one.
 """
@@ -8,10 +8,17 @@ from __future__ import annotations
 import argparse
 import time
 
-from bench import cold, mixed, scaling, schemes, speed
+from bench import cold, large, mixed, scaling, schemes, speed
 from bench.common import machine
 
-PARTS = {"speed": speed.run, "cold": cold.run, "scaling": scaling.run, "schemes": schemes.run, "mixed": mixed.run}
+PARTS = {
+    "speed": speed.run,
+    "cold": cold.run,
+    "scaling": scaling.run,
+    "schemes": schemes.run,
+    "mixed": mixed.run,
+    "large": large.run,
+}
 
 
 def main() -> None:

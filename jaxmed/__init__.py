@@ -2,6 +2,7 @@
 
 from jaxmed import datasets
 from jaxmed.api import (
+    as_frame,
     coefplot,
     compare,
     compare_table,
@@ -13,12 +14,14 @@ from jaxmed.api import (
     to_markdown,
 )
 from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError, StorageError
+from jaxmed.gram import GramData, gram_data
 from jaxmed.mlmem import MlmemResult, boot_mlmem
 from jaxmed.power import power
 from jaxmed.saved import load_bootstrap, merge_bootstraps
 from jaxmed.version import __version__
 
 __all__ = [
+    "GramData",
     "InputError",
     "JaxmedError",
     "JaxmedWarning",
@@ -26,12 +29,14 @@ __all__ = [
     "NotYetError",
     "StorageError",
     "__version__",
+    "as_frame",
     "boot_mlmem",
     "coefplot",
     "compare",
     "compare_table",
     "datasets",
     "enable_compilation_cache",
+    "gram_data",
     "lmm",
     "load_bootstrap",
     "mediate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import time
@@ -11,27 +12,31 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.design.checks import require_bool, warn_user
+from jaxmed.design.checks import read_table, require_bool, warn_user
+from jaxmed.design.frames import from_pandas, is_lazy
 from jaxmed.design.matrices import mediation_design
+from jaxmed.errors import InputError
+from jaxmed.gram import GramData
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
+    from narwhals.stable.v2.typing import IntoFrame
 
     from jaxmed.report.lmm_results import LMMResult
     from jaxmed.report.results import MediationResult
 
+EXAMPLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
 
-def lmm(
-    formula: str, data: pd.DataFrame, reml: bool = True, weights: str | Sequence[float] | np.ndarray | None = None
-) -> LMMResult:
+
+def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequence[float] | np.ndarray | None = None) -> LMMResult:
     """Fit a linear mixed model written in lme4's formula language.
 
     Args:
         formula: for example "score ~ time * group + (time | id)". Random effects: ``(1 | g)``, ``(x | g)``, ``(0 + x | g)``,
             ``(x || g)`` without correlations, nested ``(1 | a/b)``, ``(1 | a:b)``, and several crossed terms.
-        data: one row per observation. Columns of text, categories or booleans are factors, coded as in R; rows with a
-            missing value in a variable of the model are left out, and the summary says how many.
+        data: one row per observation, a pandas, polars or pyarrow table. Columns of text, categories or booleans are factors,
+            coded as in R; rows with a missing value in a variable of the model are left out, and the summary says how many.
         reml: restricted (True) or full maximum likelihood.
         weights: a column's name or one positive number w per row; the residual variance is sigma^2 / w.
 
@@ -57,6 +62,7 @@ def lmm(
     from jaxmed.report.lmm_results import fit_lmm
 
     require_bool("reml", reml)
+    data = read_table(data)
     fit = fit_lmm(lmm_design(formula, data, weights), data, reml=bool(reml))
     if not fit.converged:
         warn_user("lmm: the fit did not converge; its numbers must not be used. print(fit.summary()) says what may help.")
@@ -94,12 +100,12 @@ def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
 
 
 def mediate(
-    data: pd.DataFrame,
+    data: IntoFrame | GramData,
     *,
-    x: str,
-    m: str | Sequence[str],
-    y: str,
-    cluster: str,
+    x: str | None = None,
+    m: str | Sequence[str] | None = None,
+    y: str | None = None,
+    cluster: str | None = None,
     random: str | Sequence[str] | Mapping[str, Any] | None = None,
     moderators: Mapping[str, Any] | None = None,
     moderator_values: Mapping[str, Any] | None = None,
@@ -116,7 +122,9 @@ def mediate(
     """Fit the mediator and outcome models of a multilevel mediation as one joint mixed-model system.
 
     Args:
-        data: one row per observation.
+        data: one row per observation: a pandas, polars or pyarrow table; a query that an engine runs (a polars LazyFrame, a
+            DuckDB relation, Dask, PySpark), of which only sums per cluster come into memory; or a :class:`jaxmed.GramData`,
+            with which x, m, y and cluster are left out and other arguments left at their defaults are as the sums were made.
         x: predictor; a two-valued string, category or boolean is coded 0/1.
         m: mediator, or a list of parallel mediators, of either level (a level-2 one only with an x at level 2).
         y: outcome.
@@ -170,14 +178,10 @@ def mediate(
     and Zhang, Zyphur & Preacher (2009).
     """
     # JAX takes a while to import, and a typing error in an argument should not wait for it
-    from jaxmed.inference.effects import check_extra
-    from jaxmed.reml.fit import fit_design
-    from jaxmed.report.results import MediationResult
-    from jaxmed.report.saved_tables import plain
+    from jaxmed.report.results import fit_mediation
 
     started = time.perf_counter()
-    design = mediation_design(
-        data,
+    given: dict[str, Any] = dict(
         x=x,
         m=m,
         y=y,
@@ -194,17 +198,46 @@ def mediate(
         moderator_values=moderator_values,
         extra=extra,
     )
-    designed = time.perf_counter()
-    system = fit_design(design, reml=reml)
-    check_extra(design, system.estimates)
-    seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
-    arguments = {
-        "x": x, "m": m, "y": y, "cluster": cluster, "random": random, "moderators": moderators,
-        "moderator_values": moderator_values, "covariates": covariates, "random_covariates": random_covariates,
-        "center": center, "center_covariates": center_covariates, "between": between, "covariance": covariance,
-        "levels": levels, "extra": sorted(extra or {}), "reml": reml,
-    }  # fmt: skip
-    return MediationResult(system, data.copy(deep=False), cluster, reml, center, seconds, plain(arguments))
+    if isinstance(data, GramData):
+        # what is left at its default is as the sums were made
+        usual = {name: parameter.default for name, parameter in inspect.signature(mediate).parameters.items()}
+        asked = given | {"reml": reml}
+        return data.mediate(**{name: value for name, value in asked.items() if value is not usual[name]})
+    for name in ("x", "m", "y", "cluster"):
+        if given[name] is None:
+            raise InputError(f"{name}= is missing; name the column, for example {name}={EXAMPLES[name]!r}.")
+    if is_lazy(data):
+        return GramData.from_data(data, **given).mediate(extra=extra, reml=reml)
+    data = read_table(data)
+    design = mediation_design(data, **given)
+    return fit_mediation(design, data, given, reml=reml, started=started)
+
+
+def as_frame(table: pd.DataFrame | pd.Series, like: Any) -> Any:
+    """A table that jaxmed returned, as the caller's kind of data frame.
+
+    Results are pandas tables whatever the data were; this is the way back.
+
+    Args:
+        table: a DataFrame or Series from jaxmed, such as ``fit.effects()`` or ``boot.draws``.
+        like: a data frame of the kind wanted, for example the data of the fit, or "pandas", "polars" or "pyarrow". For a
+            polars LazyFrame the kind is polars, for a DuckDB relation pyarrow, for other engines pandas.
+
+    Returns:
+        pandas: the table itself. Else a frame with the same columns; row labels, where there are any, become the first column,
+        under their name or "name".
+
+    Raises:
+        InputError: ``like`` is no data frame and no such word, or its package is not installed.
+
+    Example:
+        >>> import jaxmed
+        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+        >>> jaxmed.as_frame(fit.varcorr(), like="pyarrow").column_names
+        ['name', 'm:Intercept', 'y:Intercept']
+    """
+    return from_pandas(table, like)
 
 
 def compare_table(

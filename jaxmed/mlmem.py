@@ -12,6 +12,8 @@ from jaxmed.design.checks import listed, require_option
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
+    from narwhals.stable.v2.typing import IntoFrame
+
     from jaxmed.report.results import MediationResult
 
 METHODS = ("percentile", "basic", "normal", "bc", "bca")
@@ -33,7 +35,7 @@ class MlmemResult(NamedTuple):
 
 
 def boot_mlmem(
-    dataset: pd.DataFrame,
+    dataset: IntoFrame,
     x: str,
     m1: str,
     y: str,
@@ -58,7 +60,7 @@ def boot_mlmem(
     which has more options.
 
     Args:
-        dataset: one row per observation.
+        dataset: one row per observation, any data frame that :func:`jaxmed.mediate` takes.
         x, m1, y: predictor, mediator, outcome.
         cluster: column that names each row's cluster.
         m2, m3: further parallel mediators.

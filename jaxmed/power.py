@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from jaxmed.design.checks import require_rows
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def _from_values(values: Mapping[str, float], J: int, m: int, rng) -> tuple[pd.D
 
 def _from_fit(fit: MediationResult, J: int, m: int, rng) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Rows of the fit's table: clusters with replacement, then rows within each."""
+    require_rows(fit.design, "power(fit)")
     codes = fit.design.table_codes
     members = [np.flatnonzero(codes == j) for j in range(fit.n_clusters)]
     drawn = [rng.choice(members[j], m, replace=m > len(members[j])) for j in rng.integers(fit.n_clusters, size=J)]

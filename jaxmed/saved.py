@@ -56,6 +56,11 @@ def load_bootstrap(
     theirs, call = manifest["identity"], manifest["call"]
     strata = None
     if fit is None:
+        if not (place / "table.npz").exists():
+            raise InputError(
+                f"folder={str(folder)!r} keeps no table (the model was fitted from sums of a query or a GramData); give the fit "
+                "the draws belong to as fit="
+            )
         kept = storage.read_arrays(place / "table.npz")
         arguments: dict[str, Any] = {k: v for k, v in call.items() if k != "extra"}
         if sorted(call.get("extra") or []) != sorted(extra or {}):

@@ -5,7 +5,8 @@ Axis letters: n rows of the table, J clusters. Missing values are NaN throughout
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
 from typing import Literal
@@ -14,19 +15,13 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.checks import listed
-from jaxmed.design.rebuild import cluster_means, product
+from jaxmed.design.rebuild import product
+from jaxmed.design.summary import ROUNDING, WITHIN_TOLERANCE, Summary, summarise
 from jaxmed.design.system import Component, Factor, Recipe
 from jaxmed.errors import InputError
 
 Centring = Literal["group_mean", "grand_mean", "none"]
 CENTRINGS: tuple[Centring, ...] = ("group_mean", "grand_mean", "none")
-
-# Relative to the column's standard deviation. Cluster means of a variable that was centred and then rounded to
-# six decimals still count as 0; means of a variable that was not are far larger than this by chance alone.
-WITHIN_TOLERANCE = 1e-8
-BETWEEN_TOLERANCE = 1e-5
-ROUNDING = 64 * np.finfo(float).eps  # of the largest absolute value
-
 
 # --------------------------------------------------------------------------------------------------- coding
 
@@ -39,6 +34,11 @@ class Coded:
     columns: dict[str, np.ndarray]
     note: str | None = None  # the coding, where there was one
     levels: tuple[object, ...] = ()  # of a coded column, the reference first
+    known: Mapping[str, Summary] = field(default_factory=dict)  # summaries by column, where they have been made
+
+    def summaries(self, codes: np.ndarray, n_clusters: int) -> Mapping[str, Summary]:
+        """The columns' summaries by cluster."""
+        return self.known or {name: summarise(values, codes, n_clusters) for name, values in self.columns.items()}
 
 
 def code_column(series: pd.Series, argument: str) -> Coded:
@@ -63,15 +63,14 @@ def code_column(series: pd.Series, argument: str) -> Coded:
                 f"{where}: {len(infinite)} infinite values (first at row {infinite[0]}, counted from 0); "
                 "replace them or set them missing."
             )
-        if np.nanmax(values) - np.nanmin(values) <= ROUNDING * np.nanmax(np.abs(values)):
-            constant = values[~np.isnan(values)][0]
-            raise InputError(f"{where}: the column is constant (all {constant:g}); leave it out or use another.")
+        check_constant(where, np.nanmin(values), np.nanmax(values))
     return coded
 
 
-def n_values(values: np.ndarray) -> int:
-    """The number of distinct observed values."""
-    return len(np.unique(values[~np.isnan(values)]))
+def check_constant(where: str, low: float, high: float) -> None:
+    """An InputError for a column whose smallest and largest values are one."""
+    if high - low <= ROUNDING * max(abs(low), abs(high)):
+        raise InputError(f"{where}: the column is constant (all {low:g}); leave it out or use another.")
 
 
 def is_numeric(series: pd.Series) -> bool:
@@ -168,34 +167,16 @@ class Predictor:
     notes: tuple[str, ...] = ()
 
 
-def variation(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[bool, bool]:
-    """Whether a column varies within any cluster, and whether its cluster means differ."""
-    shifted = values - np.nanmean(values)  # a large origin costs digits in the sums
-    means = cluster_means(shifted, codes, n_clusters)
-    spread = np.nanstd(shifted)
-    rounding = ROUNDING * np.nanmax(np.abs(values))
-    within = np.nanmax(np.abs(shifted - means[codes]))
-    between = np.nanmax(means) - np.nanmin(means)
-    return (
-        bool(within > max(WITHIN_TOLERANCE * spread, rounding)),
-        bool(between > max(BETWEEN_TOLERANCE * spread, rounding)),
-    )
-
-
 def level_of(coded: Coded, codes: np.ndarray, n_clusters: int) -> int:
     """1 where the variable varies within at least one cluster, else 2."""
-    return 1 if any(variation(values, codes, n_clusters)[0] for values in coded.columns.values()) else 2
+    return 1 if any(summary.varies for summary in coded.summaries(codes, n_clusters).values()) else 2
 
 
-def varying_cluster(coded: Coded, codes: np.ndarray) -> int:
+def varying_cluster(coded: Coded, codes: np.ndarray, n_clusters: int) -> int:
     """The number of the first cluster, in the order of labels, in which the variable has more than one value."""
-    spread = np.zeros(int(codes.max()) + 1)
-    for values in coded.columns.values():
-        known = ~np.isnan(values)
-        low, high = np.full(len(spread), np.inf), np.full(len(spread), -np.inf)
-        np.minimum.at(low, codes[known], values[known])
-        np.maximum.at(high, codes[known], values[known])
-        spread = np.maximum(spread, high - low)
+    spread = np.zeros(n_clusters)
+    for summary in coded.summaries(codes, n_clusters).values():
+        spread = np.fmax(spread, summary.high - summary.low)
     return int(np.argmax(spread > WITHIN_TOLERANCE * spread.max()))
 
 
@@ -214,14 +195,11 @@ def centre(coded: Coded, codes: np.ndarray, n_clusters: int, center: Centring, *
         recipe = (factor,)
         terms.append(Term(name, component, recipe, product(recipe, coded.columns, codes, n_clusters), varies))
 
-    for name, values in coded.columns.items():
-        varies, differs = variation(values, codes, n_clusters)
+    for name, summary in coded.summaries(codes, n_clusters).items():
+        varies, differs, grand = summary.varies, summary.differs, summary.grand
         if center == "none":
             add(name, "conflated", Factor(name, "raw"), varies)
             continue
-        origin = np.nanmean(values)
-        shifted = values - origin
-        grand = float(origin + np.nanmean(shifted if varies else cluster_means(shifted, codes, n_clusters)))
         if center == "grand_mean":
             add(name, "conflated", Factor(name, "raw", grand), varies)
             continue

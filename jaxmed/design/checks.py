@@ -5,15 +5,23 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.system import Design, Equation
+from jaxmed.design.frames import to_pandas
+from jaxmed.design.system import Design, Equation, Products
 from jaxmed.errors import InputError, JaxmedWarning
 
+if TYPE_CHECKING:
+    from narwhals.stable.v2.typing import IntoFrame
+
 COLLINEAR_TOLERANCE = 1e-9  # of a column's norm, after projection on the columns before it
+# Sums of squares hold half the digits: of columns known by these alone
+COLLINEAR_IN_SUMS = 1e-6
+CONSTANT_IN_SUMS = 1e-13  # of a column's sum of squares, what is left of it after the cluster's mean is taken off
 IDENTIFIED_TOLERANCE = 1e-10  # smallest eigenvalue of a correlation-scaled Gram matrix
 FEW_CLUSTERS = 20
 
@@ -65,21 +73,19 @@ def check_functions(extra: Mapping[str, Callable] | None) -> None:
 # ------------------------------------------------------------------------------------------------- the table
 
 
-def check_table(data: pd.DataFrame) -> None:
-    """``data`` is a pandas DataFrame with rows."""
-    if not isinstance(data, pd.DataFrame):
-        kind = f"{type(data).__module__}.{type(data).__qualname__}"
-        raise InputError(f"data is a {kind}; give a pandas DataFrame (many tables have a .to_pandas() method).")
-    if len(data) == 0:
-        raise InputError("data has no rows; give a table with one row per observation.")
+def read_table(data: IntoFrame, argument: str = "data") -> pd.DataFrame:
+    """Any data frame as pandas; an InputError for other things and for a table without rows."""
+    table = to_pandas(data, argument)
+    if len(table) == 0:
+        raise InputError(f"{argument} has no rows; give a table with one row per observation.")
+    return table
 
 
-def check_columns(data: pd.DataFrame, columns: Mapping[str, str]) -> None:
-    """Every column named in an argument is in the table, once.
+def check_columns(present: Sequence[object], columns: Mapping[str, str]) -> None:
+    """Every column named in an argument is among those ``present``, once.
 
     ``columns`` maps a column's name to the argument that named it.
     """
-    present = list(data.columns)
     for column, argument in columns.items():
         count = sum(name == column for name in present)
         if count == 0:
@@ -101,26 +107,29 @@ def cluster_codes(cluster: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     Returns codes (n,), positions in labels, and the sorted labels (J,). Errors: missing labels, a single
     cluster, as many clusters as rows.
     """
-    name = str(cluster.name)
-    missing = int(cluster.isna().sum())
-    if missing:
-        raise InputError(
-            f"cluster={name!r}: {missing} of {len(cluster)} rows have no cluster; "
-            "drop these rows or fill in their cluster before fitting."
-        )
     codes, labels = pd.factorize(cluster, sort=True)
     labels = np.asarray(labels)
+    check_clusters(str(cluster.name), labels, int(cluster.isna().sum()), len(cluster))
+    return codes, labels
+
+
+def check_clusters(name: str, labels: np.ndarray, missing: int, n_rows: int) -> None:
+    """Errors: ``missing`` labels, a single cluster, as many clusters as rows."""
+    if missing:
+        raise InputError(
+            f"cluster={name!r}: {missing} of {n_rows} rows have no cluster; "
+            "drop these rows or fill in their cluster before fitting."
+        )
     if len(labels) == 1:
         raise InputError(
             f"cluster={name!r}: all rows are in one cluster ({labels[0]!r}); a multilevel model needs many. "
             "Check that this is the column of the groups."
         )
-    if len(labels) == len(codes):
+    if len(labels) == n_rows:
         raise InputError(
-            f"cluster={name!r}: all {len(codes)} labels are distinct, so that every cluster is one row. "
+            f"cluster={name!r}: all {n_rows} labels are distinct, so that every cluster is one row. "
             "Check that this is the column of the groups and not of the rows."
         )
-    return codes, labels
 
 
 # ---------------------------------------------------------------------------------------------- the equations
@@ -141,16 +150,29 @@ def find_collinear(fixed: np.ndarray, names: tuple[str, ...]) -> tuple[str, tupl
             return names[k + 1], (names[0],)
         columns[:, k] = centred / norm
     # R has the columns' inner products: the search itself is over a p x p matrix, however many rows there are.
-    small = np.asarray(np.linalg.qr(columns, mode="r"))
+    return _first_dependent(np.asarray(np.linalg.qr(columns, mode="r")), names, COLLINEAR_TOLERANCE)
+
+
+def find_collinear_in_sums(products: Products, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+    """:func:`find_collinear` of columns known by their sums of products; a scale of 0 marks a column that does not vary."""
+    constant = np.flatnonzero(products.scale[1:] == 0)
+    if len(constant):
+        return names[constant[0] + 1], (names[0],)
+    correlations = products.sums.sum(0)[1:, 1:] / products.n.sum()
+    roots, vectors = np.linalg.eigh(correlations)
+    return _first_dependent(np.sqrt(np.maximum(roots, 0.0))[:, None] * vectors.T, names, COLLINEAR_IN_SUMS)
+
+
+def _first_dependent(small: np.ndarray, names: tuple[str, ...], tolerance: float) -> tuple[str, tuple[str, ...]] | None:
     basis = np.empty((small.shape[0], 0))
     for k in range(small.shape[1]):
         rest = small[:, k]
         for _ in range(2):  # twice is enough: the second pass removes the rounding of the first
             rest = rest - basis @ (basis.T @ rest)
         size = np.linalg.norm(rest)
-        if size <= COLLINEAR_TOLERANCE:
+        if size <= tolerance:
             weights = np.linalg.lstsq(small[:, :k], small[:, k], rcond=None)[0]
-            return names[k + 1], tuple(names[i + 1] for i in range(k) if abs(weights[i]) > 1e-6)
+            return names[k + 1], tuple(names[i + 1] for i in range(k) if abs(weights[i]) > max(1e-6, 10 * tolerance))
         basis = np.column_stack([basis, rest / size])
     return None
 
@@ -162,8 +184,9 @@ def check_fixed(equation: Equation, n_between: int) -> None:
     collinear columns, a response that is an exact combination of the predictors.
     """
     name = equation.response
-    n, p = equation.fixed.shape
-    n_clusters = len(np.unique(equation.codes))
+    n, p = equation.n_rows, equation.fixed.shape[1]
+    sizes = equation.sizes(0 if equation.products is None else len(equation.products.n))
+    n_clusters = np.count_nonzero(sizes)
     if n_clusters <= n_between:
         raise InputError(
             f"equation {name!r}: {n_clusters} clusters with complete rows, but {n_between} level-2 coefficients "
@@ -175,7 +198,11 @@ def check_fixed(equation: Equation, n_between: int) -> None:
             f"equation {name!r}: {n} complete rows, but {p} coefficients ({listed(equation.fixed_names, 12)}); "
             "leave out covariates or give more data."
         )
-    found = find_collinear(np.column_stack([equation.fixed, equation.y]), (*equation.fixed_names, name))
+    columns = (*equation.fixed_names, name)
+    if equation.products is None:
+        found = find_collinear(np.column_stack([equation.fixed, equation.y]), columns)
+    else:
+        found = find_collinear_in_sums(equation.products, columns)
     if found is None:
         return
     column, others = found
@@ -204,40 +231,65 @@ def check_random(equation: Equation, free: np.ndarray) -> None:
     q = equation.random.shape[1]
     if q == 0:
         return
-    present, codes = np.unique(equation.codes, return_inverse=True)
-    sizes = np.bincount(codes)
-    if sizes.max() == 1:
+    z = _random_in_rows(equation) if equation.products is None else _random_in_sums(equation.products, equation.positions())
+    if z.sizes.max() == 1:
         effects = "random intercept" if q == 1 else "random intercept and slopes"
         raise InputError(
-            f"equation {name!r}: each of its {len(present)} clusters has one complete row, so that its {effects} "
+            f"equation {name!r}: each of its {len(z.sizes)} clusters has one complete row, so that its {effects} "
             "cannot be told from the residual; more complete rows per cluster are needed."
         )
-    z = equation.random / np.sqrt(np.mean(equation.random**2, axis=0))
-    for k, effect in enumerate(equation.random_names[1:], start=1):
-        means = np.bincount(codes, weights=z[:, k]) / sizes
-        if np.abs(z[:, k] - means[codes]).max() <= 1e-8:
+    for effect, constant in zip(equation.random_names[1:], z.constant, strict=True):
+        if constant:
             raise InputError(
                 f"equation {name!r}: the random slope of {effect!r} cannot be estimated, because within every cluster "
                 "it has one value in the rows used; leave this slope out of random or random_covariates."
             )
-    if not _variances_identified(z, codes, len(present), free):
+    if not _variances_identified(z.gram, z.sizes.sum(), free):
         raise InputError(
             f"equation {name!r}: the variances of its random effects ({listed(equation.random_names, 12)}) and of its "
-            f"residual cannot be told apart with clusters of at most {sizes.max()} rows; leave out a random slope."
+            f"residual cannot be told apart with clusters of at most {z.sizes.max()} rows; leave out a random slope."
         )
 
 
-def _variances_identified(z: np.ndarray, codes: np.ndarray, n_clusters: int, free: np.ndarray) -> bool:
+class _Random(NamedTuple):
+    """The columns of random effects, scaled to unit mean square, in the clusters that have rows."""
+
+    sizes: np.ndarray  # (J,)
+    gram: np.ndarray  # (J, q, q)
+    constant: np.ndarray  # (q - 1,) bool, of the slopes: one value in every cluster
+
+
+def _random_in_rows(equation: Equation) -> _Random:
+    present, codes = np.unique(equation.codes, return_inverse=True)
+    sizes = np.bincount(codes)
+    z = equation.random / np.sqrt(np.mean(equation.random**2, axis=0))
+    q = z.shape[1]
+    gram = np.empty((len(present), q, q))
+    for a in range(q):
+        for b in range(q):
+            gram[:, a, b] = np.bincount(codes, weights=z[:, a] * z[:, b], minlength=len(present))
+    means = gram[:, 0] / sizes[:, None]
+    return _Random(sizes, gram, np.array([np.abs(z[:, k] - means[codes, k]).max() <= 1e-8 for k in range(1, q)]))
+
+
+def _random_in_sums(products: Products, at: list[int]) -> _Random:
+    sums = products.sums[products.n > 0]
+    sizes = np.rint(sums[:, 0, 0]).astype(int)
+    left = sums[:, at, at] - sums[:, 0, at] ** 2 / sizes[:, None]  # about the cluster's own mean
+    constant = left <= CONSTANT_IN_SUMS * (sums[:, at, at] + sizes[:, None])
+    map_ = products.combined(np.eye(len(products.shift))[:, at])
+    gram = map_.T @ sums @ map_
+    scale = np.sqrt(np.einsum("jaa->a", gram) / sizes.sum())
+    return _Random(sizes, gram / np.multiply.outer(scale, scale), np.asarray(constant[:, 1:].all(axis=0)))
+
+
+def _variances_identified(gram: np.ndarray, n_rows: int, free: np.ndarray) -> bool:
     """No symmetric S with the pattern ``free``, other than 0, has Z_j S Z_j' = s I in every cluster j.
 
     The sum over clusters of |Z_j S Z_j' - s I|^2 is a quadratic form in (S, s); it must have no null vector.
-    It needs only A_j = Z_j'Z_j.
+    It needs only A_j = Z_j'Z_j, ``gram`` (J, q, q).
     """
-    q = z.shape[1]
-    gram = np.empty((n_clusters, q, q))
-    for a in range(q):
-        for b in range(q):
-            gram[:, a, b] = np.bincount(codes, weights=z[:, a] * z[:, b], minlength=n_clusters)
+    q = gram.shape[1]
     directions = []
     for a in range(q):
         for b in range(a + 1):
@@ -252,11 +304,21 @@ def _variances_identified(z: np.ndarray, codes: np.ndarray, n_clusters: int, fre
         for k, right in enumerate(products):
             form[i, k] = np.einsum("jab,jba->", left, right)
         form[i, -1] = form[-1, i] = -np.einsum("jaa->", left)
-    form[-1, -1] = len(z)
+    form[-1, -1] = n_rows
     scale = np.sqrt(np.diag(form))
     if not np.all(scale > 0):
         return False
     return bool(np.linalg.eigvalsh(form / np.outer(scale, scale))[0] > IDENTIFIED_TOLERANCE)
+
+
+def require_rows(design: Design, what: str) -> None:
+    """An InputError where only sums of products are here, and ``what`` needs rows."""
+    if not design.has_rows:
+        raise InputError(
+            f"{what} needs rows, and this fit has only their sums (its data were a query or a GramData); fit a table in memory, "
+            "for example a sample of whole clusters. fixef(), effects(), ranef() and the schemes 'cluster', 'bayesian' and "
+            "'jackknife' need no rows."
+        )
 
 
 def warn_few_clusters(design: Design) -> None:

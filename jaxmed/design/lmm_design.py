@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from jaxmed.design.checks import check_table, listed, warn_user
+from jaxmed.design.checks import listed, read_table, warn_user
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
 from jaxmed.design.evaluate import Recipe, Table, evaluate, learn
 from jaxmed.design.formula import ParsedFormula, Terms, parse_formula
@@ -36,6 +36,9 @@ from jaxmed.design.lmm_checks import (
 )
 from jaxmed.design.syntax import as_text, formula_error
 from jaxmed.design.variables import columns_of
+
+if TYPE_CHECKING:
+    from narwhals.stable.v2.typing import IntoFrame
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class NewRows:
     rows: np.ndarray  # (n,)
 
 
-def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] | np.ndarray | None = None) -> LmmDesign:
+def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | np.ndarray | None = None) -> LmmDesign:
     """Turn a formula in lme4's language and a table into the arrays of a linear mixed model.
 
     Arguments: ``formula``, for example "score ~ time*group + (time | id)"; ``data``, one row per observation;
@@ -112,7 +115,7 @@ def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] 
         (('Intercept', 't'), (6, 2), ['a', 'b', 'c'])
     """
     parsed = parse_formula(formula)
-    check_table(data)
+    data = read_table(data)
     nodes = [parsed.response, *parsed.fixed.nodes.values(), *parsed.offsets]
     for bar in parsed.bars:
         nodes += [*bar.terms.nodes.values(), *bar.group.nodes]
@@ -162,7 +165,7 @@ def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] 
     )
 
 
-def new_matrices(design: LmmDesign, data: pd.DataFrame, *, random: bool = True) -> NewRows:
+def new_matrices(design: LmmDesign, data: IntoFrame, *, random: bool = True) -> NewRows:
     """The columns of a design for new data, with the levels, contrasts and transforms of the original ones.
 
     The new table needs the predictors, and with ``random`` the variables of the random-effects terms; no response.
@@ -177,7 +180,7 @@ def new_matrices(design: LmmDesign, data: pd.DataFrame, *, random: bool = True) 
         >>> new.fixed, new.terms[0][1]
         (array([[1., 0.]]), array([-1]))
     """
-    check_table(data)
+    data = read_table(data, "new_data")
     coding = design.coding
     parsed = coding.parsed
     bars = coding.bars if random else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,6 @@ from jaxmed.design.centering import (
     centre,
     code_column,
     level_of,
-    n_values,
     varying_cluster,
 )
 from jaxmed.design.levels import between_left_out, check_arrows, check_levels
@@ -32,7 +31,7 @@ from jaxmed.design.roles import (
     Roles,
     parse_roles,
 )
-from jaxmed.design.system import Design, Equation
+from jaxmed.design.system import Design, Equation, Recipe
 from jaxmed.design.terms import INTERCEPT, Terms, equation_terms
 from jaxmed.errors import InputError
 
@@ -65,7 +64,59 @@ def mediation_design(
     Errors: InputError with the remedy for whatever cannot be fitted.
     Warnings: few clusters, two-valued responses, moderator values outside the data.
     """
-    checks.check_table(data)
+    specification = specify(
+        x=x,
+        m=m,
+        y=y,
+        cluster=cluster,
+        random=random,
+        covariates=covariates,
+        random_covariates=random_covariates,
+        center=center,
+        center_covariates=center_covariates,
+        between=between,
+        covariance=covariance,
+        levels=levels,
+        moderators=moderators,
+        moderator_values=moderator_values,
+        extra=extra,
+    )
+    return assemble(specification, Rows.of(checks.read_table(data), specification.roles))
+
+
+@dataclass(frozen=True)
+class Specification:
+    """The arguments of a mediation, checked as far as that goes without data."""
+
+    roles: Roles
+    center: Centring
+    center_covariates: bool
+    between: bool | Names
+    covariance: str
+    levels: Mapping[str, int] | None
+    moderator_values: Mapping[str, object]
+    extra: Mapping[str, Callable]
+
+
+def specify(
+    *,
+    x: str,
+    m: Names,
+    y: str,
+    cluster: str,
+    random: RandomArgument = None,
+    covariates: CovariateArgument = None,
+    random_covariates: CovariateArgument = None,
+    center: Centring = "group_mean",
+    center_covariates: bool = True,
+    between: bool | Names = True,
+    covariance: str = "full",
+    levels: Mapping[str, int] | None = None,
+    moderators: ModeratorArgument = None,
+    moderator_values: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Callable] | None = None,
+) -> Specification:
+    """Read and check the arguments of ``jaxmed.mediate``."""
     roles = parse_roles(
         x=x,
         m=m,
@@ -81,39 +132,69 @@ def mediation_design(
     checks.require_option("center", center, CENTRINGS)
     checks.require_option("covariance", covariance, COVARIANCES)
     checks.require_bool("center_covariates", center_covariates)
-    checks.check_columns(data, roles.arguments)
+    return Specification(roles, center, center_covariates, between, covariance, levels, asked_values, extra or {})
 
-    codes, labels = checks.cluster_codes(_series(data, cluster))
-    coded = {
-        column: code_column(_series(data, column), argument)
-        for column, argument in roles.arguments.items()
-        if argument != "cluster"
-    }
-    found_levels = {column: level_of(c, codes, len(labels)) for column, c in coded.items()}
-    names = labels.tolist()
-    varying = {column: names[varying_cluster(coded[column], codes)] for column, level in found_levels.items() if level == 1}
-    check_levels(levels, found_levels, varying)
-    _check_observed(roles, coded, codes, found_levels)
+
+@dataclass(frozen=True)
+class Built:
+    """An equation, with what the checks and the summary need to know of it."""
+
+    equation: Equation
+    n_between: int  # level-2 coefficients, the intercept included
+    dropped: int  # rows of the table, or clusters for an equation at level 2
+    note: str | None  # on rows left out and on the level
+
+
+class Source(Protocol):
+    """Where columns come from: rows in memory, or sums by an engine. Both number the clusters by their sorted labels."""
+
+    @property
+    def labels(self) -> np.ndarray: ...  # (J,) of the clusters, sorted
+    @property
+    def coded(self) -> Mapping[str, Coded]: ...  # every column of a role but the cluster
+    @property
+    def codes(self) -> np.ndarray: ...  # (n,) the rows' clusters; empty where there are no rows
+
+    def equations(self, roles: Roles, terms: Mapping[str, Terms], level: Mapping[str, int]) -> list[Built]:
+        """The equations, their codes or sums over all clusters."""
+        ...
+
+
+def plan(specification: Specification, source: Source) -> tuple[dict[str, int], dict[str, Predictor], dict[str, Terms]]:
+    """Levels, predictors and the equations' terms."""
+    roles, center = specification.roles, specification.center
+    codes, coded, names = source.codes, source.coded, source.labels.tolist()
+    J = len(names)
+    found_levels = {column: level_of(c, codes, J) for column, c in coded.items()}
+    varying = {column: names[varying_cluster(coded[column], codes, J)] for column, level in found_levels.items() if level == 1}
+    check_levels(specification.levels, found_levels, varying)
+    _check_observed(roles, coded, codes, J, found_levels)
     check_arrows(roles, found_levels)
-    left_out = between_left_out(between, roles, found_levels)
+    left_out = between_left_out(specification.between, roles, found_levels)
 
     predictors: dict[str, Predictor] = {}
     for column, role in roles.arguments.items():
         if column not in (roles.y, roles.cluster):
-            plain = not center_covariates and column not in (roles.x, *roles.mediators)
+            plain = not specification.center_covariates and column not in (roles.x, *roles.mediators)
             how: Centring = "none" if role == "moderators" or plain else center
-            predictors[column] = centre(coded[column], codes, len(labels), how, between=column not in left_out)
+            predictors[column] = centre(coded[column], codes, J, how, between=column not in left_out)
     # a moderator of one equation may be a covariate of another, and is centred there
     centred = dict(predictors)
-    if center_covariates:
+    if specification.center_covariates:
         for column in {c for e in roles.equations for c in roles.covariates_of(e)} & set(roles.all_moderators):
-            centred[column] = centre(coded[column], codes, len(labels), center, between=column not in left_out)
-
+            centred[column] = centre(coded[column], codes, J, center, between=column not in left_out)
     terms = {response: equation_terms(response, roles, predictors, centred, found_levels, center) for response in roles.equations}
-    built = [_build(response, roles, terms[response], coded, codes, found_levels[response]) for response in roles.equations]
+    return found_levels, predictors, terms
+
+
+def assemble(specification: Specification, source: Source) -> Design:
+    """The design of a mediation on columns from anywhere."""
+    roles, coded, codes, labels = specification.roles, source.coded, source.codes, source.labels
+    found_levels, predictors, terms = plan(specification, source)
+    built = source.equations(roles, terms, found_levels)
     equations, kept = _drop_empty_clusters([b.equation for b in built], len(labels))
     paths = find_paths(roles, terms)
-    free, notes_free = free_covariances(equations, paths, covariance)
+    free, notes_free = free_covariances(equations, paths, specification.covariance)
     _check_equations(equations, [b.n_between for b in built], free)
 
     notes = [c.note for c in coded.values() if c.note]
@@ -124,6 +205,7 @@ def mediation_design(
         notes.append(f"clusters left out because no equation has a complete row of theirs: {len(labels) - len(kept)}")
     renumbered = np.full(len(labels), -1)
     renumbered[kept] = np.arange(len(kept))
+    of_moderators = {name: coded[name].summaries(codes, len(labels)) for name in roles.all_moderators}
     design = Design(
         equations=equations,
         clusters=labels[kept],
@@ -135,12 +217,13 @@ def mediation_design(
         levels=found_levels,
         columns={name: values for c in coded.values() for name, values in c.columns.items()},
         moderators=tuple(
-            moderator(name, coded[name], found_levels[name], codes, len(labels), asked_values.get(name))
+            moderator(name, coded[name], found_levels[name], codes, len(labels), specification.moderator_values.get(name))
             for name in roles.all_moderators
         ),
-        extra=extra or {},
+        extra=specification.extra,
+        cluster_values={column: s.mean[kept] for summaries in of_moderators.values() for column, s in summaries.items()},
     )
-    _warn_two_valued(roles, coded)
+    _warn_two_valued(roles, coded, codes, len(labels))
     checks.warn_few_clusters(design)
     return design
 
@@ -167,71 +250,53 @@ def resample_rows(codes: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.
     return order[starts[drawn][copies] + within_copy], copies
 
 
-# --------------------------------------------------------------------------------------------- the responses
+# ---------------------------------------------------------------------------------------------- rows in memory
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns of a table in memory."""
+
+    labels: np.ndarray
+    coded: Mapping[str, Coded]
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, data: pd.DataFrame, roles: Roles) -> Rows:
+        """Code the columns of the roles and number the clusters."""
+        checks.check_columns(list(data.columns), roles.arguments)
+        codes, labels = checks.cluster_codes(_series(data, roles.cluster))
+        coded = {}
+        for column, argument in roles.arguments.items():
+            if argument != "cluster":
+                one = code_column(_series(data, column), argument)
+                coded[column] = replace(one, known=one.summaries(codes, len(labels)))
+        return cls(labels, coded, codes)
+
+    def equations(self, roles: Roles, terms: Mapping[str, Terms], level: Mapping[str, int]) -> list[Built]:
+        return [_build(response, roles, terms[response], self.coded, self.codes, level[response]) for response in roles.equations]
 
 
 def _series(data: pd.DataFrame, column: str) -> pd.Series:
     return cast(pd.Series, data[column])  # the name is unique: check_columns has been here
 
 
-def _check_observed(roles: Roles, coded: dict[str, Coded], codes: np.ndarray, level: dict[str, int]) -> None:
-    """Level-1 responses have a cluster with two observed rows, and y in any case: without one its level cannot be told."""
-    for column in roles.equations:
-        if level[column] == 2 and column != roles.y and level[roles.x] == 2:
-            continue
-        observed = ~np.isnan(coded[column].columns[column])
-        if np.bincount(codes[observed]).max() < 2:
-            raise InputError(
-                f"{roles.arguments[column]}={column!r}: no cluster has more than one observed value, so that a random "
-                "intercept cannot be told from the residual; more rows per cluster are needed."
-            )
-
-
-def _warn_two_valued(roles: Roles, coded: dict[str, Coded]) -> None:
-    for column in roles.equations:
-        if n_values(coded[column].columns[column]) == 2:
-            checks.warn_user(
-                f"{roles.arguments[column]}={column!r} has two values: its equation is fitted as a linear probability "
-                "model, with normal residuals of one variance."
-            )
-
-
-# --------------------------------------------------------------------------------------------- the equations
-
-
-@dataclass(frozen=True)
-class _Built:
-    equation: Equation
-    n_between: int  # level-2 coefficients, the intercept included
-    dropped: int  # rows of the table, or clusters for an equation at level 2
-    note: str | None  # on rows left out and on the level
-
-
-def _build(response: str, roles: Roles, terms: Terms, coded: dict[str, Coded], codes: np.ndarray, level: int) -> _Built:
+def _build(response: str, roles: Roles, terms: Terms, coded: Mapping[str, Coded], codes: np.ndarray, level: int) -> Built:
     """One equation over the rows where it is complete, its codes numbering all clusters of the table.
 
     A level-2 equation takes the first complete row of every cluster, and has no random effects.
     """
-    names = roles.predictors(response)
     y = coded[response].columns[response]
     columns = np.column_stack([np.ones(len(y)), *(term.values for term in terms.fixed)])
     complete = ~(np.isnan(y) | np.isnan(columns).any(axis=1))
-    missing = {response: int(np.isnan(y).sum())}
-    missing |= {name: int(np.isnan(next(iter(coded[name].columns.values()))).sum()) for name in names}
-    gaps = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
+    counts = {name: int(np.isnan(next(iter(coded[name].columns.values()))).sum()) for name in roles.variables(response)}
     rows = np.flatnonzero(complete)
-    if len(rows) == 0:
-        raise InputError(
-            f"equation {response!r}: no row is complete (missing values: {gaps}); "
-            "leave out the columns with missing values or fill them in."
-        )
-    possible, unit = len(y), "rows"
+    possible = len(y)
     if level == 2:
         rows = rows[np.sort(np.unique(codes[rows], return_index=True)[1])]
-        possible, unit = int(codes.max()) + 1, "clusters"
+        possible = int(codes.max()) + 1
     fixed = columns[rows]
-    fixed_names = (INTERCEPT, *(term.name for term in terms.fixed))
-    random_names = () if level == 2 else tuple(name for name in fixed_names if name == INTERCEPT or name in terms.slopes)
+    fixed_names, random_names, recipes = names_of(terms, level)
     equation = Equation(
         response=response,
         fixed_names=fixed_names,
@@ -241,21 +306,71 @@ def _build(response: str, roles: Roles, terms: Terms, coded: dict[str, Coded], c
         y=y[rows],
         codes=codes[rows],
         rows=rows,
-        recipes=((), *(term.recipe for term in terms.fixed)),
+        recipes=recipes,
         level=level,
     )
-    dropped = possible - len(rows)
+    return built_of(equation, terms, possible, counts)
+
+
+def names_of(terms: Terms, level: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Recipe, ...]]:
+    """The names of fixed and random effects, and the fixed effects' recipes."""
+    fixed = (INTERCEPT, *(term.name for term in terms.fixed))
+    random = () if level == 2 else tuple(name for name in fixed if name == INTERCEPT or name in terms.slopes)
+    return fixed, random, ((), *(term.recipe for term in terms.fixed))
+
+
+def built_of(equation: Equation, terms: Terms, possible: int, missing: Mapping[str, int]) -> Built:
+    """An equation with what is to be said of it; ``possible`` rows or clusters, ``missing`` values by variable."""
+    response, level = equation.response, equation.level
+    gaps = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
+    if equation.n_rows == 0:
+        raise InputError(
+            f"equation {response!r}: no row is complete (missing values: {gaps}); "
+            "leave out the columns with missing values or fill them in."
+        )
+    dropped = possible - equation.n_rows
+    unit = "clusters" if level == 2 else "rows"
     said = [f"{response} is constant within clusters: its equation has one row per cluster and no random effects"] * (level == 2)
     said += [f"{dropped} of {possible} {unit} are left out of equation {response}: missing {gaps}"] * (dropped > 0)
-    return _Built(equation, 1 + sum(not term.varies for term in terms.fixed), dropped, "; ".join(said) or None)
+    return Built(equation, 1 + sum(not term.varies for term in terms.fixed), dropped, "; ".join(said) or None)
+
+
+# ------------------------------------------------------------------------------------------------------- checks
+
+
+def _check_observed(roles: Roles, coded: Mapping[str, Coded], codes: np.ndarray, n_clusters: int, level: dict[str, int]) -> None:
+    """Level-1 responses have a cluster with two observed rows, and y in any case: without one its level cannot be told."""
+    for column in roles.equations:
+        if level[column] == 2 and column != roles.y and level[roles.x] == 2:
+            continue
+        if coded[column].summaries(codes, n_clusters)[column].count.max() < 2:
+            raise InputError(
+                f"{roles.arguments[column]}={column!r}: no cluster has more than one observed value, so that a random "
+                "intercept cannot be told from the residual; more rows per cluster are needed."
+            )
+
+
+def _warn_two_valued(roles: Roles, coded: Mapping[str, Coded], codes: np.ndarray, n_clusters: int) -> None:
+    for column in roles.equations:
+        if coded[column].summaries(codes, n_clusters)[column].two_valued:
+            checks.warn_user(
+                f"{roles.arguments[column]}={column!r} has two values: its equation is fitted as a linear probability "
+                "model, with normal residuals of one variance."
+            )
 
 
 def _drop_empty_clusters(equations: Sequence[Equation], n_clusters: int) -> tuple[tuple[Equation, ...], np.ndarray]:
     """Renumber the clusters that have a row in some equation; also returns their old numbers (J,)."""
-    kept = np.unique(np.concatenate([e.codes for e in equations]))
+    kept = np.flatnonzero(sum(e.sizes(n_clusters) for e in equations))
     new = np.full(n_clusters, -1)
     new[kept] = np.arange(len(kept))
-    return tuple(replace(e, codes=new[e.codes]) for e in equations), kept
+    return tuple(_renumbered(e, kept, new) for e in equations), kept
+
+
+def _renumbered(equation: Equation, kept: np.ndarray, new: np.ndarray) -> Equation:
+    if equation.products is not None:
+        return replace(equation, products=replace(equation.products, sums=equation.products.sums[kept]))
+    return replace(equation, codes=new[equation.codes])
 
 
 def _check_equations(equations: Sequence[Equation], n_between: Sequence[int], free: np.ndarray) -> None:

@@ -11,8 +11,8 @@ from numbers import Real
 import numpy as np
 
 from jaxmed.design import checks
-from jaxmed.design.centering import Coded, n_values
-from jaxmed.design.rebuild import cluster_means
+from jaxmed.design.centering import Coded
+from jaxmed.design.summary import Summary
 from jaxmed.design.system import Moderator
 from jaxmed.errors import InputError
 
@@ -29,8 +29,8 @@ def moderator(name: str, coded: Coded, level: int, codes: np.ndarray, n_clusters
         chosen = levels if asked is None else [_level(name, value, coded.levels) for value in _list(name, asked)]
         at = [tuple(float(k == levels.index(value)) for k in range(1, len(levels))) for value in chosen]
         return Moderator(name, level, columns, tuple(chosen), tuple(at))
-    values = coded.columns[name]
-    numbers = _defaults(values, level, codes, n_clusters) if asked is None else _numbers(name, _list(name, asked), coded)
+    summary = coded.summaries(codes, n_clusters)[name]
+    numbers = _defaults(summary, level) if asked is None else _numbers(name, _list(name, asked), coded, summary)
     return Moderator(name, level, columns, tuple(numbers), tuple((number,) for number in numbers))
 
 
@@ -47,14 +47,11 @@ def check_values(asked: Mapping[str, object] | None, names: Sequence[str]) -> Ma
     return asked
 
 
-def _defaults(values: np.ndarray, level: int, codes: np.ndarray, n_clusters: int) -> list[float]:
-    if n_values(values) == 2:
-        return [float(v) for v in np.unique(values[~np.isnan(values)])]
-    if level == 2:
-        values = cluster_means(values, codes, n_clusters)
-    observed = values[~np.isnan(values)]
-    mean, sd = observed.mean(), observed.std(ddof=1)
-    return [float(mean - sd), float(mean), float(mean + sd)]
+def _defaults(summary: Summary, level: int) -> list[float]:
+    if summary.two_valued:
+        return [summary.minimum, summary.maximum]
+    mean, sd = (summary.grand, summary.deviation("clusters")) if level == 2 else (summary.row_mean, summary.deviation("rows"))
+    return [mean - sd, mean, mean + sd]
 
 
 def _list(name: str, asked: object) -> list[object]:
@@ -72,7 +69,7 @@ def _level(name: str, value: object, levels: tuple[object, ...]) -> str:
     return str(value)
 
 
-def _numbers(name: str, asked: list[object], coded: Coded) -> list[float]:
+def _numbers(name: str, asked: list[object], coded: Coded, summary: Summary) -> list[float]:
     found = []
     for value in asked:
         if value in coded.levels and not (isinstance(value, Real) and not isinstance(value, bool)):
@@ -82,7 +79,7 @@ def _numbers(name: str, asked: list[object], coded: Coded) -> list[float]:
         else:
             valid = f"numbers or {checks.listed(coded.levels)}" if coded.levels else "finite numbers"
             raise InputError(f"moderator_values[{name!r}] holds {value!r}; give {valid}.")
-    low, high = np.nanmin(coded.columns[name]), np.nanmax(coded.columns[name])
+    low, high = summary.minimum, summary.maximum
     outside = [value for value in found if not low <= value <= high]
     if outside:
         checks.warn_user(

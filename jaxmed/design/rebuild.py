@@ -9,6 +9,7 @@ Axis letters: n rows of the table, J clusters, n_k rows of equation k; leading a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -39,7 +40,7 @@ def matrices(design: Design, k: int, values: Mapping[str, np.ndarray] | None = N
             continue
         columns = {f.column: np.asarray(new.get(f.column, design.columns[f.column])) for f in recipe}
         fixed[..., at] = product(recipe, columns, design.table_codes, len(design.clusters))[..., equation.rows]
-    return fixed, fixed[..., _positions(equation)]
+    return fixed, fixed[..., equation.positions()]
 
 
 def on_rows(design: Design, rows: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[Equation, ...]:
@@ -63,7 +64,7 @@ def on_rows(design: Design, rows: np.ndarray, codes: np.ndarray, n_clusters: int
             replace(
                 equation,
                 fixed=fixed,
-                random=fixed[:, _positions(equation)],
+                random=fixed[:, equation.positions()],
                 y=columns[equation.response][here],
                 codes=codes[here],
                 rows=here,
@@ -112,7 +113,7 @@ def part(values: np.ndarray, factor: Factor, codes: np.ndarray, n_clusters: int)
 
 def cluster_means(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:
     """Means (..., J) over the observed rows of each cluster, NaN where a cluster has none."""
-    flat = values.reshape(-1, values.shape[-1])
+    flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
     out = np.empty((len(flat), n_clusters))
     belongs = codes >= 0
     for row, one in enumerate(flat):
@@ -121,10 +122,6 @@ def cluster_means(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.
         counts = np.bincount(codes[known], minlength=n_clusters)
         out[row] = np.divide(sums, counts, out=np.full(n_clusters, np.nan), where=counts > 0)
     return out.reshape(*values.shape[:-1], n_clusters)
-
-
-def _positions(equation: Equation) -> list[int]:
-    return [equation.fixed_names.index(name) for name in equation.random_names]
 
 
 def _complete(equation: Equation, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -85,6 +85,10 @@ class Roles:
         starts = (start for _, start in self.arrows_into(equation))
         return (*starts, *self.moderators_of(equation), *self.covariates_of(equation))
 
+    def variables(self, equation: str) -> tuple[str, ...]:
+        """The columns of an equation, its response first."""
+        return (equation, *self.predictors(equation))
+
     def slopes(self, equation: str) -> dict[str, str]:
         """The columns with a random slope in an equation, each with the words that asked for it."""
         asked: dict[str, str] = {}

@@ -31,11 +31,37 @@ Recipe = tuple[Factor, ...]  # a term is the product of its factors; the empty p
 
 
 @dataclass(frozen=True)
+class Products:
+    """An equation by its sums of products alone: per cluster C'C, C = (columns of fixed, y) less ``shift``, over ``scale``.
+
+    The first column of ``fixed`` is the intercept (shift 0, scale 1), so that ``sums[:, 0, 0]`` counts the rows; ``shift`` are
+    the columns' means over all rows, ``scale`` their root mean squares about them: no digits are lost in squaring.
+    """
+
+    sums: np.ndarray  # (J, p + 1, p + 1)
+    shift: np.ndarray  # (p + 1,)
+    scale: np.ndarray  # (p + 1,)
+
+    @property
+    def n(self) -> np.ndarray:
+        """Rows per cluster (J,)."""
+        return self.sums[:, 0, 0]
+
+    def combined(self, weights: np.ndarray) -> np.ndarray:
+        """Coefficients (p + 1, k) on the shifted and scaled columns of k combinations ``weights`` (p + 1, k) of raw ones."""
+        out = self.scale[:, None] * weights
+        out[0] += self.shift @ weights
+        return out
+
+
+@dataclass(frozen=True)
 class Equation:
     """One equation of the system over the rows where it is complete.
 
     Axis letters: n rows, p fixed effects, q random effects. A random effect that has a fixed counterpart
     carries the same name in ``random_names`` as in ``fixed_names`` and the same column.
+
+    An equation made from ``products`` (sums made by an engine) has no rows: its arrays over rows have n = 0.
     """
 
     response: str
@@ -48,6 +74,21 @@ class Equation:
     rows: np.ndarray  # (n,) position in the user's table
     recipes: tuple[Recipe, ...] = ()  # how each fixed effect's column is made, see rebuild.py
     level: int = 1  # 2: one row per cluster
+    products: Products | None = None
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.y) if self.products is None else round(float(self.products.n.sum()))
+
+    def sizes(self, n_clusters: int) -> np.ndarray:
+        """Rows per cluster (J,)."""
+        if self.products is None:
+            return np.bincount(self.codes, minlength=n_clusters)
+        return np.rint(self.products.n).astype(int)
+
+    def positions(self) -> list[int]:
+        """Where the random effects' columns stand among the fixed effects'."""
+        return [self.fixed_names.index(name) for name in self.random_names]
 
 
 @dataclass(frozen=True)
@@ -108,6 +149,13 @@ class Design:
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # coded columns over the rows of the user's table
     moderators: tuple[Moderator, ...] = ()
     extra: Mapping[str, Callable] = field(default_factory=dict)  # the user's functions of the parameters
+    # column of a moderator -> its mean in every cluster (J,)
+    cluster_values: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows are here, and not only sums made by an engine."""
+        return all(e.products is None for e in self.equations)
 
     @property
     def random_labels(self) -> tuple[str, ...]:

@@ -30,15 +30,21 @@ def _precisions(system: System) -> tuple[np.ndarray, np.ndarray]:
     """Z' R^-1 Z (J, q, q) and Z' R^-1 (y - X beta) (J, q) of every cluster."""
     design, (beta, G, sigma2) = system.design, system.estimates
     J, q = len(design.clusters), len(G)
-    residuals = [y - X @ b for X, y, b in _parts(design.equations, beta)]
     A, r = np.zeros((J, q, q)), np.zeros((J, q))
-    at = 0
-    for e, residual, s2 in zip(design.equations, residuals, sigma2, strict=True):
+    at, first = 0, 0
+    for e, s2 in zip(design.equations, sigma2, strict=True):
         k = slice(at, at + e.random.shape[1])
-        at = k.stop
+        b = beta[first : first + e.fixed.shape[1]]
+        at, first = k.stop, first + len(b)
+        if e.products is not None:
+            columns = e.products.combined(np.eye(len(b) + 1)[:, e.positions()])
+            left = columns.T @ e.products.sums
+            A[:, k, k] = left @ columns / s2
+            r[:, k] = (left @ e.products.combined(np.append(-b, 1.0)[:, None]))[:, :, 0] / s2
+            continue
         products = e.random[:, :, None] * e.random[:, None]
         np.add.at(A[:, k, k], e.codes, products / s2)
-        np.add.at(r[:, k], e.codes, e.random * (residual / s2)[:, None])
+        np.add.at(r[:, k], e.codes, e.random * ((e.y - e.fixed @ b) / s2)[:, None])
     return A, r
 
 

@@ -50,6 +50,8 @@ def identity(scheme: Scheme) -> dict[str, Any]:
     for e in design.equations:
         for a in (e.fixed, e.random, e.y, e.codes, e.rows):
             data.update(np.ascontiguousarray(a).tobytes())
+        if e.products is not None:
+            data.update(e.products.sums.tobytes() + e.products.shift.tobytes() + e.products.scale.tobytes())
         model.update(repr((e.response, e.fixed_names, e.random_names, e.level)).encode())
     for name, column in design.columns.items():
         data.update(name.encode() + np.ascontiguousarray(column).tobytes())

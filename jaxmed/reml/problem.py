@@ -6,6 +6,7 @@ because cross-products square their condition number. Every map back is exact an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,38 +98,81 @@ class Problem:
         return shift - 2 * np.linalg.slogdet(self.fixed_map)[1] if reml else shift
 
 
-def _columns(equation: Equation) -> tuple[Any, ...]:
-    """Standardised [Z, other X, y] of one equation, positions of X in it, and the map back.
+class _Moments(NamedTuple):
+    """Means and mean squares of an equation's columns, from its rows or from their sums of products."""
 
-    Returns columns (n, c), fixed positions (p,), fixed map (p, p), fixed shift (p,), random scale (q,), response scale and
+    intercept: int | None  # the position of a constant column
+    level: float  # its value
+    means: np.ndarray  # (p + 1,) of X and y
+    squares: Callable[[np.ndarray], np.ndarray]  # shift (p + 1,) -> mean squares of X and y less shift
+    random: np.ndarray  # (q,) mean squares of Z
+
+
+def _moments(equation: Equation) -> _Moments:
+    X, y, known = equation.fixed, equation.y, equation.products
+    if known is not None:
+        total, n = known.sums.sum(0), known.n.sum()
+        means = known.shift + known.scale * total[0] / n
+
+        def in_sums(shift):
+            away = known.shift - shift
+            return (known.scale**2 * np.diag(total) + 2 * known.scale * away * total[0]) / n + away**2
+
+        return _Moments(0, 1.0, means, in_sums, in_sums(np.zeros(len(means)))[equation.positions()])
+
+    def in_rows(shift):
+        return np.append(((X - shift[:-1]) ** 2).mean(0), ((y - shift[-1]) ** 2).mean())
+
+    constant = [a for a in range(X.shape[1]) if np.ptp(X[:, a]) == 0 and X[0, a] != 0]
+    intercept = constant[0] if constant else None
+    level = 0.0 if intercept is None else X[0, intercept]
+    return _Moments(intercept, level, np.append(X.mean(0), y.mean()), in_rows, (equation.random**2).mean(0))
+
+
+def _standard(equation: Equation) -> tuple[Any, ...]:
+    """How to standardise [Z, other X, y] of one equation.
+
+    Returns fixed positions (p,) in it, the map back: fixed map (p, p), fixed shift (p,), random scale (q,), response scale, and
     the scaling, without places.
     """
-    X, Z, y = equation.fixed, equation.random, equation.y
-    p, q = X.shape[1], Z.shape[1]
+    p, q = equation.fixed.shape[1], equation.random.shape[1]
+    moments = _moments(equation)
+    intercept = moments.intercept
     shared = {
         a: equation.random_names.index(name) for a, name in enumerate(equation.fixed_names) if name in equation.random_names
     }
-    constant = [a for a in range(p) if np.ptp(X[:, a]) == 0 and X[0, a] != 0]
-    intercept = constant[0] if constant else None
-    shift = np.zeros(p)
+    shift = np.zeros(p + 1)
     if intercept is not None:
         alone = [a for a in range(p) if a not in shared and a != intercept]
-        shift[alone] = X[:, alone].mean(0)
-    centred = X - shift
-    scale = np.sqrt((centred**2).mean(0))
-    z_scale = np.sqrt((Z**2).mean(0))
-    y_shift = y.mean() if intercept is not None else 0.0
-    y_scale = float(np.sqrt(((y - y_shift) ** 2).mean()))
+        shift[[*alone, p]] = moments.means[[*alone, p]]
+    *scale, y_scale = np.sqrt(moments.squares(shift))
+    shift, y_shift, scale, z_scale = shift[:-1], shift[-1], np.array(scale), np.sqrt(moments.random)
     fixed_map = np.diag(y_scale / scale)
     fixed_shift = np.zeros(p)
     if intercept is not None:
-        level = X[0, intercept]
-        fixed_map[intercept] -= (shift * (y_scale / scale)) / level
-        fixed_shift[intercept] = y_shift / level
+        fixed_map[intercept] -= (shift * (y_scale / scale)) / moments.level
+        fixed_shift[intercept] = y_shift / moments.level
     others = [a for a in range(p) if a not in shared]
-    scaling = Scaling(z_scale, shift, scale, tuple(others), float(y_shift), y_scale, np.empty(0, int))
+    scaling = Scaling(z_scale, shift, scale, tuple(others), float(y_shift), float(y_scale), np.empty(0, int))
     position = np.array([({b: q + i for i, b in enumerate(others)} | shared)[a] for a in range(p)], int)
-    return scaling.columns(X, Z, y), position, fixed_map, fixed_shift, y_scale / z_scale, y_scale, scaling
+    return position, fixed_map, fixed_shift, y_scale / z_scale, y_scale, scaling
+
+
+def _products(equation: Equation, scaling: Scaling, n_clusters: int) -> np.ndarray:
+    """Cross-products (J, c_k, c_k) of an equation's standardised own columns."""
+    known = equation.products
+    if known is None:
+        columns = scaling.columns(equation.fixed, equation.random, equation.y)
+        return gram.cross_products(columns, equation.codes, n_clusters)
+    p = len(scaling.shift)
+    # standardised columns are combinations of the raw ones and of the intercept, which is the first of them
+    others = list(scaling.others)
+    raw = np.eye(p + 1)
+    random = raw[:, equation.positions()] / scaling.random
+    fixed = (raw[:, others] - np.outer(raw[0], scaling.shift[others])) / scaling.fixed[others]
+    response = (raw[:, [p]] - scaling.y_shift * raw[:, [0]]) / scaling.y
+    own = known.combined(np.concatenate([random, fixed, response], 1))
+    return own.T @ known.sums @ own
 
 
 def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) -> Problem:
@@ -136,28 +180,27 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
 
     Arguments: equations, mediators first and the outcome last; ``free`` (q, q), the estimated elements of G.
     """
-    parts = [_columns(e) for e in equations]
-    p = [len(part[1]) for part in parts]
+    parts = [_standard(e) for e in equations]
+    p = [len(part[0]) for part in parts]
     q = [e.random.shape[1] for e in equations]
-    n_random, n_other = sum(q), sum(part[0].shape[1] - 1 for part in parts) - sum(q)
+    n_random, n_other = sum(q), sum(len(scaling.others) for *_, scaling in parts)
     c = n_random + n_other + 1
     fixed, products, counts, scalings = [], [], [], []
     z0, x0 = 0, n_random
-    for e, (columns, position, *_, scaling), qk in zip(equations, parts, q, strict=True):
-        extra = columns.shape[1] - 1 - qk
+    for e, (position, *_, scaling), qk in zip(equations, parts, q, strict=True):
+        extra = len(scaling.others)
         place = np.r_[z0 : z0 + qk, x0 : x0 + extra, c - 1]
-        small = gram.cross_products(columns, e.codes, n_clusters)
         full = np.zeros((n_clusters, c, c))
-        full[:, place[:, None], place] = small
+        full[:, place[:, None], place] = _products(e, scaling, n_clusters)
         products.append(full)
         fixed.append(place[position])
         scalings.append(scaling._replace(place=place))
-        counts.append(np.bincount(e.codes, minlength=n_clusters))
+        counts.append(e.sizes(n_clusters))
         z0, x0 = z0 + qk, x0 + extra
     fixed_map = np.zeros((sum(p), sum(p)))
     start = 0
     for part, pk in zip(parts, p, strict=True):
-        fixed_map[start : start + pk, start : start + pk] = part[2]
+        fixed_map[start : start + pk, start : start + pk] = part[1]
         start += pk
     raw = Problem(
         layout=gram.Layout(
@@ -170,9 +213,9 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
         gram=gram.Gram(np.zeros((0, 0, 0)), np.zeros((0, 0, 0, 0)), np.array(counts, float)),
         order=np.arange(n_random),
         fixed_map=fixed_map,
-        fixed_shift=np.concatenate([part[3] for part in parts]),
-        random_scale=np.concatenate([part[4] for part in parts]),
-        response_scale=np.array([part[5] for part in parts]),
+        fixed_shift=np.concatenate([part[2] for part in parts]),
+        random_scale=np.concatenate([part[3] for part in parts]),
+        response_scale=np.array([part[4] for part in parts]),
         products=tuple(products),
         free=free,
         scalings=tuple(scalings),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.rebuild import cluster_means
 from jaxmed.design.system import Design, Path
 from jaxmed.inference import bootstrap, effects, prediction, schemes
 from jaxmed.reml.fit import System
@@ -17,7 +16,7 @@ def cluster_effects(system: System, cluster: str) -> pd.DataFrame:
     """Paths and products of every cluster from the BLUPs, in the components with a random slope."""
     design, beta = system.design, system.estimates.beta
     u = prediction.random_effects(system)
-    given = _own_values(design)
+    given = design.cluster_values
     first = {(p.mediator, p.component): p for p in design.paths if p.kind == "a"}
     second = {(p.mediator, p.component): p for p in design.paths if p.kind == "b"}
     tables = []
@@ -52,7 +51,7 @@ def with_std_errors(system: System, cluster: str) -> pd.DataFrame:
     design = system.design
     frame = cluster_effects(system, cluster)
     V = prediction.conditional_covariance(system)
-    given = _own_values(design)
+    given = design.cluster_values
     found = {(p.kind, p.mediator, p.component): _loading(design, p, given) for p in design.paths}
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("a", "b", "indirect")}
     for mediator, component in dict.fromkeys(zip(frame["mediator"], frame["component"], strict=True)):
@@ -66,7 +65,7 @@ def with_std_errors(system: System, cluster: str) -> pd.DataFrame:
     return frame.assign(**{f"{name}_std_error": np.concatenate(parts or [np.empty(0)]) for name, parts in columns.items()})
 
 
-def _loading(design: Design, path: Path, given: dict[str, np.ndarray]) -> np.ndarray:
+def _loading(design: Design, path: Path, given: Mapping[str, np.ndarray]) -> np.ndarray:
     """How the path of every cluster is made of the random effects, (J, q)."""
     out = np.zeros((len(design.clusters), len(design.random_labels)))
     terms = [(path.term, path.random, np.ones(len(out))), *((i.term, i.random, given[i.column]) for i in path.interactions)]
@@ -106,14 +105,7 @@ def _varies(path: Path) -> bool:
     return path.random or any(i.random for i in path.interactions)
 
 
-def _own_values(design: Design) -> dict[str, np.ndarray]:
-    """Each cluster's mean of every column of the moderators."""
-    J = len(design.clusters)
-    columns = [column for moderator in design.moderators for column in moderator.columns]
-    return {column: cluster_means(design.columns[column], design.table_codes, J) for column in columns}
-
-
-def _paths(design: Design, path: Path, beta: np.ndarray, u: np.ndarray, given: dict[str, np.ndarray]) -> np.ndarray:
+def _paths(design: Design, path: Path, beta: np.ndarray, u: np.ndarray, given: Mapping[str, np.ndarray]) -> np.ndarray:
     """The path of every cluster (J,): its coefficients with their random effects, at the cluster's own moderators."""
     out = np.zeros(len(design.clusters))
     one = np.ones(len(out))

@@ -196,9 +196,10 @@ def _citations(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
 
 def _code(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
     n, k = fit.data.shape
-    mark = fingerprint(fit.data)
+    mark = fingerprint(fit.data) if n else ""
     lines = [*(["import hashlib", "", "import pandas as pd"] if mark else []), "import jaxmed as jm", ""]
-    lines.append(f"data = ...  # the table of this report: {n:,} rows and {k} columns")
+    table = f"the table of this report: {n:,} rows and {k} columns" if n else "the sums of this report, see gram_data"
+    lines.append(f"data = ...  # {table}")
     if mark:
         lines.append("mark = hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()")
         lines.append(f'assert mark.startswith("{mark}")  # the same values in the same order')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -11,21 +11,21 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
+from jaxmed.design.checks import require_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
-from jaxmed.inference import bootstrap, curves, effects, figures, intervals
+from jaxmed.inference import bootstrap, effects, figures, intervals
 from jaxmed.inference import studentised as studentise
 from jaxmed.inference.effects import Effect
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.inference.schemes import RESPONSES, Scheme, make
 from jaxmed.reml import fit as reml
 from jaxmed.reml.fitted import FAILED, SINGULAR, STATUS
-from jaxmed.report import moderation, prose, tables
+from jaxmed.report import prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes
-from jaxmed.report.moderation import ModerationCurve
 from jaxmed.report.progress import progress_bar
-from jaxmed.report.shown import Shown
+from jaxmed.report.shown import Curved
 
 MANY = 0.01  # share of failed replicates above which tables warn
 
@@ -46,7 +46,7 @@ class Fitted(Protocol):
 
 
 @dataclass(frozen=True, repr=False)
-class BootstrapResult(Shown):
+class BootstrapResult(Curved):
     """Draws of a bootstrap; made by the ``bootstrap`` method of a fit."""
 
     fit: Fitted
@@ -307,30 +307,13 @@ class BootstrapResult(Shown):
             note=proportion_notes(rows, estimate, se),
         )
 
-    def moderation(
-        self,
-        effect: str | None = None,
-        *,
-        by: str | None = None,
-        at: Mapping[str, float | str] | None = None,
-        level: float = 0.95,
-    ) -> ModerationCurve:
-        """An effect as a function of a numeric moderator, with percentile bands from the draws; see the fit's method."""
-        if self.kind == "jackknife":
-            raise InputError("moderation() needs bootstrap draws; a jackknife has none: use the fit's moderation()")
-
-        def bands(rows, grid):
-            return curves.from_draws(rows, grid, self.fit.system.estimates, self.raw.estimates, level)
-
-        return moderation.curve(self.fit.design, effect, by, at, level, f"{self.kind} bootstrap", bands)
-
     def describe(self, level: float = 0.95, method: str | None = None) -> str:
         """The result as a paragraph in APA style, with the numbers of ``tidy(level, method)``.
 
         Example:
             >>> import jaxmed
             >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> boot = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id").bootstrap(100, seed=1, progress=False)
+            >>> boot = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id").bootstrap(200, seed=1, progress=False)
             >>> boot.describe().split(".")[0]
             'A multilevel mediation model with x as predictor, m as mediator and y as outcome was fitted to 40 clusters (id)'
         """
@@ -353,6 +336,7 @@ class BootstrapResult(Shown):
             InputError: no such replicate, or a scheme whose weights are no whole numbers (bayesian).
         """
         self.weights(i)
+        require_rows(self.fit.design, "resample()")
         if self.kind == "bayesian":
             raise InputError("a bayesian replicate has fractional cluster weights and no data set; use weights(i) instead")
         fit = self.fit

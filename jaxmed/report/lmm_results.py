@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.anova import type3_contrasts
-from jaxmed.design.checks import require_option
+from jaxmed.design.checks import read_table, require_option
 from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
 from jaxmed.inference import lmm_prediction, satterthwaite
@@ -26,6 +26,8 @@ from jaxmed.report.shown import Shown
 from jaxmed.report.tables import Block
 
 if TYPE_CHECKING:
+    from narwhals.stable.v2.typing import IntoFrame
+
     from jaxmed.report.lmm_draws import LMMBootstrap
 
 
@@ -235,14 +237,14 @@ class LMMResult(Shown):
 
     def predict(
         self,
-        new_data: pd.DataFrame | None = None,
+        new_data: IntoFrame | None = None,
         random: Literal["conditional", "none"] = "conditional",
         new_levels: Literal["raise", "population"] = "raise",
     ) -> pd.Series:
         """Predicted responses.
 
         Args:
-            new_data: a table with the predictors, and for "conditional" the grouping factors; default the data fitted.
+            new_data: any data frame with the predictors, and for "conditional" the grouping factors; default the data fitted.
             random: "conditional" adds the groups' random effects, "none" leaves them all out.
             new_levels: what to do with groups the model has not seen (or a missing group): "raise" an error, or
                 "population", their random effects being 0.
@@ -266,6 +268,7 @@ class LMMResult(Shown):
         if new_data is None:
             values, rows, index = self._population + (self._random if conditional else 0.0), self.design.rows, self.data.index
         else:
+            new_data = read_table(new_data, "new_data")
             new = new_matrices(self.design, new_data, random=conditional)
             if conditional and new_levels == "raise":
                 lmm_hypotheses.refuse_new_groups(self.design, new_data, new)

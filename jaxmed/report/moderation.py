@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.design.checks import listed
-from jaxmed.design.rebuild import cluster_means
 from jaxmed.design.system import Design, Moderator
 from jaxmed.errors import InputError
 from jaxmed.inference import curves
 from jaxmed.inference.effect_rows import Effect, moderated_quantities
 
 POINTS = 101
+Rows = Callable[[np.ndarray], tuple[Effect, ...]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,27 @@ class ModerationCurve:
         return pd.DataFrame({self.by: self.grid} | columns | {"band_low": band_low, "band_high": band_high})
 
 
-Rows = Callable[[np.ndarray], tuple[Effect, ...]]
+def curve_of(
+    result: Any, effect: str | None, by: str | None, at: Mapping[str, float | str] | None, level: float
+) -> ModerationCurve:
+    """The curve of a fit, with bands from the joint covariance of its parameters, or of a bootstrap, from its draws."""
+    draws = getattr(result, "raw", None)
+    fit = result if draws is None else result.fit
+    estimates = fit.system.estimates
+    if draws is None:
+        source, joint = "delta method", fit.system.covariance().joint
+
+        def bands(rows: Rows, grid: np.ndarray) -> curves.Bands:
+            return curves.from_covariance(rows, grid, estimates, joint, level)
+    else:
+        source = f"{result.kind} bootstrap"
+        if result.kind == "jackknife":
+            raise InputError("moderation() needs bootstrap draws; a jackknife has none: use the fit's moderation()")
+
+        def bands(rows: Rows, grid: np.ndarray) -> curves.Bands:
+            return curves.from_draws(rows, grid, estimates, draws.estimates, level)
+
+    return curve(fit.design, effect, by, at, level, source, bands)
 
 
 def curve(
@@ -107,9 +128,13 @@ def curve(
 
 def observed_values(design: Design, moderator: Moderator) -> np.ndarray:
     """The moderator's values over clusters (level 2) or rows (level 1)."""
-    values = design.columns[moderator.columns[0]]
+    column = moderator.columns[0]
     if moderator.level == 2:
-        values = cluster_means(values, design.table_codes, len(design.clusters))
+        values = design.cluster_values[column]
+    elif design.has_rows:
+        values = design.columns[column]
+    else:  # a fit of sums knows no rows: the values in the table of effects
+        values = np.array(moderator.values, float)
     return values[np.isfinite(values)]
 
 

@@ -13,27 +13,40 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design import rebuild
+from jaxmed.design.checks import require_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, curves, effects, intervals, prediction, schemes, storage
+from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes, storage
 from jaxmed.inference.parameters import variance_parameters
-from jaxmed.reml import fit as reml
-from jaxmed.report import cluster_tables, moderation, tables
+from jaxmed.reml import fit as reml_fit
+from jaxmed.report import cluster_tables, tables
 from jaxmed.report.bootstrap_input import check_bootstrap, strata_numbers, warn_rademacher
 from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
-from jaxmed.report.moderation import ModerationCurve
 from jaxmed.report.progress import progress_bar
-from jaxmed.report.saved_tables import mentioned, to_arrays
-from jaxmed.report.shown import Shown
+from jaxmed.report.saved_tables import mentioned, plain, to_arrays
+from jaxmed.report.shown import Curved
+
+
+def fit_mediation(design: Design, data: pd.DataFrame, call: Mapping[str, Any], *, reml: bool, started: float) -> MediationResult:
+    """Fit a design, begun at the time ``started``, and wrap the estimates.
+
+    ``data`` is empty where only sums are known; ``call`` are the arguments of ``mediate``.
+    """
+    designed = time.perf_counter()
+    system = reml_fit.fit_design(design, reml=reml)
+    effects.check_extra(design, system.estimates)
+    seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
+    said = plain({**call, "extra": sorted(call.get("extra") or {}), "reml": reml})
+    return MediationResult(system, data.copy(deep=False), call["cluster"], reml, call["center"], seconds, said)
 
 
 @dataclass(frozen=True, repr=False)
-class MediationResult(Shown):
+class MediationResult(Curved):
     """A fitted mediation system; made by :func:`jaxmed.mediate`."""
 
-    system: reml.System
+    system: reml_fit.System
     data: pd.DataFrame
     cluster: str
     reml: bool
@@ -60,12 +73,12 @@ class MediationResult(Shown):
 
     @property
     def converged(self) -> bool:
-        return self.system.status != reml.FAILED
+        return self.system.status != reml_fit.FAILED
 
     @property
     def singular(self) -> bool:
         """Whether the optimum lies on the boundary: G has an eigenvalue of 0. A valid optimum."""
-        return self.system.status == reml.SINGULAR
+        return self.system.status == reml_fit.SINGULAR
 
     @property
     def n_clusters(self) -> int:
@@ -74,7 +87,7 @@ class MediationResult(Shown):
     @property
     def n_obs(self) -> pd.Series:
         """Rows used, per equation."""
-        return pd.Series({e.response: len(e.y) for e in self.design.equations}, name="n_obs")
+        return pd.Series({e.response: e.n_rows for e in self.design.equations}, name="n_obs")
 
     @property
     def sigma(self) -> pd.Series:
@@ -184,39 +197,6 @@ class MediationResult(Shown):
         with progress_bar(self.n_clusters, progress) as update:
             return cluster_tables.influence(self.system, self.cluster, update)
 
-    def moderation(
-        self,
-        effect: str | None = None,
-        *,
-        by: str | None = None,
-        at: Mapping[str, float | str] | None = None,
-        level: float = 0.95,
-    ) -> ModerationCurve:
-        """An effect as a function of a numeric moderator, with delta-method bands and Johnson-Neyman bounds.
-
-        Args:
-            effect: such as "indirect[m] within"; default the first indirect effect that a number moderates.
-            by: the moderator; default the effect's first.
-            at: values at which its other moderators are held; default the middle one of those in ``effects()``.
-            level: of the pointwise and of the simultaneous band.
-
-        Returns:
-            A ModerationCurve: ``frame()``, ``johnson_neyman`` (numbers), ``words()``.
-
-        Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.moderated_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m1", y="y", cluster="id", moderators={"a": "w"}, center="none")
-            >>> fit.moderation(by="w").frame().columns.tolist()
-            ['w', 'estimate', 'conf_low', 'conf_high', 'band_low', 'band_high']
-        """
-        joint = self.system.covariance().joint
-
-        def bands(rows, grid):
-            return curves.from_covariance(rows, grid, self.system.estimates, joint, level)
-
-        return moderation.curve(self.design, effect, by, at, level, "delta method", bands)
-
     def predict(self, random: Literal["conditional", "none"] = "conditional") -> pd.DataFrame:
         """Fitted values of every equation for the rows of the data, NaN where the equation did not use the row.
 
@@ -224,6 +204,7 @@ class MediationResult(Shown):
         """
         if random not in ("conditional", "none"):
             raise InputError(f"random={random!r} is unknown; choose 'conditional' or 'none'")
+        require_rows(self.design, "predict()")
         out = pd.DataFrame(np.nan, index=self.data.index, columns=[e.response for e in self.design.equations])
         for k, fitted in enumerate(prediction.fitted(self.system, random == "conditional")):
             out.isetitem(k, rebuild.to_table(self.design, k, fitted, elsewhere=np.nan))
@@ -234,6 +215,7 @@ class MediationResult(Shown):
 
         Values in rows that their equation did not use stay as they are, text coded as numbers.
         """
+        require_rows(self.design, "simulate()")
         out = self.data.copy()
         for k, y in enumerate(prediction.simulate(self.system, seed)):
             out[self.design.equations[k].response] = rebuild.to_table(self.design, k, y)
@@ -321,6 +303,10 @@ class MediationResult(Shown):
         Modugno & Giannerini (2015).
         """
         check_bootstrap(n_resamples, seed, kind, chunk_size, replicates)
+        if kind in (*schemes.ROWS, *schemes.RESPONSES):
+            require_rows(self.design, f"bootstrap(kind={kind!r})")
+        if strata is not None:
+            require_rows(self.design, "bootstrap(strata=...)")
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify `random` first")
         started = time.perf_counter()
@@ -330,13 +316,14 @@ class MediationResult(Shown):
         chosen = replicates or range(self.n_clusters if kind == "jackknife" else int(n_resamples))
         store = None if save_to is None else self._folder(save_to, scheme)
         with progress_bar(len(chosen), progress) as update:
-            draws = bootstrap.run(self.system, chosen, scheme, chunk_size=chunk_size or reml.CHUNK, progress=update, store=store)
+            size = chunk_size or reml_fit.CHUNK
+            draws = bootstrap.run(self.system, chosen, scheme, chunk_size=size, progress=update, store=store)
         return BootstrapResult(self, draws, scheme, draws.seconds | {"total": time.perf_counter() - started}, progress)
 
     def _folder(self, save_to: str | os.PathLike[str], scheme: schemes.Scheme) -> storage.Folder:
-        """The folder, with the table and the call beside the draws."""
+        """The folder, with the call beside the draws, and the table where there is one."""
         folder = storage.open_folder(save_to, scheme, dict(self.call))
-        if not (folder.path / "table.npz").exists():
+        if self.design.has_rows and not (folder.path / "table.npz").exists():
             used = mentioned(self.call, list(map(str, self.data.columns)))
             strata = {} if scheme.strata is None else {"strata": scheme.strata}
             storage.write_whole(folder.path / "table.npz", to_arrays(self.data.loc[:, used]) | strata)

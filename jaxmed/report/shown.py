@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,8 @@ from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from jaxmed.report.moderation import ModerationCurve
 
 TABLES = {
     "mediation": ("effects", "fixef", "varcorr", "ranef", "cluster_effects", "influence", "glance"),
@@ -118,3 +121,39 @@ class Shown:
             raise InputError(f"table={name!r} is no table of this result; choose one of {listed(known, 20)}.")
         frame = getattr(self, name or known[0])()
         return frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
+
+
+class Curved(Shown):
+    """Beside that, moderation curves: fits of mediations and their bootstraps."""
+
+    def moderation(
+        self,
+        effect: str | None = None,
+        *,
+        by: str | None = None,
+        at: Mapping[str, float | str] | None = None,
+        level: float = 0.95,
+    ) -> ModerationCurve:
+        """An effect as a function of a numeric moderator, with bands and Johnson-Neyman bounds.
+
+        The bands of a fit are those of the delta method, those of a bootstrap percentiles of its draws.
+
+        Args:
+            effect: such as "indirect[m] within"; default the first indirect effect that a number moderates.
+            by: the moderator; default the effect's first.
+            at: values at which its other moderators are held; default the middle one of those in ``effects()``.
+            level: of the pointwise and of the simultaneous band.
+
+        Returns:
+            A ModerationCurve: ``frame()``, ``johnson_neyman`` (numbers), ``words()``.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.moderated_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m1", y="y", cluster="id", moderators={"a": "w"}, center="none")
+            >>> fit.moderation(by="w").frame().columns.tolist()
+            ['w', 'estimate', 'conf_low', 'conf_high', 'band_low', 'band_high']
+        """
+        from jaxmed.report import moderation
+
+        return moderation.curve_of(self, effect, by, at, level)

@@ -1,0 +1,162 @@
+"""The door: any data frame in, pandas inside, and tables back as the caller's kind of frame.
+
+Columns keep their meaning on the way: missing values stay missing, whole numbers beside missing ones stay whole, decimals
+become floats, dates stay dates. Categories keep their order where their library has one: pandas categories, polars Enum,
+DuckDB ENUM and Arrow dictionaries in their own order; a polars Categorical has none and sorts as text, as in polars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+
+from jaxmed.errors import InputError
+
+if TYPE_CHECKING:
+    from narwhals.stable.v2.typing import IntoFrame
+
+KINDS = ("pandas", "polars", "pyarrow")
+
+
+def is_lazy(data: object) -> bool:
+    """``data`` is a query that an engine has yet to run: a polars LazyFrame, a DuckDB relation, Dask, PySpark, Ibis."""
+    return isinstance(nw.from_native(cast(Any, data), pass_through=True), nw.LazyFrame)
+
+
+def to_pandas(data: IntoFrame, argument: str = "data") -> pd.DataFrame:
+    """Any eager data frame as pandas; a pandas table is handed on as it is, but for columns stored by Arrow's types.
+
+    Errors: what is no data frame, and what would first have to be computed.
+
+        >>> import pyarrow
+        >>> to_pandas(pyarrow.table({"x": [1, None], "s": ["a", "b"]}))["x"].tolist()
+        [1, <NA>]
+    """
+    if isinstance(data, pd.DataFrame):
+        return _without_arrow_types(data)
+    frame = nw.from_native(cast(Any, data), pass_through=True)
+    if isinstance(frame, nw.LazyFrame):
+        raise InputError(
+            f"{argument} is a {kind_of(data)}, whose rows are not in memory, and this needs rows; "
+            f"give a table: {_collected(frame)}."
+        )
+    if not isinstance(frame, nw.DataFrame):
+        raise InputError(f"{argument} is a {kind_of(data)}, not a data frame; {_remedy(data)}.")
+    return pd.DataFrame({name: to_series(frame.get_column(name)) for name in frame.columns})
+
+
+def to_series(column: nw.Series) -> pd.Series:
+    """One column of any eager frame as a pandas Series of the same meaning."""
+    dtype, name = column.dtype, column.name
+    if column.implementation.is_pandas():
+        return _without_arrow_type(column.to_native())
+    if isinstance(dtype, nw.Decimal):
+        return pd.Series(column.cast(nw.Float64()).to_numpy(), name=name)
+    if dtype.is_float() or (dtype.is_integer() and not column.null_count()):
+        return pd.Series(column.to_numpy(), name=name)
+    if column.implementation.is_pyarrow() and isinstance(dtype, nw.Categorical):
+        return cast(Any, column.to_native()).to_pandas().rename(name)  # the order of an Arrow dictionary is in the data
+    values = column.to_list()
+    if dtype.is_integer():
+        return pd.Series(values, name=name, dtype="UInt64" if dtype.is_unsigned_integer() else "Int64")
+    if isinstance(dtype, nw.Boolean):
+        return pd.Series(values, name=name, dtype="boolean" if column.null_count() else "bool")
+    if isinstance(dtype, nw.Enum):
+        return pd.Series(pd.Categorical(values, categories=list(dtype.categories)), name=name)
+    if isinstance(dtype, nw.Date | nw.Datetime):
+        return pd.Series(pd.to_datetime(pd.Series(values, dtype=object)), name=name)
+    if isinstance(dtype, nw.Duration):
+        return pd.Series(pd.to_timedelta(pd.Series(values, dtype=object)), name=name)
+    return pd.Series(values, name=name, dtype=object)
+
+
+def from_pandas(table: pd.DataFrame | pd.Series, like: object) -> Any:
+    """See ``jaxmed.as_frame``."""
+    kind = _kind_of_frame(like)
+    frame = table.to_frame(table.name if table.name is not None else "value") if isinstance(table, pd.Series) else table
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"as_frame: table is a {kind_of(table)}; give a table that jaxmed returned.")
+    if kind == "pandas":
+        return table
+    index = frame.index
+    if index.name is not None or not (index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index)))):
+        label = index.name or ("name" if "name" not in frame.columns else "index")
+        frame = frame.rename_axis(index=label).reset_index()
+    columns = {str(name): _plain(cast(pd.Series, frame.iloc[:, at])) for at, name in enumerate(frame.columns)}
+    try:
+        return nw.from_dict(columns, backend=kind).to_native()
+    except ImportError as error:
+        raise InputError(f"as_frame: like={like!r} needs the package {kind}; install it with pip.") from error
+
+
+def kind_of(data: object) -> str:
+    """A type in words: "polars.DataFrame"."""
+    return f"{type(data).__module__}.{type(data).__qualname__}"
+
+
+# ------------------------------------------------------------------------------------------------------- pieces
+
+
+def _kind_of_frame(like: object) -> Any:
+    if isinstance(like, str):
+        if like not in KINDS:
+            raise InputError(f"as_frame: like={like!r} is not a kind of frame; use {', '.join(map(repr, KINDS))}, or a frame.")
+        return like
+    frame = nw.from_native(cast(Any, like), pass_through=True)
+    if not isinstance(frame, nw.DataFrame | nw.LazyFrame):
+        raise InputError(f"as_frame: like is a {kind_of(like)}; give a data frame, or one of {', '.join(map(repr, KINDS))}.")
+    # the tables are small: what an engine would compute comes back as the table that its own collect() gives
+    if frame.implementation.is_polars():
+        return "polars"
+    return "pyarrow" if frame.implementation.is_pyarrow() or frame.implementation.is_duckdb() else "pandas"
+
+
+def _plain(column: pd.Series) -> list[Any]:
+    """A column's values as Python's own, None where missing: NaN of a number stays NaN, as pandas has no other."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiub":
+        return column.tolist()
+    return [None if value is None or value is pd.NA or value is pd.NaT or value != value else value for value in column.tolist()]
+
+
+def _without_arrow_types(data: pd.DataFrame) -> pd.DataFrame:
+    """Columns of ``pandas.ArrowDtype`` as pandas' own types, so that dates, decimals and dictionaries are seen as such."""
+    at = [k for k, dtype in enumerate(data.dtypes) if isinstance(dtype, pd.ArrowDtype)]
+    if not at:
+        return data
+    out = data.copy(deep=False)
+    for k in at:
+        out.isetitem(k, _without_arrow_type(cast(pd.Series, data.iloc[:, k])))
+    return out
+
+
+def _without_arrow_type(series: pd.Series) -> pd.Series:
+    if not isinstance(series.dtype, pd.ArrowDtype):
+        return series
+    import pyarrow as pa  # there, or the column would not be
+
+    values = pa.array(series.array)
+    chunks = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    column = nw.from_native(chunks, series_only=True)
+    return to_series(column.alias(cast(Any, series.name))).set_axis(series.index)
+
+
+def _collected(frame: nw.LazyFrame) -> str:
+    if frame.implementation.is_polars():
+        return "data.collect()"
+    return "data.compute()" if frame.implementation.is_dask() else "data.df() or data.toPandas() as your engine calls it"
+
+
+def _remedy(data: object) -> str:
+    if isinstance(data, Mapping):
+        return "give a table, for example pandas DataFrame(data)"
+    if isinstance(data, np.ndarray):
+        return 'give a table with named columns, for example pandas DataFrame(data, columns=["id", "x", "m", "y"])'
+    if isinstance(data, list | tuple):
+        return "give a table with named columns, for example pandas DataFrame(data)"
+    if hasattr(data, "to_pandas"):
+        return "give a pandas DataFrame, for example data.to_pandas()"
+    return "give a pandas DataFrame, a polars one, or a pyarrow table"

@@ -1,0 +1,213 @@
+"""The data of a mediation as sums per cluster: made where the rows are, analysed anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design import engine
+from jaxmed.design.centering import Coded
+from jaxmed.design.checks import listed
+from jaxmed.design.matrices import assemble, plan, specify
+from jaxmed.design.summary import Summary
+from jaxmed.design.sums import RawSums, Sums
+from jaxmed.errors import InputError
+from jaxmed.report.saved_tables import plain
+
+if TYPE_CHECKING:
+    from jaxmed.report.results import MediationResult
+
+FORMAT = "jaxmed GramData 1"
+FIGURES = ("count", "mean", "low", "high", "squares")
+CHANGEABLE = (
+    "random",
+    "random_covariates",
+    "center",
+    "center_covariates",
+    "between",
+    "covariance",
+    "levels",
+    "moderator_values",
+    "extra",
+    "reml",
+)
+
+
+@dataclass(frozen=True, repr=False)
+class GramData:
+    """Sums of products per cluster, all that a mediation needs of its data; made by :func:`jaxmed.gram_data`.
+
+    ``arguments`` are those of :func:`jaxmed.mediate` that the sums were made for.
+    """
+
+    arguments: Mapping[str, Any]
+    sums: Sums
+
+    @classmethod
+    def from_data(cls, data: Any, **arguments: Any) -> GramData:
+        """See :func:`jaxmed.gram_data`."""
+        arguments = {name: plain(value) for name, value in arguments.items() if name not in ("extra", "reml")}
+        specification = specify(**arguments)
+        query = engine.open_query(data, specification.roles)
+        found = engine.summarised(query, specification.roles)
+        _, _, terms = plan(specification, found)
+        return cls(arguments, engine.summed(query, found, specification.roles, terms))
+
+    @property
+    def n_clusters(self) -> int:
+        return len(self.sums.labels)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the data, complete or not."""
+        return self.sums.n_rows
+
+    def __repr__(self) -> str:
+        roles = ", ".join(f"{name}={self.arguments[name]!r}" for name in ("x", "m", "y", "cluster"))
+        return f"GramData({roles}): {self.n_rows:,} rows in {self.n_clusters:,} clusters, as sums"
+
+    def mediate(self, **changes: Any) -> MediationResult:
+        """Fit the model the sums were made for, or another model of the same columns.
+
+        Args:
+            changes: arguments of :func:`jaxmed.mediate` to change: random, random_covariates, center, center_covariates,
+                between, covariance, levels, moderator_values, extra, reml. Columns cannot change: rows with missing values
+                were left out for these.
+
+        Returns:
+            A MediationResult, as of the rows; what needs rows (``predict``, ``simulate``, ``resample``, and the schemes of
+            the bootstrap that change rows or responses) raises an InputError.
+
+        Raises:
+            InputError: arguments that cannot change, and all that ``mediate`` refuses.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> sums = jaxmed.gram_data(data, x="x", m="m", y="y", cluster="id")
+            >>> sums.mediate(center="none").fixef()["term"].tolist()
+            ['Intercept', 'x', 'Intercept', 'x', 'm']
+        """
+        from jaxmed.report.results import fit_mediation  # with it comes JAX, which takes a while to import
+
+        started = time.perf_counter()
+        for name in changes:
+            if name not in CHANGEABLE and (plain(changes[name]) or None) != (self.arguments.get(name) or None):
+                raise InputError(
+                    f"{name}= cannot be changed: the sums were made for {name}={self.arguments.get(name)!r}; only "
+                    f"{listed(CHANGEABLE, 12)} can. Make the sums anew from the data."
+                )
+        arguments = {**self.arguments, **changes}
+        reml = bool(arguments.pop("reml", True))
+        specification = specify(**arguments)
+        design = assemble(specification, self.sums)
+        call = {"center": specification.center, **arguments}
+        return fit_mediation(design, pd.DataFrame(), call, reml=reml, started=started)
+
+    # on disk ---------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, labels: bool = True) -> None:
+        """Write the sums to a file: NumPy arrays and a JSON text in a zip archive, nothing that could run.
+
+        Args:
+            path: the file to write.
+            labels: False writes 0, 1, ... instead of the clusters' labels.
+
+        No row is in the file. Sums over a cluster of one row are that row's values and squares, though, and the smallest and
+        largest value of each column are there for every cluster: leave small clusters out where that matters.
+
+        Example:
+            >>> import pathlib, tempfile, jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> path = pathlib.Path(tempfile.mkdtemp()) / "sums.npz"
+            >>> jaxmed.gram_data(data, x="x", m="m", y="y", cluster="id").save(path)
+            >>> jaxmed.GramData.load(path).n_clusters
+            40
+        """
+        s = self.sums
+        arrays: dict[str, Any] = {"labels": _savable(s.labels) if labels else np.arange(len(s.labels))}
+        for k, summary in enumerate(s.summaries.values()):
+            arrays[f"summary_{k}"] = np.array([getattr(summary, name) for name in FIGURES], dtype=float)
+        for k, raw in enumerate(s.raw.values()):
+            arrays[f"sums_{k}"] = raw.sums
+        manifest = {
+            "format": FORMAT,
+            "arguments": dict(self.arguments),
+            "n_rows": s.n_rows,
+            "columns": [
+                {"name": c.name, "columns": list(c.columns), "note": c.note, "levels": [plain(level) for level in c.levels]}
+                for c in s.coded.values()
+            ],
+            "equations": {response: raw.monomials for response, raw in s.raw.items()},
+        }
+        with open(path, "wb") as file:
+            np.savez(file, manifest=np.array(json.dumps(manifest)), **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> GramData:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: another kind of file, or one of a later version of jaxmed.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            manifest = json.loads(str(arrays["manifest"]))
+            kind = manifest["format"]
+        except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+            if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
+                raise
+            raise InputError(f"{os.fspath(path)!r} is not a file that GramData.save wrote.") from error
+        if kind != FORMAT:
+            raise InputError(f"{os.fspath(path)!r} has the format {kind!r}, this version reads {FORMAT!r}; update jaxmed.")
+        coded, k = {}, 0
+        for one in manifest["columns"]:
+            known = {}
+            for column in one["columns"]:
+                count, *figures = arrays[f"summary_{k}"]
+                known[column] = Summary(count.astype(int), *figures)
+                k += 1
+            empty = {column: np.empty(0) for column in one["columns"]}
+            coded[one["name"]] = Coded(one["name"], empty, one["note"], tuple(one["levels"]), known)
+        raw = {
+            response: RawSums(tuple(tuple(m) for m in names), arrays[f"sums_{k}"])
+            for k, (response, names) in enumerate(manifest["equations"].items())
+        }
+        return cls(manifest["arguments"], Sums(arrays["labels"], coded, manifest["n_rows"], raw))
+
+
+def gram_data(data: Any, *, x: str, m: Any, y: str, cluster: str, **arguments: Any) -> GramData:
+    """The sums of products per cluster that a mediation needs of its data.
+
+    Args:
+        data: any data frame, or a query that an engine runs: a polars LazyFrame, a DuckDB relation (with Parquet files behind
+            it), Dask, PySpark. Of a query only one row per cluster ever comes into this process.
+        x, m, y, cluster, arguments: as of :func:`jaxmed.mediate`.
+
+    Returns:
+        A GramData: ``.mediate()`` fits it, ``.save(path)`` writes it for another machine.
+
+    Raises:
+        InputError: all that ``mediate`` refuses of columns and arguments.
+
+    Example:
+        >>> import jaxmed
+        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+        >>> jaxmed.gram_data(data, x="x", m="m", y="y", cluster="id")
+        GramData(x='x', m='m', y='y', cluster='id'): 389 rows in 40 clusters, as sums
+    """
+    return GramData.from_data(data, x=x, m=m, y=y, cluster=cluster, **arguments)
+
+
+def _savable(labels: np.ndarray) -> np.ndarray:
+    """Labels without Python objects: text for what is no number, boolean or date."""
+    return labels if labels.dtype.kind in "biufMm" else np.array([str(label) for label in labels])
