@@ -316,7 +316,7 @@ def to_latex(table: pd.DataFrame, **options: Any) -> str:
     Example:
         >>> import jaxmed, pandas as pd
         >>> jaxmed.to_latex(pd.DataFrame({"term": ["x"], "p_value": [0.04]})).splitlines()[-3]
-        'x & .040 \\\\'
+        'x & .040 \\\\\\\\'
     """
     from jaxmed.report import export
 
