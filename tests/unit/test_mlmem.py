@@ -1,5 +1,7 @@
 """The door for users of boot_mlmem."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +29,7 @@ def example(seed=0, n_clusters=50, size=30):
 @pytest.fixture(scope="module")
 def result():
     return jaxmed.boot_mlmem(
-        example(), "x", "m1", "y", "id", "m2", modS1="modS1", modS2="modS2", randx=[0, 1, 0], randm=[1, 1], n_boot=100
+        example(), "x", "m1", "y", "id", "m2", modS1="modS1", modS2="modS2", randx=[0, 1, 0], randm=[1, 1], n_boot=600
     )
 
 
@@ -68,11 +70,15 @@ def test_the_effects_are_recovered(result):
 
 def test_slopes_in_the_order_of_the_paths():
     data = example(n_clusters=30, size=8)
-    fit = jaxmed.boot_mlmem(data, "x", "m1", "y", "id", "m2", randx=[1, 0, 1, 0], randm=[0, 1, 0], n_boot=5).model
+    fit = jaxmed.boot_mlmem(
+        data, "x", "m1", "y", "id", "m2", randx=[1, 0, 1, 0], randm=[0, 1, 0], n_boot=5, method="normal"
+    ).model
     assert fit.design.random_labels == (
         "m1:Intercept", "m2:Intercept", "m2:x_within", "y:Intercept", "y:x_within", "y:m2_within",
     )  # fmt: skip
-    short = jaxmed.boot_mlmem(data, "x", "m1", "y", "id", randx=[], randm=[], n_boot=5, centering_type="grand_mean")
+    short = jaxmed.boot_mlmem(
+        data, "x", "m1", "y", "id", randx=[], randm=[], n_boot=5, centering_type="grand_mean", method="normal"
+    )
     assert short.model.design.random_labels == ("m1:Intercept", "y:Intercept")
     assert short.contrasts == {}
     assert list(short.indirect_effects) == ["indirect[m1] conflated", "total_indirect conflated"]
@@ -101,6 +107,8 @@ def test_bad_arguments(arguments, words):
 
 
 def test_methods_are_those_of_the_tables(result):
-    boot = result.model.bootstrap(30, seed=0, progress=False)
-    for method in mlmem.METHODS:
-        assert boot.tidy(method=method)["conf_low"].notna().any()
+    boot = result.model.bootstrap(600, seed=0, progress=False)
+    with warnings.catch_warnings():  # bias corrections of some rows reach into the last draws
+        warnings.simplefilter("ignore", jaxmed.JaxmedWarning)
+        for method in mlmem.METHODS:
+            assert boot.tidy(method=method)["conf_low"].notna().any()
