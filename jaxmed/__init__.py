@@ -13,7 +13,7 @@ from jaxmed.api import (
     to_latex,
     to_markdown,
 )
-from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, NotYetError, StorageError
+from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, StorageError
 from jaxmed.gram import GramData, gram_data
 from jaxmed.mlmem import MlmemResult, boot_mlmem
 from jaxmed.power import power
@@ -26,7 +26,6 @@ __all__ = [
     "JaxmedError",
     "JaxmedWarning",
     "MlmemResult",
-    "NotYetError",
     "StorageError",
     "__version__",
     "as_frame",

@@ -11,10 +11,6 @@ class InputError(JaxmedError, ValueError):
     """An argument or a column cannot be used as asked."""
 
 
-class NotYetError(JaxmedError, NotImplementedError):
-    """A documented argument whose feature is not built yet."""
-
-
 class StorageError(JaxmedError, OSError):
     """Draws cannot be written to, or read from, a folder."""
 
