@@ -13,7 +13,7 @@ help:
 	@echo "make test        the tests"
 	@echo "make lint        style (ruff) and types (pyright)"
 	@echo "make bench       speed, time to first answer and scaling, with other programs timed in the same run"
-	@echo "make validation  run the validation notebooks; HTML into build/validation/"
+	@echo "make validation  the slow tests and the validation notebooks; HTML into build/validation/"
 	@echo "make clean       remove .venv, build/ and caches"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or later; default python3)"
 
@@ -31,7 +31,8 @@ lint: $(VENV)/.group-lint $(VENV)/.group-test
 bench: $(VENV)/.group-validation
 	JAXMED_SHARED_DATA="$(DATA)" $(PY) -m bench.run
 
-validation: $(VENV)/.group-validation
+validation: $(VENV)/.group-validation $(VENV)/.group-test
+	$(PY) -m pytest -m slow
 	JAXMED_SHARED_DATA="$(DATA)" $(PY) validation/run.py
 
 clean:

@@ -203,7 +203,7 @@ def test_extra_functions_are_in_every_table():
     slope[p], slope[-2] = s2 / (v + s2) ** 2, -v / (v + s2) ** 2
     assert delta.loc["reliability", "std_error"] == pytest.approx(np.sqrt(slope @ joint @ slope), rel=1e-7)
     assert np.isfinite(carlo.loc[list(functions), "conf_low"]).all()
-    boot = fit.bootstrap(30, seed=1, progress=False)
+    boot = fit.bootstrap(250, seed=1, progress=False)
     np.testing.assert_allclose(boot.draws["ratio"], boot.parameters["m1:x_within"] / boot.parameters["y:m1_within"])
     assert set(functions) <= set(boot.tidy()["label"])
 

@@ -8,6 +8,7 @@ import jaxmed
 VALUES = {"a_within": 0.3, "b_within": 0.0, "a_between": 0.5, "b_between": 0.5}
 
 
+@pytest.mark.slow
 def test_power_and_coverage_of_known_effects():
     table = jaxmed.power(VALUES, [40], [6], n_simulations=400, interval="delta", seed=1).set_index("label")
     assert (table["n_failed"] == 0).all()

@@ -219,7 +219,10 @@ def hard(seed=0, n_clusters=40):
     return frame
 
 
-@pytest.mark.parametrize("kind", ["two_stage", "parametric", "residual", "wild"])
+@pytest.mark.parametrize(
+    "kind",
+    ["two_stage", "parametric", pytest.param("residual", marks=pytest.mark.slow), pytest.param("wild", marks=pytest.mark.slow)],
+)
 def test_mediators_of_mixed_levels_with_a_moderator(kind):
     data = hard()
     arguments = {
