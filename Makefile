@@ -36,7 +36,7 @@ validation: $(VENV)/.group-validation $(VENV)/.group-test
 	JAXMED_SHARED_DATA="$(DATA)" $(PY) validation/run.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .jax_cache *.egg-info
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: .installed is the package with its examples, .group-* one dependency group of pyproject.toml each.

@@ -86,7 +86,7 @@ def boot_mlmem(
     Example:
         >>> import jaxmed
         >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-        >>> model, indirect_effects, contrasts = jaxmed.boot_mlmem(data, "x", "m", "y", "id", n_boot=50)
+        >>> model, indirect_effects, contrasts = jaxmed.boot_mlmem(data, "x", "m", "y", "id", n_boot=300)
         >>> list(indirect_effects)[:2]
         ['indirect[m] within', 'total_indirect within']
         >>> sorted(indirect_effects["indirect[m] within"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import require_rows
+from jaxmed.design.checks import require_option, require_rows, require_whole
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,12 +77,7 @@ def power(
         template = mediate(table, **arguments)
         planned = _planned(planning, template)
         found = simulations.simulate(template.system, planned, int(n_simulations), int(seed), interval, level)
-        ok = np.isfinite(found.low) & np.isfinite(found.high)
-        with np.errstate(invalid="ignore"):
-            hit = ok & ((found.low > 0) | (found.high < 0))
-            covered = ok & (found.low <= found.truth) & (found.high >= found.truth)
-        rates = hit.mean(0), covered.mean(0)
-        errors = [np.sqrt(r * (1 - r) / n_simulations) for r in rates]
+        rates = simulations.rates(found)
         tables.append(
             pd.DataFrame(
                 {
@@ -90,11 +85,11 @@ def power(
                     "cluster_size": m,
                     "label": [e.label for e in effects.effects(template.design)],
                     "truth": found.truth,
-                    "power": rates[0],
-                    "power_mc_error": errors[0],
-                    "coverage": rates[1],
-                    "coverage_mc_error": errors[1],
-                    "mean_estimate": np.nanmean(found.estimate, axis=0),
+                    "power": rates.power,
+                    "power_mc_error": rates.power_error,
+                    "coverage": rates.coverage,
+                    "coverage_mc_error": rates.coverage_error,
+                    "mean_estimate": rates.mean,
                     "n_failed": int((found.status == FAILED).sum()),
                 }
             )
@@ -128,34 +123,14 @@ def _from_fit(fit: MediationResult, J: int, m: int, rng) -> tuple[pd.DataFrame, 
 
 def _planned(planning: MediationResult | Mapping[str, float], template: MediationResult):
     """The parameters of the template's design at the planning values."""
-    from jaxmed.reml.problem import Estimates
+    from jaxmed.inference import planning as simulations
 
     design = template.design
     if not isinstance(planning, Mapping):
         if (design.fixed_labels, design.random_labels) != (planning.design.fixed_labels, planning.design.random_labels):
             raise InputError("cluster_size: so few rows leave out a part of the planned model; use larger clusters")
         return planning.system.estimates
-    v = DEFAULTS | dict(planning)
-    paths = {"x": "a", "m": "b"}
-    beta = np.zeros(len(design.fixed_labels))
-    for k, label in enumerate(design.fixed_labels):
-        equation, _, term = label.partition(":")
-        name, _, part = term.partition("_")
-        if part in ("within", "between"):
-            beta[k] = v[f"{'cprime' if equation == 'y' and name == 'x' else paths[name]}_{part}"]
-    sizes = {
-        "m:Intercept": "intercept_m",
-        "y:Intercept": "intercept_y",
-        "m:x_within": "a",
-        "y:m_within": "b",
-        "y:x_within": "cprime",
-    }
-    G = np.diag([v[f"var_{sizes[label]}"] for label in design.random_labels])
-    at = {label: i for i, label in enumerate(design.random_labels)}
-    if {"m:x_within", "y:m_within"} <= set(at):
-        a, b = at["m:x_within"], at["y:m_within"]
-        G[a, b] = G[b, a] = v["cov_ab"]
-    return Estimates(beta, G, np.array([v["sigma2_m"], v["sigma2_y"]]))
+    return simulations.parameters_of(design, DEFAULTS | dict(planning))
 
 
 def _check(planning, n_clusters, cluster_size, n_simulations, interval, seed, level) -> None:
@@ -165,12 +140,9 @@ def _check(planning, n_clusters, cluster_size, n_simulations, interval, seed, le
             raise InputError(f"{name}={values!r} must be a list of whole numbers such as [50, 100]")
         if bad := [v for v in values if isinstance(v, bool) or not isinstance(v, whole) or v < least]:
             raise InputError(f"{name} holds {bad[0]!r}, where whole numbers of at least {least} are needed")
-    if isinstance(n_simulations, bool) or not isinstance(n_simulations, whole) or n_simulations < 2:
-        raise InputError(f"n_simulations={n_simulations!r} must be a whole number of at least 2")
-    if isinstance(seed, bool) or not isinstance(seed, whole) or seed < 0:
-        raise InputError(f"seed={seed!r} must be a whole number of at least 0")
-    if interval not in ("monte_carlo", "delta"):
-        raise InputError(f"interval={interval!r} is unknown; choose 'monte_carlo' or 'delta'")
+    require_whole("n_simulations", n_simulations, 2)
+    require_whole("seed", seed, 0)
+    require_option("interval", interval, ("monte_carlo", "delta"))
     if isinstance(level, bool) or not isinstance(level, float) or not 0 < level < 1:
         raise InputError(f"level={level!r} is not a number between 0 and 1, such as 0.95")
     if not isinstance(planning, Mapping):

@@ -11,12 +11,11 @@ import pytest
 
 HERE = Path(__file__).parent
 
-# Most of the tests' time is compilation, of programs that many of them share: keep those, also between the workers. JAX and
-# BLAS read these when they are imported; a worker has a core, and BLAS threads beyond it would only spin.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE.parent / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# A worker has a core: BLAS threads beyond it would only spin. BLAS reads this when it is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Most of the tests' time is compilation: LLVM's optimisations take longer than they save here.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax  # noqa: E402
 

@@ -55,6 +55,12 @@ def require_option(argument: str, value: object, valid: tuple[str, ...]) -> None
         raise InputError(f"{argument}={value!r} is not an option; use one of {listed(valid)}.")
 
 
+def require_whole(argument: str, value: object, least: int, remark: str = "") -> None:
+    """``value`` is a whole number of at least ``least`` that 64 bits hold, else an InputError; ``remark`` ends it."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= int(value) < 2**63:
+        raise InputError(f"{argument}={value!r} must be a whole number of at least {least} (and below 2**63){remark}")
+
+
 def require_bool(argument: str, value: object) -> None:
     """``value`` is True or False."""
     if not isinstance(value, bool | np.bool_):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -38,49 +38,15 @@ from jaxmed.errors import InputError
 COVARIANCES = ("full", "by_equation", "diagonal")
 
 
-def mediation_design(
-    data: pd.DataFrame,
-    *,
-    x: str,
-    m: Names,
-    y: str,
-    cluster: str,
-    random: RandomArgument = None,
-    covariates: CovariateArgument = None,
-    random_covariates: CovariateArgument = None,
-    center: Centring = "group_mean",
-    center_covariates: bool = True,
-    between: bool | Names = True,
-    covariance: Literal["full", "by_equation", "diagonal"] = "full",
-    levels: Mapping[str, int] | None = None,
-    moderators: ModeratorArgument = None,
-    moderator_values: Mapping[str, Any] | None = None,
-    extra: Mapping[str, Callable] | None = None,
-) -> Design:
+def mediation_design(data: pd.DataFrame, **arguments: Any) -> Design:
     """Validate, code and centre the columns and build the equations of a mediation system.
 
-    The arguments are those of ``jaxmed.mediate``. ``between`` is False, or names variables, to leave between
-    parts out; a variable without a within part keeps its between part. The table is not changed.
+    The arguments are those of :func:`specify`, as of ``jaxmed.mediate``. ``between`` is False, or names variables, to leave
+    between parts out; a variable without a within part keeps its between part. The table is not changed.
     Errors: InputError with the remedy for whatever cannot be fitted.
     Warnings: few clusters, two-valued responses, moderator values outside the data.
     """
-    specification = specify(
-        x=x,
-        m=m,
-        y=y,
-        cluster=cluster,
-        random=random,
-        covariates=covariates,
-        random_covariates=random_covariates,
-        center=center,
-        center_covariates=center_covariates,
-        between=between,
-        covariance=covariance,
-        levels=levels,
-        moderators=moderators,
-        moderator_values=moderator_values,
-        extra=extra,
-    )
+    specification = specify(**arguments)
     return assemble(specification, Rows.of(checks.read_table(data), specification.roles))
 
 

@@ -55,7 +55,7 @@ def on_rows(design: Design, rows: np.ndarray, codes: np.ndarray, n_clusters: int
         used = np.zeros(len(design.table_codes), bool)
         used[equation.rows] = True
         if equation.level == 2:  # any complete row stands for its cluster
-            used = np.isin(design.table_codes, equation.codes) & _complete(equation, design.columns)
+            used = np.isin(design.table_codes, equation.codes) & complete(equation, design.columns)
         here = np.flatnonzero(used[rows])
         if equation.level == 2:
             here = here[np.sort(np.unique(codes[here], return_index=True)[1])]
@@ -124,6 +124,7 @@ def cluster_means(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.
     return out.reshape(*values.shape[:-1], n_clusters)
 
 
-def _complete(equation: Equation, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def complete(equation: Equation, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows (n,) of the table with all variables of an equation."""
     used = {factor.column for recipe in equation.recipes for factor in recipe} | {equation.response}
     return np.isfinite(sum(columns[name] for name in used))  # a sum is NaN where one of them is

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import jax
@@ -228,8 +228,3 @@ def _blank(system: reml.System) -> dict[str, np.ndarray]:
         none.astype(int), none.astype(bool), {}, {},
     )  # fmt: skip
     return empty.arrays()
-
-
-def with_seconds(draws: Draws, **seconds: float) -> Draws:
-    """The same draws with more timings."""
-    return replace(draws, seconds=draws.seconds | seconds)

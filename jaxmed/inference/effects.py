@@ -18,6 +18,7 @@ from jaxmed.reml.problem import Estimates
 __all__ = ["Effect", "effects", "gradient", "values"]
 
 STEP = 0.05  # of a parameter's standard error, for derivatives of the user's own functions: eighth order, error about STEP^8
+MONTE_CARLO = 20_000  # draws of the parameters of a fit
 STENCIL = np.array([4 / 5, -1 / 5, 4 / 105, -1 / 280])
 
 
@@ -73,6 +74,21 @@ def std_errors(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray
     variances = np.diagonal(joint, axis1=-2, axis2=-1)
     slope = gradient(rows, estimates, np.sqrt(np.maximum(np.where(np.isfinite(variances), variances, 0.0), 0.0)))
     return np.sqrt(np.maximum(np.einsum("...ea,...ab,...eb->...e", slope, joint, slope, optimize=True), 0.0))
+
+
+def normal_draws(
+    rows: tuple[Effect, ...], design: Design, estimates: Estimates, joint: np.ndarray, standard: np.ndarray | None = None
+) -> np.ndarray:
+    """Effects (D, E) of parameters drawn jointly normal on their natural scale (Preacher & Selig 2012).
+
+    ``joint`` is the covariance of (beta, packed G, sigma2); ``standard`` (D, parameters) are standard normal numbers, by
+    default ``MONTE_CARLO`` rows of seed 0.
+    """
+    lam, V = np.linalg.eigh(joint)
+    if standard is None:
+        standard = np.random.default_rng(0).normal(size=(MONTE_CARLO, len(lam)))
+    centre = np.append(parameters.pack(estimates.beta, estimates.G), estimates.sigma2)
+    return values(rows, *parameters.unpack(design, centre + (standard * np.sqrt(np.maximum(lam, 0.0))) @ V.T))
 
 
 def check_extra(design: Design, estimates: Estimates) -> None:

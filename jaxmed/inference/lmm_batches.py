@@ -14,8 +14,10 @@ from jaxmed.design.system import Design, Equation
 from jaxmed.inference import bootstrap, lmm_responses, schemes
 from jaxmed.inference.lmm_responses import BATCH, RESPONSES, LmmDraws, Model
 from jaxmed.reml import fit as reml
-from jaxmed.reml import programs, regram
+from jaxmed.reml import programs, slots
 from jaxmed.reml.precision import double_precision
+
+VALUES = 2**25  # values of the response that a batch may hold
 
 
 def system(model: Model) -> reml.System:
@@ -46,9 +48,9 @@ def run(model: Model, n: int, *, seed: int, kind: str, progress: Callable[[int],
     shift = -float(np.log(model.weights).sum())
     if kind in RESPONSES:
         parts = _responses(model, made, n, seed, kind, progress)
-        joined = [np.concatenate(a) for a in zip(*[(*p.estimates, p.deviance, p.status) for p in parts], strict=True)]
+        joined = [np.concatenate(a) for a in zip(*[(*p.estimates, p.deviance, p.status) for p in parts.values()], strict=True)]
         beta, G, sigma2, deviance, status = joined
-        reasons = {i * BATCH + b: why for i, p in enumerate(parts) for b, why in p.reason.items()}
+        reasons = {start + b: why for start, p in parts.items() for b, why in p.reason.items()}
     else:
         scheme = schemes.make(made, kind, seed)
         draws = bootstrap.run(made, range(n), scheme, chunk_size=BATCH, progress=progress)
@@ -59,29 +61,31 @@ def run(model: Model, n: int, *, seed: int, kind: str, progress: Callable[[int],
 
 
 @double_precision
-def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, progress) -> list[reml.Refits]:
+def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, progress) -> dict[int, reml.Refits]:
+    """Refits by the number of their first replicate."""
     fit = made.fits[0]
     built, equation = fit.problem, made.design.equations[0]
     scaling, J = built.scalings[0], built.gram.n.shape[1]
-    rows = regram.padded(equation.codes, J)
+    at = slots.slots(equation.codes, J)
     columns = scaling.columns(equation.fixed, equation.random, equation.y)[:, :-1]
-    blocks = np.where(rows.present[:, :, None], columns[rows.at], 0.0)
-    fixed = np.einsum("jma,jmb->jab", blocks, blocks, optimize=True)
-    shared = [jnp.asarray(a) for a in (blocks, fixed, rows.at, rows.present, built.gram.n)]
+    blocks = np.where(at >= 0, columns.T[:, at], 0.0)
+    shared = [jnp.asarray(a) for a in (blocks, at, built.gram.n)]
+    # the rows of a batch's responses exist at a time
+    size = int(np.clip(2 ** int(np.log2(max(VALUES // at.size, 1))), slots.LANES, BATCH))
     sources, root = lmm_responses.sources(model), np.sqrt(model.weights)
 
     def batch(span):
         with jax.enable_x64(True):  # a thread of its own has the user's setting
-            y = np.zeros((BATCH, len(model.y)))
+            y = np.zeros((size, len(model.y)))
             y[: span[1] - span[0]] = lmm_responses.responses(model, sources, kind, seed, *span) * root
             standardised = jnp.asarray((y - scaling.y_shift) / scaling.y)
-            grams = programs.with_responses(standardised, *shared, layout=built.layout, places=regram.places(built))
-            return reml.refit(fit, np.ones((span[1] - span[0], J)), rows=BATCH, data=grams)
+            grams = programs.with_responses(standardised, *shared, layout=built.layout, places=slots.places(built))
+            return reml.refit(fit, np.ones((span[1] - span[0], J)), rows=size, data=grams)
 
-    spans = [(a, min(a + BATCH, n)) for a in range(0, n, BATCH)]
-    out = []
+    spans = [(a, min(a + size, n)) for a in range(0, n, size)]
+    out = {}
     with ThreadPoolExecutor(bootstrap.workers()) as pool:
         for span, part in zip(spans, pool.map(batch, spans), strict=True):
-            out.append(part)
+            out[span[0]] = part
             progress(span[1] - span[0])
     return out

@@ -32,7 +32,7 @@ def run(
         return task(responses(model, made, kind, seed, b, b + 1)[0])
 
     found = []
-    with ThreadPoolExecutor(workers) as pool:
+    with crossed_fit.few_threads(0), ThreadPoolExecutor(workers) as pool:
         for result in pool.map(one, range(n)):
             found.append(result)
             progress(1)

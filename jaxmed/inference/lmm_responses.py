@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmed.inference.reflation import reflated
 from jaxmed.reml.crossed import Factor
 from jaxmed.reml.crossed_fit import CrossedFit
 
@@ -68,20 +69,6 @@ def sources(model: Model) -> Sources:
     return Sources(model.X @ fit.beta, roots, effects, e * (sigma / np.sqrt((e**2).mean())), sigma)
 
 
-def reflated(u: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """Centre predicted effects (L, k) and map them linearly to the covariance ``G``: predictions are shrunken, and vary less.
-
-    u A with A'SA = G for their own covariance S; in directions without any spread of the predictions they stay at 0.
-    """
-    centred = u - u.mean(0)
-    lam, V = np.linalg.eigh(centred.T @ centred / len(u))
-    keep = lam > 1e-10 * max(lam[-1], 1e-300)
-    root, inverse = (V[:, keep] * np.sqrt(lam[keep])) @ V[:, keep].T, (V[:, keep] / np.sqrt(lam[keep])) @ V[:, keep].T
-    # the map of least displacement between the two distributions
-    inner, W = np.linalg.eigh(root @ G @ root)
-    return centred @ inverse @ ((W * np.sqrt(np.maximum(inner, 0.0))) @ W.T) @ inverse
-
-
 def responses(model: Model, made: Sources, kind: str, seed: int, first: int, last: int) -> np.ndarray:
     """New responses of replicates ``first`` to ``last`` - 1, (B, n), without the offset."""
     root = 1 / np.sqrt(model.weights)
@@ -103,3 +90,26 @@ def responses(model: Model, made: Sources, kind: str, seed: int, first: int, las
 def mask_of(factor: Factor) -> np.ndarray:
     """Free elements of G (k, k) from those of Lambda."""
     return (factor.mask.astype(int) @ factor.mask.T.astype(int)) > 0
+
+
+def parameters(draws: LmmDraws, members: Sequence[Sequence[int]], widths: Sequence[int]) -> np.ndarray:
+    """Fixed effects, by bar the SDs and then the correlations (below the diagonal, by column), and sigma: (B, parameters).
+
+    ``members`` are the bars of each grouping factor, ``widths`` the effects of each bar. A correlation is NaN where a
+    variance is 0.
+    """
+    blocks: dict[int, np.ndarray] = {}
+    for G, own in zip(draws.G, members, strict=True):
+        at = 0
+        for bar in own:
+            blocks[bar] = G[:, at : at + widths[bar], at : at + widths[bar]]
+            at += widths[bar]
+    columns = [draws.beta]
+    for bar in range(len(blocks)):
+        G = blocks[bar]
+        sd = np.sqrt(np.maximum(np.diagonal(G, axis1=1, axis2=2), 0.0))
+        columns.append(sd)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pairs = [(a, b) for b in range(G.shape[1]) for a in range(b + 1, G.shape[1])]
+            columns += [(G[:, a, b] / (sd[:, a] * sd[:, b]))[:, None] for a, b in pairs]
+    return np.concatenate([*columns, draws.sigma[:, None]], 1)

@@ -22,9 +22,9 @@ from jaxmed.inference import resampling, table
 from jaxmed.inference.table import Columns, Plan, Table
 from jaxmed.reml import programs
 from jaxmed.reml.precision import double_precision
+from jaxmed.reml.slots import LANES
 
 MAMMEN = ((1 - 5**0.5) / 2, (1 + 5**0.5) / 2)  # with probabilities (5 +/- sqrt 5) / 10 (Mammen 1993)
-LANES = 16  # replicates that are made side by side: their arrays stay in cache
 
 
 class Noise(NamedTuple):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmed.design import rebuild
 from jaxmed.design.system import Design, Equation, Factor
 from jaxmed.reml import slots
 from jaxmed.reml.fit import System
@@ -110,7 +111,7 @@ def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
         p, q = stop
         own = np.isin(np.arange(len(codes)), e.rows if len(design.table_codes) else np.arange(len(codes)))
         first.append(own[at] & (at >= 0))
-        used[k] = (_complete(design, e)[at] & (at >= 0)) if e.level == 2 else first[-1]
+        used[k] = (_whole_rows(design, e)[at] & (at >= 0)) if e.level == 2 else first[-1]
     values = np.stack([np.where(at >= 0, v[at], np.nan) for v in columns.values()])
     with np.errstate(invalid="ignore"):
         origin = np.array([0.0 if isinstance(key, tuple) else np.nanmean(v) for key, v in columns.items()])
@@ -139,11 +140,9 @@ def _on_table(e: Equation, values: np.ndarray, n: int) -> np.ndarray:
     return out
 
 
-def _complete(design: Design, e: Equation) -> np.ndarray:
+def _whole_rows(design: Design, e: Equation) -> np.ndarray:
     """Rows that could stand for their cluster in an equation at level 2."""
-    names = {factor.column for recipe in e.recipes for factor in recipe} | {e.response}
-    complete = np.isfinite(sum(design.columns[name] for name in names))
-    return complete & np.isin(design.table_codes, e.codes)
+    return rebuild.complete(e, design.columns) & np.isin(design.table_codes, e.codes)
 
 
 class Columns:

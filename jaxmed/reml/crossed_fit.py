@@ -119,7 +119,7 @@ def _blas() -> ThreadpoolController:
 class Refitting:
     """Refits of the same model for new responses, each from the full sample's optimum.
 
-    Calling it with y (n,) gives a :class:`Refit`. The full sample's Hessian makes the search well scaled.
+    Calling it with y (n,) gives a :class:`Refit`; calls may run side by side, under :func:`few_threads`.
     """
 
     def __init__(self, factors: Sequence[Factor], X, y, weights, fit: CrossedFit, reml: bool):
@@ -136,8 +136,7 @@ class Refitting:
     def __call__(self, y: np.ndarray) -> Refit:
         made = self.made
         blocks = crossed.with_response(made.blocks, self.factors, self.X, y / made.unit * self.root)
-        with few_threads(0):
-            found = _minimise(blocks, self.start, self.reml)
+        found = _minimise(blocks, self.start, self.reml)
         lambdas, at = crossed.unpack(found.theta, blocks), found.at
         sigma2 = at.quad / at.degrees * made.unit**2
         G: list[np.ndarray] = [np.empty(0)] * len(lambdas)
@@ -160,10 +159,7 @@ class Refit(NamedTuple):
 
 def profile(made: Standardised, theta: np.ndarray, reml: bool) -> CrossedEvaluation:
     """The criterion at theta, or infinity where it has no value."""
-    try:
-        return crossed.evaluate(theta, made.blocks, reml=reml)
-    except (np.linalg.LinAlgError, linalg.LinAlgError):
-        return _nowhere(made.blocks)
+    return _evaluated(theta, made.blocks, reml)
 
 
 class _Found(NamedTuple):
@@ -174,6 +170,13 @@ class _Found(NamedTuple):
     decrement: float
     converged: bool
     evaluations: int
+
+
+def _evaluated(theta: np.ndarray, blocks: Blocks, reml: bool) -> CrossedEvaluation:
+    try:
+        return crossed.evaluate(theta, blocks, reml=reml)
+    except np.linalg.LinAlgError:  # SciPy's is the same class
+        return _nowhere(blocks)
 
 
 def _nowhere(blocks: Blocks) -> CrossedEvaluation:
@@ -188,10 +191,7 @@ def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _Found:
     def look(theta):
         nonlocal count
         count += 1
-        try:
-            return crossed.evaluate(theta, blocks, reml=reml)
-        except np.linalg.LinAlgError:
-            return _nowhere(blocks)
+        return _evaluated(theta, blocks, reml)
 
     def both(theta):
         at = look(theta)

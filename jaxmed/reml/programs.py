@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from jaxmed.reml import criterion, newton, regram
+from jaxmed.reml import criterion, newton, slots
 
 
 def _options(*, seldom: bool = False) -> dict | None:
@@ -24,12 +25,17 @@ def _options(*, seldom: bool = False) -> dict | None:
     return {"xla_cpu_multi_thread_eigen": False} | ({"xla_backend_optimization_level": 0} if seldom else {})
 
 
+# A program of the CPU holds about a thousand memory mappings, and Linux gives a process 65,530 of them: a study that fits model
+# after model in one process would end in a segmentation fault.
+KEPT = 24
+
+
 class Programs:
-    """Compiled programs by structure and shapes, with the seconds that compiling took."""
+    """The last ``KEPT`` programs in use by structure and shapes, with the seconds that compiling took."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.made: dict = {}
+        self.made: OrderedDict[Any, Callable] = OrderedDict()
         self.seconds = 0.0
 
     def run(self, fn, *args, options=None, **static):
@@ -43,12 +49,15 @@ class Programs:
             jax.default_backend(),
         )
         with self.lock:
-            if key not in self.made:
+            program = self.made.pop(key, None)
+            if program is None:
                 started = time.perf_counter()
-                jitted = jax.jit(partial(fn, **static), compiler_options=options)
-                self.made[key] = jitted.lower(*args).compile()
+                program = jax.jit(partial(fn, **static), compiler_options=options).lower(*args).compile()
                 self.seconds += time.perf_counter() - started
-        return self.made[key](*args)
+            self.made[key] = program  # the last one used is the last one to go
+            while len(self.made) > KEPT:
+                self.made.popitem(last=False)
+        return program(*args)
 
 
 compiled = Programs()
@@ -161,8 +170,8 @@ def _on_each(*args: Any, program: Callable[..., Any], mesh, specs, split, **stat
 
 
 def with_responses(*args, layout, places):
-    """:func:`regram.with_responses`, compiled."""
-    return compiled.run(regram.with_responses, *args, options=_options(), layout=layout, places=places)
+    """:func:`slots.with_responses`, compiled."""
+    return compiled.run(slots.with_responses, *args, options=_options(), layout=layout, places=places)
 
 
 def _lanes(n_clusters: int) -> int:

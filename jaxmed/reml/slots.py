@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -20,6 +21,7 @@ from jaxmed.reml.gram import Gram, Layout
 from jaxmed.reml.stages import stage
 
 TOLERANCE = 1e-11  # as gram.split
+LANES = 16  # replicates that are made side by side: their arrays stay in cache
 
 
 def slots(codes: np.ndarray, n_clusters: int) -> Int[np.ndarray, "m J"]:
@@ -88,3 +90,25 @@ def _eliminated(left: Float[Array, "c c J"], before: Float[Array, " J"], z: int)
     left = left - row[:, None] * row[None]
     # what is left of an eliminated column is rounding error
     return row, left.at[z].set(0.0).at[:, z].set(0.0)
+
+
+def with_responses(
+    responses: Float[Array, "B n"],
+    columns: Float[Array, "c-1 m J"],
+    at: Int[Array, "m J"],
+    n: Float[Array, "1 J"],
+    *,
+    layout: Layout,
+    places: tuple[Place, ...],
+) -> Gram:
+    """Grams of a system of one equation whose response alone changes; arrays with a leading axis of B.
+
+    ``columns`` are the standardised own columns but the response by slot, ``at`` the rows (:func:`slots`); ``responses`` are
+    standardised as the full sample's.
+    """
+
+    def one(y):
+        return gram(layout, places, [[*columns, jnp.where(at >= 0, y[at], 0.0)]], n)
+
+    # in parts, so that the padded arrays of all replicates never exist at a time
+    return jax.lax.map(one, responses, batch_size=max(1, min(LANES, responses.shape[0])))

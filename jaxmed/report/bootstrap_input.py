@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxmed.design.checks import require_whole
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.inference import effects, schemes, table
@@ -17,12 +18,10 @@ def check_bootstrap(n_resamples: Any, seed: Any, kind: Any, chunk_size: Any, rep
     """Arguments of ``bootstrap`` that are wrong whatever the model."""
     if kind not in schemes.KINDS:
         raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, schemes.KINDS))}")
-    if not _whole(n_resamples) or n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples!r} must be a whole number of at least 1")
-    if not _whole(seed) or not 0 <= seed < 2**63:
-        raise InputError(f"seed={seed!r} must be a whole number of at least 0 (and below 2**63)")
-    if chunk_size is not None and (not _whole(chunk_size) or chunk_size < 1):
-        raise InputError(f"chunk_size={chunk_size!r} must be a whole number of at least 1, or None")
+    require_whole("n_resamples", n_resamples, 1)
+    require_whole("seed", seed, 0)
+    if chunk_size is not None:
+        require_whole("chunk_size", chunk_size, 1, ", or None")
     if replicates is not None:
         if not isinstance(replicates, range) or replicates.step != 1 or not len(replicates) or replicates.start < 0:
             raise InputError(f"replicates={replicates!r} must be a range of replicate numbers such as range(1000, 2000)")
@@ -61,7 +60,3 @@ def warn_rademacher(design: Design) -> None:
 def _has_covariance(effect: effects.Effect, design: Design) -> bool:
     p = len(design.fixed_labels)
     return any(at >= p for monomial in effect.polynomial.terms for at in monomial)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

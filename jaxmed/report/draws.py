@@ -320,7 +320,18 @@ class BootstrapResult(Curved):
         return prose.paragraph(self, self.tidy(level, method), level, method)
 
     def weights(self, i: int) -> np.ndarray:
-        """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels."""
+        """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels.
+
+        Raises:
+            InputError: no such replicate.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> fit.bootstrap(5, seed=1, progress=False).weights(3).sum()
+            np.float64(40.0)
+        """
         if i not in self.raw.index:
             raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from {self.raw.index[0]}")
         return self.scheme.weights(i, i + 1)[0]
@@ -334,6 +345,14 @@ class BootstrapResult(Curved):
 
         Raises:
             InputError: no such replicate, or a scheme whose weights are no whole numbers (bayesian).
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> sample = fit.bootstrap(5, seed=1, progress=False).resample(3)
+            >>> sample["id"].nunique()
+            40
         """
         self.weights(i)
         require_rows(self.fit.design, "resample()")

@@ -6,10 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from jaxmed.design.system import Design
-from jaxmed.inference import effects, parameters
 from jaxmed.inference.effects import Effect
-from jaxmed.reml.problem import Estimates
 
 
 def effect_frame(rows: tuple[Effect, ...]) -> pd.DataFrame:
@@ -37,13 +34,3 @@ def proportion_notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndar
                 note = "the total effect is near 0"
         out.append(note)
     return out
-
-
-def normal_draws(
-    rows: tuple[Effect, ...], design: Design, estimates: Estimates, joint: np.ndarray, n: int = 20_000
-) -> np.ndarray:
-    """Effects (n, E) of parameters drawn jointly normal on their natural scale, seed 0 (Preacher & Selig 2012)."""
-    lam, V = np.linalg.eigh(joint)
-    noise = np.random.default_rng(0).normal(size=(n, len(lam))) * np.sqrt(np.maximum(lam, 0.0))
-    centre = np.append(parameters.pack(estimates.beta, estimates.G), estimates.sigma2)
-    return effects.values(rows, *parameters.unpack(design, centre + noise @ V.T))

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
+from jaxmed.design.checks import require_whole
 from jaxmed.design.lmm_design import LmmDesign
 from jaxmed.design.matrices import resample_rows
 from jaxmed.errors import InputError
@@ -84,6 +85,14 @@ class LMMBootstrap(Shown):
 
         Raises:
             InputError: an unknown method or level, or bca for another kind.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> boot = fit.bootstrap(300, seed=1, progress=False)
+            >>> boot.tidy()["label"].tolist()
+            ['Intercept', 'x', 'sd__Intercept|id', 'sigma']
         """
         if method not in METHODS:
             raise InputError(f"method={method!r} is unknown; choose one of {', '.join(map(repr, METHODS))}")
@@ -104,7 +113,19 @@ class LMMBootstrap(Shown):
         )
 
     def response(self, i: int) -> pd.Series:
-        """The response that replicate i was fitted to (kinds "parametric" and "residual"), for the rows used."""
+        """The response that replicate i was fitted to (kinds "parametric" and "residual"), for the rows used.
+
+        Raises:
+            InputError: no such replicate, or a kind that keeps the responses.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> boot = fit.bootstrap(300, seed=1, progress=False)
+            >>> len(boot.response(3)) == len(data)
+            True
+        """
         self._check(i)
         if self.kind not in lmm_responses.RESPONSES:
             raise InputError(f"kind={self.kind!r} keeps the responses and resamples groups; use resample(i)")
@@ -118,6 +139,14 @@ class LMMBootstrap(Shown):
         Raises:
             InputError: no such replicate; a response that is a transform (use response(i)); a grouping factor that is no
                 single column; fractional weights (kind "bayesian").
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> boot = fit.bootstrap(300, seed=1, progress=False)
+            >>> boot.resample(3).columns.tolist()
+            ['id', 'x', 'm', 'y']
         """
         self._check(i)
         table = pd.DataFrame(self.fit.data.iloc[self.fit.design.rows])
@@ -150,22 +179,7 @@ class LMMBootstrap(Shown):
     def _values(self, raw: LmmDraws) -> np.ndarray:
         """Draws (B, parameters) in the order of the frame: by bar the SDs, then the correlations."""
         _, members = crossed.factors_of(self.fit.design.terms)
-        blocks: dict[int, np.ndarray] = {}
-        for G, own in zip(raw.G, members, strict=True):
-            at = 0
-            for t in own:
-                k = len(self.fit.design.terms[t].names)
-                blocks[t] = G[:, at : at + k, at : at + k]
-                at += k
-        columns = [raw.beta]
-        for t in range(len(blocks)):
-            G = blocks[t]
-            sd = np.sqrt(np.maximum(np.diagonal(G, axis1=1, axis2=2), 0.0))
-            columns.append(sd)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                pairs = [(a, b) for b in range(G.shape[1]) for a in range(b + 1, G.shape[1])]
-                columns += [(G[:, a, b] / (sd[:, a] * sd[:, b]))[:, None] for a, b in pairs]
-        return np.concatenate([*columns, raw.sigma[:, None]], 1)
+        return lmm_responses.parameters(raw, members, [len(term.names) for term in self.fit.design.terms])
 
     def _jackknife(self) -> np.ndarray:
         J = self.model.factors[0].n_levels
@@ -195,13 +209,10 @@ class LMMBootstrap(Shown):
 
 def check_lmm_bootstrap(n_resamples, seed, kind, design: LmmDesign) -> None:
     """An InputError where the arguments, or the kind for this model, cannot be used."""
-    whole = (int, np.integer)
     if kind not in lmm_responses.KINDS:
         raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, lmm_responses.KINDS))}")
-    if isinstance(n_resamples, bool) or not isinstance(n_resamples, whole) or n_resamples < 1:
-        raise InputError(f"n_resamples={n_resamples!r} must be a whole number of at least 1")
-    if isinstance(seed, bool) or not isinstance(seed, whole) or not 0 <= seed < 2**63:
-        raise InputError(f"seed={seed!r} must be a whole number of at least 0 and below 2**63")
+    require_whole("n_resamples", n_resamples, 1)
+    require_whole("seed", seed, 0)
     groups = list(dict.fromkeys(term.group for term in design.terms))
     if kind in lmm_responses.CLUSTERS and len(groups) > 1:
         raise InputError(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.anova import type3_contrasts
-from jaxmed.design.checks import read_table, require_option
+from jaxmed.design.checks import read_table, require_option, require_whole
 from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
 from jaxmed.inference import lmm_prediction, satterthwaite
@@ -118,17 +118,40 @@ class LMMResult(Shown):
         """Fixed effects with t tests and t intervals on Satterthwaite's degrees of freedom.
 
         Columns: term, estimate, std_error, statistic (t), df, p_value, conf_low, conf_high. As lmerTest's summary.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> fit.fixef()["term"].tolist()
+            ['Intercept', 'x']
         """
         tests = satterthwaite.t_tests(self._estimated, np.eye(len(self.design.fixed_names)))
         return lmm_frames.fixed_frame(self.design.fixed_names, tests, level)
 
     def vcov(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects, sigma^2 (X'V^-1 X)^-1."""
+        """Covariance matrix of the fixed effects, sigma^2 (X'V^-1 X)^-1.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> fit.vcov().shape
+            (2, 2)
+        """
         names = list(self.design.fixed_names)
         return pd.DataFrame(self.estimates.vcov, index=names, columns=names)
 
     def fixef_correlation(self) -> pd.DataFrame:
-        """Correlation matrix of the estimates of the fixed effects."""
+        """Correlation matrix of the estimates of the fixed effects.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> fit.fixef_correlation().columns.tolist()
+            ['Intercept', 'x']
+        """
         covariance = self.vcov()
         se = np.sqrt(np.diag(covariance))
         return covariance / np.outer(se, se)
@@ -216,21 +239,55 @@ class LMMResult(Shown):
 
         Columns: group, term1, term2 (None in rows of variances), vcov, sdcor (standard deviation or correlation); the last
         row is "Residual". Terms without correlation, as from ``||``, are groups "g", "g.1", ...
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> fit.varcorr()["group"].tolist()
+            ['id', 'Residual']
         """
         return lmm_frames.varcorr_frame(self.design.terms, self._term_fits, self.sigma)
 
     def ranef(self) -> pd.DataFrame:
-        """Predicted random effects (conditional modes): group, level, term, estimate, std_error (conditional SD)."""
+        """Predicted random effects (conditional modes): group, level, term, estimate, std_error (conditional SD).
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> len(fit.ranef())
+            40
+        """
         return lmm_frames.ranef_frame(self.design.terms, self._term_fits)
 
     # rows ------------------------------------------------------------------------------------------------------------
 
     def fitted(self) -> pd.Series:
-        """Fitted values with random effects, of the rows used, under the table's index."""
+        """Fitted values with random effects, of the rows used, under the table's index.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> len(fit.fitted()) == len(data)
+            True
+        """
         return self._series(self._population + self._random, "fitted")
 
     def residuals(self, kind: Literal["response", "scaled"] = "response") -> pd.Series:
-        """Response minus fitted values; "scaled": times sqrt(weight) / sigma, as in lme4's summary."""
+        """Response minus fitted values; "scaled": times sqrt(weight) / sigma, as in lme4's summary.
+
+        Raises:
+            InputError: an unknown kind.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> bool(abs(fit.residuals("scaled").mean()) < 0.1)
+            True
+        """
         require_option("kind", kind, ("response", "scaled"))
         left = self.design.y - self._population - self._random
         return self._series(left if kind == "response" else left * np.sqrt(self.design.weights) / self.sigma, "residual")
@@ -283,9 +340,18 @@ class LMMResult(Shown):
         """New responses of the rows used, drawn from the fitted model: new random effects and residuals.
 
         The same seed gives the same responses. Refit them with the formula by putting them into the response's place.
+
+        Raises:
+            InputError: a seed that is no whole number.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> len(fit.simulate(seed=1)) == len(data)
+            True
         """
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise InputError(f"seed={seed!r} is not a whole number from 0 up.")
+        require_whole("seed", seed, 0)
         rng = np.random.default_rng(int(seed))
         d = self.design
         pairs = [(term.matrix, term.codes) for term in d.terms]
@@ -345,7 +411,18 @@ class LMMResult(Shown):
     # tidy ------------------------------------------------------------------------------------------------------------
 
     def tidy(self, effects: Literal["fixed", "ran_pars", "ran_vals"] = "fixed", level: float = 0.95) -> pd.DataFrame:
-        """Estimates in broom.mixed's columns: fixed effects, SDs and correlations, or predicted random effects."""
+        """Estimates in broom.mixed's columns: fixed effects, SDs and correlations, or predicted random effects.
+
+        Raises:
+            InputError: unknown effects.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> fit.tidy("ran_pars")["term"].tolist()
+            ['sd__Intercept', 'sd__Observation']
+        """
         require_option("effects", effects, ("fixed", "ran_pars", "ran_vals"))
         if effects == "ran_pars":
             return lmm_frames.ran_pars_frame(self.varcorr())
@@ -359,6 +436,13 @@ class LMMResult(Shown):
         Columns: n_obs, sigma, loglik, aic, bic, reml_criterion, deviance, n_parameters, icc (given the fixed effects),
         r2_marginal and r2_conditional (Nakagawa & Schielzeth 2013, with Johnson's 2014 mean for random slopes),
         converged, singular.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> int(fit.glance()["n_obs"].iloc[0]) == len(data)
+            True
         """
         d = self.design
         matrices = [term.matrix for term in d.terms]
@@ -369,7 +453,15 @@ class LMMResult(Shown):
         return pd.DataFrame(row | {"converged": self.converged, "singular": self.singular}, index=[0])
 
     def augment(self) -> pd.DataFrame:
-        """The rows used with ".fitted", ".fixed" (without random effects), ".resid", ".scaled_resid" beside their columns."""
+        """The rows used with ".fitted", ".fixed" (without random effects), ".resid", ".scaled_resid" beside their columns.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
+            >>> len(fit.augment()) == len(data)
+            True
+        """
         frame = self.data.iloc[self.design.rows].copy()
         frame[".fitted"] = self._population + self._random
         frame[".fixed"] = self._population

@@ -9,11 +9,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from jaxmed.design.checks import listed
+from jaxmed.design.checks import listed, require_whole
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.report import cluster_tables, side_by_side
@@ -86,7 +85,7 @@ def fit_clusters(
     ax: Axes | None = None,
 ) -> Axes:
     """Caterpillar of each cluster's own ``what`` ("indirect", "a" or "b"), with intervals from the conditional variances."""
-    table = cluster_tables.with_std_errors(result.system, result.cluster)
+    table = cluster_tables.cluster_effects(result.system, result.cluster, std_errors=True)
     if not len(table):
         raise InputError("plot('clusters') needs a random slope of a or b: without one all clusters share the same effect.")
     if what not in ("indirect", "a", "b"):
@@ -109,8 +108,7 @@ def fit_influence(result: Any, *, effect: str | None = None, n: int = 15, ax: Ax
     """The clusters without which an effect changes most; refits without each cluster in turn."""
     known = result.effects()["label"].tolist()
     chosen = _effect(effect, known)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise InputError(f"n={n!r} must be a whole number of at least 1: how many clusters to show.")
+    require_whole("n", n, 1, ": how many clusters to show")
     return clusters.influence(result.influence(), result.cluster, chosen, most=int(n), ax=ax)
 
 

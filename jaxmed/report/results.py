@@ -23,7 +23,7 @@ from jaxmed.report import cluster_tables, tables
 from jaxmed.report.bootstrap_input import check_bootstrap, strata_numbers, warn_rademacher
 from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.effect_blocks import effect_blocks
-from jaxmed.report.effect_tables import effect_frame, normal_draws, proportion_notes
+from jaxmed.report.effect_tables import effect_frame, proportion_notes
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.saved_tables import mentioned, plain, to_arrays
 from jaxmed.report.shown import Curved
@@ -100,6 +100,16 @@ class MediationResult(Curved):
 
         ``"full"`` takes into account that beta and the variance parameters are estimated together (a mediator is a response
         and a regressor); ``"conditional"`` is H^-1, what nlme and MLmed report.
+
+        Raises:
+            InputError: an unknown kind.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> fit.vcov().shape
+            (8, 8)
         """
         labels = list(self.design.fixed_labels)
         covariance = self.system.covariance()
@@ -109,7 +119,15 @@ class MediationResult(Curved):
         return pd.DataFrame(chosen, index=labels, columns=labels)
 
     def fixef(self, level: float = 0.95) -> pd.DataFrame:
-        """Fixed effects: equation, term, estimate, std_error, statistic (z), df, p_value, conf_low, conf_high."""
+        """Fixed effects: equation, term, estimate, std_error, statistic (z), df, p_value, conf_low, conf_high.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> fit.fixef()["term"].tolist()[:3]
+            ['Intercept', 'x_within', 'x_between']
+        """
         estimate = self.system.estimates.beta
         se = np.sqrt(np.diag(self.vcov()))
         low, high = intervals.normal_interval(estimate, se, level)
@@ -128,7 +146,15 @@ class MediationResult(Curved):
         )
 
     def varcorr(self) -> pd.DataFrame:
-        """Covariance matrix G of the random effects over all equations, labelled "equation:term"."""
+        """Covariance matrix G of the random effects over all equations, labelled "equation:term".
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> fit.varcorr().columns.tolist()
+            ['m:Intercept', 'y:Intercept']
+        """
         labels = list(self.design.random_labels)
         return pd.DataFrame(self.system.estimates.G, index=labels, columns=labels)
 
@@ -137,6 +163,17 @@ class MediationResult(Curved):
 
         ``method="delta"``: first-order standard errors, normal intervals and p values. ``"monte_carlo"``: quantiles of 20,000
         draws of the parameters (seed 0), jointly normal on their natural scale (Preacher & Selig 2012).
+
+        Raises:
+            InputError: an unknown method, a level outside (0, 1).
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> table = fit.effects(level=0.9, method="monte_carlo").set_index("label")
+            >>> bool(table.loc["indirect[m] within", "conf_low"] > 0)
+            True
         """
         if method not in ("delta", "monte_carlo"):
             raise InputError(f"method={method!r} is unknown; choose 'delta' or 'monte_carlo'")
@@ -149,7 +186,7 @@ class MediationResult(Curved):
             low, high = intervals.normal_interval(estimate, se, level)
             p = intervals.normal_p_value(estimate, se)
         else:
-            draws = normal_draws(rows, self.design, estimates, joint)
+            draws = effects.normal_draws(rows, self.design, estimates, joint)
             se = intervals.std_error(draws)
             low, high = intervals.interval(draws, estimate, level=level)
             p = intervals.p_value(draws, estimate)
@@ -159,7 +196,15 @@ class MediationResult(Curved):
         )
 
     def ranef(self) -> pd.DataFrame:
-        """Predicted random effects (BLUPs): one row per cluster, one column per random effect "equation:term"."""
+        """Predicted random effects (BLUPs): one row per cluster, one column per random effect "equation:term".
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> fit.ranef().shape
+            (40, 2)
+        """
         u = prediction.random_effects(self.system)
         index = pd.Index(self.design.clusters, name=self.cluster)
         return pd.DataFrame(u, index=index, columns=list(self.design.random_labels))
@@ -201,6 +246,16 @@ class MediationResult(Curved):
         """Fitted values of every equation for the rows of the data, NaN where the equation did not use the row.
 
         ``"conditional"`` adds the clusters' random effects, ``"none"`` leaves them out.
+
+        Raises:
+            InputError: an unknown option, a fit of sums without rows.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> fit.predict(random="none").shape == (len(data), 2)
+            True
         """
         if random not in ("conditional", "none"):
             raise InputError(f"random={random!r} is unknown; choose 'conditional' or 'none'")
@@ -214,6 +269,16 @@ class MediationResult(Curved):
         """The data with M and Y drawn anew from the fitted model: M first, then Y from that M, with its centring redone.
 
         Values in rows that their equation did not use stay as they are, text coded as numbers.
+
+        Raises:
+            InputError: a fit of sums without rows.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> fit.simulate(seed=1).columns.tolist()
+            ['id', 'x', 'm', 'y']
         """
         require_rows(self.design, "simulate()")
         out = self.data.copy()
@@ -222,7 +287,18 @@ class MediationResult(Curved):
         return out
 
     def tidy(self, effects: Literal["fixed", "ran_pars"] = "fixed", level: float = 0.95) -> pd.DataFrame:
-        """Parameters in broom.mixed's columns: fixed effects, or variances, covariances and residual SDs."""
+        """Parameters in broom.mixed's columns: fixed effects, or variances, covariances and residual SDs.
+
+        Raises:
+            InputError: unknown effects.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> fit.tidy("ran_pars")["term"].tolist()
+            ['var(m:Intercept)', 'var(y:Intercept)', 'sigma(m)', 'sigma(y)']
+        """
         if effects == "fixed":
             return self.fixef(level).assign(effect="fixed")
         if effects != "ran_pars":
@@ -231,7 +307,15 @@ class MediationResult(Curved):
         return pd.DataFrame({"effect": "ran_pars", "term": names, "estimate": estimate})
 
     def glance(self) -> pd.DataFrame:
-        """One row of figures about the whole fit."""
+        """One row of figures about the whole fit.
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+            >>> int(fit.glance()["n_clusters"].iloc[0])
+            40
+        """
         free = int(np.tril(self.design.free).sum()) + len(self.design.equations)
         return pd.DataFrame(
             {

@@ -31,7 +31,7 @@ np.savez(sys.argv[1], **out)
 def start(target, kinds, *more, devices=1):
     environment = os.environ | {
         "PYTHONPATH": str(Path(jaxmed.__file__).parents[1]),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
     }
     command = [sys.executable, "-c", CODE, str(target), kinds, *map(str, more)]

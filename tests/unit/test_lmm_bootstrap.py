@@ -7,7 +7,7 @@ import pytest
 import jaxmed as jm
 from jaxmed.errors import InputError
 from jaxmed.inference import lmm_responses
-from jaxmed.inference.lmm_responses import reflated
+from jaxmed.inference.reflation import reflated
 from jaxmed.reml import crossed
 
 FORMULA = "y ~ x + (x | g)"

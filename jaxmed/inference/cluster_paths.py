@@ -1,0 +1,96 @@
+"""Each cluster's own paths and indirect effects, from the predicted random effects. NumPy only.
+
+Axis letters: J clusters, q random effects, E effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmed.design.system import Design, Path
+from jaxmed.inference import bootstrap, effects, jackknife, prediction, schemes
+from jaxmed.reml.fit import System
+
+
+class ClusterPaths(NamedTuple):
+    """The paths of one mediator in one component, by cluster."""
+
+    mediator: str | None
+    component: str
+    a: np.ndarray  # (J,)
+    b: np.ndarray  # (J,)
+    loadings: tuple[np.ndarray, np.ndarray]  # (J, q) of a and of b: how they are made of the random effects
+
+
+def cluster_paths(system: System) -> list[ClusterPaths]:
+    """(a + u_aj) and (b + u_bj) in the components with a random slope.
+
+    Moderated paths are taken at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
+    """
+    design, beta = system.design, system.estimates.beta
+    u = prediction.random_effects(system)
+    first = {(p.mediator, p.component): p for p in design.paths if p.kind == "a"}
+    second = {(p.mediator, p.component): p for p in design.paths if p.kind == "b"}
+    out = []
+    for (mediator, component), a in first.items():
+        b = second.get((mediator, component))
+        if b is None or not (_varies(a) or _varies(b)):
+            continue
+        own = []
+        for path in (a, b):
+            fixed, random = _loadings(design, path)
+            own.append((fixed @ beta + (random * u).sum(1), random))
+        out.append(ClusterPaths(mediator, component, own[0][0], own[1][0], (own[0][1], own[1][1])))
+    return out
+
+
+def std_errors(system: System, paths: ClusterPaths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Standard errors (J,) of a, b and their product.
+
+    Conditional standard deviations at the estimated parameters, as lme4 gives for random effects; of the product of two normal
+    variables, Aroian's (1947).
+    """
+    V = prediction.conditional_covariance(system)
+    left, right = paths.loadings
+    aa, bb, ab = (np.einsum("ji,jik,jk->j", s, V, t) for s, t in ((left, left), (right, right), (left, right)))
+    a, b = paths.a, paths.b
+    product = b**2 * aa + a**2 * bb + 2 * a * b * ab + aa * bb + ab**2
+    found = [np.sqrt(np.maximum(variance, 0.0)) for variance in (aa, bb, product)]
+    return found[0], found[1], found[2]
+
+
+class Influence(NamedTuple):
+    """The effects without each cluster in turn."""
+
+    full: np.ndarray  # (E,)
+    without: np.ndarray  # (J, E)
+    std_error: np.ndarray  # (E,) of the jackknife
+
+
+def influence(system: System, progress: Callable[[int], object] = lambda done: None) -> Influence:
+    """Refit without each cluster in turn."""
+    rows = effects.effects(system.design)
+    draws = bootstrap.run(system, range(len(system.design.clusters)), schemes.make(system, "jackknife", 0), progress=progress)
+    without = effects.values(rows, *draws.estimates)
+    return Influence(effects.values(rows, *system.estimates), without, jackknife.jackknife_std_error(without))
+
+
+def _varies(path: Path) -> bool:
+    return path.random or any(i.random for i in path.interactions)
+
+
+def _loadings(design: Design, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """How the path of every cluster is made of the fixed effects (J, p) and of the random ones (J, q)."""
+    J = len(design.clusters)
+    fixed, random = np.zeros((J, len(design.fixed_labels))), np.zeros((J, len(design.random_labels)))
+    given = design.cluster_values
+    terms = [(path.term, path.random, np.ones(J)), *((i.term, i.random, given[i.column]) for i in path.interactions)]
+    for term, varies, weight in terms:
+        label = f"{path.equation}:{term}"
+        fixed[:, design.fixed_labels.index(label)] += weight
+        if varies:
+            random[:, design.random_labels.index(label)] += weight
+    return fixed, random
