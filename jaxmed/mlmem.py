@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pandas as pd
 
 from jaxmed.api import mediate
-from jaxmed.design.checks import listed, require_option
+from jaxmed.design.checks import listed, require_option, require_whole
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def boot_mlmem(
     mediators = [m for m in (m1, m2, m3) if m is not None]
     cprime, *a = _slopes("randx", randx, ["cprime", *mediators], "[c', a1, a2, a3]")
     b = _slopes("randm", randm, mediators, "[b1, b2, b3]")
+    require_whole("n_boot", n_boot, 1)
+    require_whole("seed", seed, 0)
     model = mediate(
         dataset,
         x=x,

@@ -19,17 +19,18 @@
 # - `bpg06`: the example of Bauer, Preacher and Gil (2006), uncentred, all slopes random (`jaxmed.datasets.bpg06_twin`).
 #
 # Falk, Vogel, Hammami and Miočević (2024, Behavior Research Methods, doi 10.3758/s13428-023-02079-4) compared four bootstrap and
-# two Bayesian intervals of the indirect effect in the 1-1-1 model. In the words of their abstract, how resampling methods do "often
-# depended on the presence of random effects", and Bayesian intervals came closest to the nominal coverage.
+# two Bayesian intervals of the indirect effect in the 1-1-1 model. In the words of their abstract, how resampling methods do
+# "often depended on the presence of random effects", and Bayesian intervals came closest to the nominal coverage.
 #
-# `make validation` runs a short version. The committed `calibration.csv`, `calibration_schemes.csv` and `calibration.png` are made by
-# `python validation/calibration.py full`; the README of this folder has the time that took.
+# `make validation` runs a short version. The committed `calibration.csv`, `calibration_schemes.csv` and `calibration.png` are
+# made by `python validation/calibration.py full`; the README of this folder has the time that took.
 
 # %%
 import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,15 @@ def fitted(design: str, n_clusters: int, number: int):
     return fit, {"indirect[m] within": 0.16 + cov_ab, "indirect[m] between": 0.3}
 
 
-def judged(design: str, n_clusters: int, number: int, kinds: tuple[str, ...], draws: int, methods: tuple[str, ...]) -> list[tuple]:
+def judged(number: int, design: str, n_clusters: int, kinds: tuple[str, ...], draws: int, methods: tuple[str, ...]) -> list:
     """Of every interval of one data set: does it cover, on which side does it miss, how wide is it?"""
     fit, truth = fitted(design, n_clusters, number)
     tables = {("none", method): fit.effects(method=method) for method in ("delta", "monte_carlo")}
     for kind in kinds:
         boot = fit.bootstrap(draws, seed=number, kind=kind, progress=False)
-        tables |= {(kind, method): boot.tidy(method=method) for method in methods if (kind, method) != ("bayesian", "studentised")}
+        for method in methods:
+            if (kind, method) != ("bayesian", "studentised"):
+                tables[kind, method] = boot.tidy(method=method)
     out = []
     for (kind, method), table in tables.items():
         rows = table.set_index("label")
@@ -106,8 +109,8 @@ def study(designs, clusters, sims, kinds, draws, methods) -> pd.DataFrame:
         for n_clusters in clusters:
             for design in designs:
                 started = time.perf_counter()
-                jobs = (lambda i, d=design, n=n_clusters: judged(d, n, i, kinds, draws, methods))
-                for rows in pool.map(jobs, range(sims)):
+                one = partial(judged, design=design, n_clusters=n_clusters, kinds=kinds, draws=draws, methods=methods)
+                for rows in pool.map(one, range(sims)):
                     records += rows
                 print(f"{design}, {n_clusters} clusters: {time.perf_counter() - started:.0f} s", flush=True)
     table = pd.DataFrame(records, columns=[*KEYS, "covered", "below", "above", "width"]).groupby(KEYS, sort=False)
@@ -125,8 +128,8 @@ def study(designs, clusters, sims, kinds, draws, methods) -> pd.DataFrame:
 # %% [markdown]
 # ## The study
 #
-# The cluster scheme with percentile, bc and bca, and the intervals without resampling, in all settings; the other schemes with all
-# their intervals in two.
+# The cluster scheme with percentile, bc and bca, and the intervals without resampling, in all settings; the other schemes with
+# all their intervals in two.
 
 # %%
 METHODS = ("percentile", "bc", "bca")
@@ -142,10 +145,14 @@ else:
     schemes = study(("split, cov .06",), (100,), 10, ("cluster", "parametric"), 199, ALL_METHODS)
 print(f"{time.perf_counter() - started:.0f} seconds")
 
+
 # %%
-shown = table.pivot_table(index=["design", "effect", "n_clusters"], columns=["kind", "method"], values="coverage", sort=False)
-print(shown.round(3).to_string())
-print(schemes.pivot_table(index=["kind", "effect", "n_clusters"], columns="method", values="coverage", sort=False).round(3).to_string())
+def coverages(table: pd.DataFrame, index: list[str], columns: list[str]) -> str:
+    return table.pivot_table(index=index, columns=columns, values="coverage", sort=False).round(3).to_string()
+
+
+print(coverages(table, ["design", "effect", "n_clusters"], ["kind", "method"]))
+print(coverages(schemes, ["kind", "effect", "n_clusters"], ["method"]))
 
 # %% [markdown]
 # ## The figure

@@ -77,6 +77,7 @@ def test_units(data, plain, column, factor):
             np.testing.assert_allclose(theirs[figure], ours[figure] * factor**power, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_known_effects_come_back():
     """Conditional indirect effects of both mediators, their moderation and the direct effect, over 12 samples."""
     found = []

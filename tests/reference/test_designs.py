@@ -26,7 +26,7 @@ def entries():
     return json.loads((Path(__file__).parent / "moderated_model.json").read_text())["models"]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [pytest.param(m, marks=pytest.mark.slow) if m == "split_moderated_reml" else m for m in MODELS])
 def test_the_optimum_is_that_of_nlme_and_glmmtmb(model, entries):
     entry = entries[model]
     fit = jaxmed.mediate(jaxmed.datasets.moderated_model().data, **COMMON, **MODELS[model])

@@ -55,7 +55,7 @@ TWIN = {
 }
 
 
-@pytest.mark.parametrize("model", TWIN)
+@pytest.mark.parametrize("model", [pytest.param(m, marks=pytest.mark.slow) if m == "slopes_ab_reml" else m for m in TWIN])
 def test_twin(model):
     entry = reference("bpg06_twin")["models"][model]
     options = {"center": "none"} | TWIN[model]
@@ -90,6 +90,7 @@ def test_interior_twin_with_delta_errors(model):
         assert table.loc[effect, "std_error"] == pytest.approx(entry["effects"]["std_error_full"][effect], rel=1e-3)
 
 
+@pytest.mark.slow  # like the twin with group means and High School and Beyond, another number of clusters
 def test_split_model():
     entry = reference("split_model")["models"]["group_mean_reml"]
     fit = jaxmed.mediate(jaxmed.datasets.split_model().data, **COMMON, random="all")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pandas as pd
 import pytest
 
-import jaxmed.datasets as datasets
 from jaxmed.datasets import Simulated, bpg06_twin, split_model
 from jaxmed.errors import InputError
 
@@ -143,9 +140,3 @@ def test_bad_arguments_are_named(simulate):
     for size in (0, (5, 3), (0, 4)):
         with pytest.raises(InputError, match="cluster_size"):
             simulate(cluster_size=size)
-
-
-def test_docstring_examples():
-    result = doctest.testmod(datasets)
-    assert result.attempted >= 6
-    assert result.failed == 0

@@ -17,7 +17,7 @@ if len(sys.argv) > 3:
     jax.distributed.initialize(sys.argv[3], num_processes=2, process_id=int(sys.argv[4]))
 import jaxmed
 data = jaxmed.datasets.bpg06_twin(seed=7, n_clusters=20, cluster_size=5).data
-fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="none", covariance="by_equation")
+fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="none")
 out = {"devices": jax.local_device_count()}
 for kind in sys.argv[2].split(","):
     boot = fit.bootstrap(70, seed=3, kind=kind, progress=False, chunk_size=16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from scipy import stats
 
 from jaxmed.errors import InputError
-from jaxmed.inference import intervals
 from jaxmed.inference.intervals import (
     METHODS,
     acceleration,
@@ -323,7 +321,3 @@ def test_shapes_that_do_not_fit(draws, estimate):
         acceleration(draws, [1, 2])
     with pytest.raises(InputError, match="weights holds -1"):
         acceleration(draws[:2], [1, -1])
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(intervals, extraglobs={"np": np}).failed == 0

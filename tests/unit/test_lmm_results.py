@@ -1,6 +1,5 @@
 """The result of lmm(): tables, words, predictions, intervals, comparisons."""
 
-import doctest
 import subprocess
 import sys
 
@@ -10,9 +9,6 @@ import pytest
 from scipy import optimize, stats
 
 import jaxmed
-from jaxmed import api
-from jaxmed.inference import satterthwaite
-from jaxmed.report import lmm_results
 
 
 def table(seed=0, groups=12, size=6):
@@ -413,17 +409,3 @@ def test_a_fit_without_any_number_still_prints(data, monkeypatch):
     assert fit.anova()["statistic"].isna().all()
     assert "did NOT converge" in fit.summary()
     assert "did NOT converge" in fit._repr_html_()
-
-
-@pytest.mark.parametrize(
-    "thing",
-    [api.lmm, api.compare, lmm_results.LMMResult, satterthwaite.t_tests, satterthwaite.f_test],
-    ids=lambda thing: thing.__name__,
-)
-def test_examples_in_the_docstrings(thing):
-    found = [
-        test for test in doctest.DocTestFinder().find(thing, globs=vars(sys.modules[thing.__module__]).copy()) if test.examples
-    ]
-    assert found
-    for test in found:
-        assert doctest.DocTestRunner().run(test).failed == 0

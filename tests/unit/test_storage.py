@@ -16,6 +16,7 @@ import jaxmed
 from jaxmed.inference import storage
 
 COMMON = {"x": "x", "m": "m", "y": "y", "cluster": "id", "center": "none"}
+CHUNK = {"progress": False, "chunk_size": 32}  # one size: each compiles a program
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def fit(data):
 
 @pytest.fixture(scope="module")
 def plain(fit):
-    return fit.bootstrap(300, seed=3, progress=False)
+    return fit.bootstrap(300, seed=3, progress=False)  # in one chunk
 
 
 def same(a, b):
@@ -42,7 +43,7 @@ def same(a, b):
 
 
 def test_saved_draws_are_the_draws(fit, plain, tmp_path):
-    boot = fit.bootstrap(300, seed=3, progress=False, save_to=tmp_path / "new" / "folder", chunk_size=64)
+    boot = fit.bootstrap(300, seed=3, save_to=tmp_path / "new" / "folder", **CHUNK)
     same(plain, boot)
     same(plain, jaxmed.load_bootstrap(tmp_path / "new" / "folder"))
     same(plain, jaxmed.load_bootstrap(tmp_path / "new" / "folder", fit))
@@ -50,14 +51,14 @@ def test_saved_draws_are_the_draws(fit, plain, tmp_path):
 
 
 def test_a_folder_grows_and_does_no_work_twice(fit, plain, tmp_path, monkeypatch):
-    fit.bootstrap(100, seed=3, progress=False, save_to=tmp_path)
+    fit.bootstrap(100, seed=3, save_to=tmp_path, **CHUNK)
     times = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("draws-*")}
-    boot = fit.bootstrap(300, seed=3, progress=False, save_to=tmp_path)
+    boot = fit.bootstrap(300, seed=3, save_to=tmp_path, **CHUNK)
     same(plain, boot)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in times} == times
     monkeypatch.setattr("jaxmed.reml.fit.refit", None)  # nothing is left to refit
-    same(plain, fit.bootstrap(300, seed=3, progress=False, save_to=tmp_path))
-    assert len(fit.bootstrap(50, seed=3, progress=False, save_to=tmp_path)) == 50
+    same(plain, fit.bootstrap(300, seed=3, save_to=tmp_path, **CHUNK))
+    assert len(fit.bootstrap(50, seed=3, save_to=tmp_path, **CHUNK)) == 50
 
 
 KILLED = """
@@ -72,7 +73,7 @@ def slowly(path, content, new=False):
     print(path.name, flush=True)
     time.sleep(0.2)
 storage.write_whole = slowly
-fit.bootstrap(300, seed=3, progress=False, save_to=sys.argv[1], chunk_size=16)
+fit.bootstrap(300, seed=3, progress=False, save_to=sys.argv[1], chunk_size=32)
 """
 
 
@@ -82,17 +83,17 @@ def test_killed_and_resumed(fit, plain, tmp_path):
     written = 0
     for line in child.stdout:
         written += line.startswith("draws-")
-        if written == 4:
+        if written == 3:
             break
     time.sleep(0.1)
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     child.stdout.close()
     there = len(list(tmp_path.glob("draws-*")))
-    assert 4 <= there < 19
+    assert 3 <= there < 10
     (tmp_path / ".draws-000000288-000000300.npz.999-dead").write_bytes(b"half a chunk")  # what a kill may leave behind
     assert len(jaxmed.load_bootstrap(tmp_path)) < 300
-    same(plain, fit.bootstrap(300, seed=3, progress=False, save_to=tmp_path))
+    same(plain, fit.bootstrap(300, seed=3, save_to=tmp_path, **CHUNK))
 
 
 def test_parts_of_a_job_array(fit, plain, tmp_path):
@@ -102,7 +103,7 @@ def test_parts_of_a_job_array(fit, plain, tmp_path):
     same(plain, jaxmed.merge_bootstraps([*parts, parts[0]]))
     pd.testing.assert_frame_equal(parts[0].resample(250), plain.resample(250))
     for a in (100, 0, 200):  # or into one folder
-        fit.bootstrap(seed=3, replicates=range(a, a + 100), progress=False, save_to=tmp_path)
+        fit.bootstrap(seed=3, replicates=range(a, a + 100), save_to=tmp_path, **CHUNK)
     same(plain, jaxmed.load_bootstrap(tmp_path))
     table = jaxmed.merge_bootstraps(parts).tidy(level=0.9)
     np.testing.assert_allclose(table["conf_low"], plain.tidy(level=0.9)["conf_low"])
@@ -116,11 +117,11 @@ def test_parts_that_do_not_belong_together(fit, data, plain):
 
 
 def test_folders_of_others_are_refused(fit, data, tmp_path):
-    fit.bootstrap(10, seed=3, progress=False, save_to=tmp_path)
+    fit.bootstrap(10, seed=3, save_to=tmp_path, **CHUNK)
 
     def refused(words, other=fit, **options):
         with pytest.raises(jaxmed.InputError, match=words):
-            other.bootstrap(**{"n_resamples": 10, "seed": 3, "progress": False, "save_to": tmp_path} | options)
+            other.bootstrap(**{"n_resamples": 10, "seed": 3, "save_to": tmp_path} | CHUNK | options)
 
     refused(r"seed \(4 here, 3 there\) differ", seed=4)
     refused("resampling scheme", kind="bayesian")
@@ -142,14 +143,14 @@ def test_an_unwritable_folder_is_an_error_at_once(fit, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxmed.reml.fit.refit", None)  # before any work
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(jaxmed.StorageError, match="cannot be written to"):
-        fit.bootstrap(10, seed=3, progress=False, save_to=tmp_path / "file")
+        fit.bootstrap(10, seed=3, save_to=tmp_path / "file", **CHUNK)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(jaxmed.StorageError, match="No space left"):
-        fit.bootstrap(10, seed=3, progress=False, save_to=tmp_path / "folder")
+        fit.bootstrap(10, seed=3, save_to=tmp_path / "folder", **CHUNK)
 
 
 def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_there(fit, plain, tmp_path, monkeypatch):
@@ -164,14 +165,14 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_what_is_there(fit, plain, 
     original = storage.write_whole
     monkeypatch.setattr(storage, "write_whole", until_full)
     with pytest.raises(jaxmed.StorageError, match="No space left"):
-        fit.bootstrap(300, seed=3, progress=False, save_to=tmp_path, chunk_size=32)
+        fit.bootstrap(300, seed=3, save_to=tmp_path, **CHUNK)
     monkeypatch.setattr(storage, "write_whole", original)
     assert 0 < len(jaxmed.load_bootstrap(tmp_path)) < 300
-    same(plain, fit.bootstrap(300, seed=3, progress=False, save_to=tmp_path))
+    same(plain, fit.bootstrap(300, seed=3, save_to=tmp_path, **CHUNK))
 
 
 def test_a_damaged_chunk_is_named(fit, tmp_path):
-    fit.bootstrap(10, seed=3, progress=False, save_to=tmp_path)
+    fit.bootstrap(10, seed=3, save_to=tmp_path, **CHUNK)
     chunk = next(tmp_path.glob("draws-*"))
     chunk.write_bytes(chunk.read_bytes()[:200])
     with pytest.raises(jaxmed.StorageError, match=f"{chunk.name} is damaged"):
@@ -181,7 +182,7 @@ def test_a_damaged_chunk_is_named(fit, tmp_path):
 def test_functions_have_to_be_given_again(data, tmp_path):
     extra = {"twice": lambda p: 2 * p["m:x"]}
     fit = jaxmed.mediate(data, **COMMON, covariance="by_equation", extra=extra)
-    boot = fit.bootstrap(20, seed=3, progress=False, save_to=tmp_path)
+    boot = fit.bootstrap(20, seed=3, save_to=tmp_path, **CHUNK)
     with pytest.raises(jaxmed.InputError, match="the functions twice"):
         jaxmed.load_bootstrap(tmp_path)
     same(boot, jaxmed.load_bootstrap(tmp_path, extra=extra))

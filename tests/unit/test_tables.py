@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
 import inspect
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from jaxmed.report import tables
 from jaxmed.report.tables import (
     covariance_frame,
     covariance_text,
@@ -286,7 +284,3 @@ def test_an_html_page(effects):
 def test_text_and_html_tables_take_the_same_arguments():
     text, other = (set(inspect.signature(f).parameters) for f in (text_table, html_table))
     assert text - other == {"max_width"}
-
-
-def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(tables).failed == 0
