@@ -167,7 +167,7 @@ def mediate(
 
         Two mediators, their paths moderated by a level-2 variable:
 
-        >>> data = jaxmed.datasets.moderated_model().data
+        >>> data = jaxmed.datasets.moderated_model(n_clusters=40).data
         >>> roles = {"x": "x", "m": ["m1", "m2"], "y": "y", "cluster": "id"}
         >>> fit = jaxmed.mediate(data, **roles, moderators={"a": "w"}, moderator_values={"w": [0, 1]})
         >>> effects = fit.effects()

@@ -39,8 +39,8 @@ def load_bootstrap(
 
     Example:
         >>> import tempfile, jaxmed
-        >>> data = jaxmed.datasets.bpg06_twin(seed=7).data
-        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="none")
+        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
         >>> folder = tempfile.mkdtemp()
         >>> boot = fit.bootstrap(100, seed=1, save_to=folder, progress=False)
         >>> len(jaxmed.load_bootstrap(folder))
@@ -97,8 +97,8 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
 
     Example:
         >>> import jaxmed
-        >>> data = jaxmed.datasets.bpg06_twin(seed=7).data
-        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="none")
+        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
         >>> jobs = [fit.bootstrap(seed=1, replicates=range(a, a + 50), progress=False) for a in (0, 50)]
         >>> len(jaxmed.merge_bootstraps(jobs))
         100

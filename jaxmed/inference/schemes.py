@@ -119,10 +119,10 @@ def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None,
 
     Example:
         >>> import jaxmed
-        >>> data = jaxmed.datasets.bpg06_twin(seed=7, n_clusters=20).data
-        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="none")
+        >>> data = jaxmed.datasets.split_model(n_clusters=40, cluster_size=8).data
+        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
         >>> make(fit.system, "rows", seed=1).new_rows(0).rows.shape
-        (160,)
+        (320,)
     """
     if kind not in KINDS:
         raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, KINDS))}")

@@ -129,8 +129,8 @@ class BootstrapResult(Curved):
 
         Example:
             >>> import jaxmed
-            >>> data = jaxmed.datasets.bpg06_twin(seed=7).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="none")
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> table = fit.bootstrap(400, seed=1, progress=False).tidy(level=0.9, method="bc")
             >>> bool((table["conf_low"] < table["conf_high"]).all())
             True
@@ -185,7 +185,7 @@ class BootstrapResult(Curved):
 
         Example:
             >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(seed=1).data
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
             >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> list(fit.bootstrap(400, seed=1, progress=False).bands()["label"])
             ['indirect[m] within', 'indirect[m] between']

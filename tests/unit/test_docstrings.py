@@ -26,7 +26,12 @@ def test_examples_are_found():
     assert len(EXAMPLES) > 60
 
 
-@pytest.mark.parametrize("example", [test for _, test in EXAMPLES], ids=[name for name, _ in EXAMPLES])
+SLOW = ("power: power",)  # compiles what no other example uses
+
+
+@pytest.mark.parametrize(
+    "example", [pytest.param(test, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, test in EXAMPLES]
+)
 def test_an_example_prints_what_it_says(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = []

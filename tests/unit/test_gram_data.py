@@ -99,7 +99,12 @@ def same(found, expected, names):
     ("engine", "data", "arguments"),
     [
         ("polars", jaxmed.datasets.bpg06_twin, dict(random="all", center="none")),
-        ("duckdb", None, dict(random=["a", "b"], moderators={"a": "w"}, covariates={"y": ["year", "arm"]})),
+        pytest.param(
+            "duckdb",
+            None,
+            dict(random=["a", "b"], moderators={"a": "w"}, covariates={"y": ["year", "arm"]}),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_fit_is_that_of_the_rows(table, engine, data, arguments):

@@ -214,10 +214,8 @@ def hard(seed=0, n_clusters=40):
     return frame
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["parametric", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("two_stage", "residual", "wild"))],
-)
+@pytest.mark.parametrize("kind", ["parametric", "two_stage", "residual", "wild"])
+@pytest.mark.slow
 def test_mediators_of_mixed_levels_with_a_moderator(kind):
     data = hard()
     arguments = {
