@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 from IPython import get_ipython
 
+import jaxmed
+
 logging.getLogger("jax").setLevel(logging.ERROR)
-pd.set_option("display.precision", 3, "display.max_rows", 120, "display.max_colwidth", 100)
+pd.set_option("display.float_format", "{:.3f}".format, "display.max_rows", 120, "display.max_colwidth", 100)
 get_ipython().run_line_magic("config", "InlineBackend.figure_formats = ['svg']")
 
 ROOT = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "tests" / "reference").is_dir())
+
+jaxmed.enable_compilation_cache(ROOT / "build" / "compiled")  # pages share models, builds share both
 
 
 def reference(name: str) -> dict:
