@@ -36,4 +36,11 @@ python_maximum_signature_line_length = 100
 add_module_names = False
 
 # The examples of the docstrings, run by the doctest builder.
-doctest_global_setup = "import warnings; warnings.simplefilter('ignore')"
+doctest_global_setup = """
+import warnings
+
+import jaxmed
+
+warnings.simplefilter("ignore")
+jaxmed.enable_compilation_cache("build/compiled")
+"""
