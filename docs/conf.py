@@ -1,6 +1,11 @@
 """Sphinx configuration: make docs builds these pages into build/docs/; the code cells are executed on every build."""
 
+import os
+
 import jaxmed
+
+# Most of the time is compilation: LLVM's optimisations take longer than they save with so few draws.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 project = "jaxmed"
 author = "jaxmed maintainers"
