@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 DATA := $(or $(JAXMED_SHARED_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench validation clean
+.PHONY: help demo test lint bench validation docs clean
 
 help:
 	@echo "make demo        the main job on real data: minority status -> family SES -> maths, pupils in schools"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint        style (ruff) and types (pyright)"
 	@echo "make bench       speed, time to first answer and scaling, with other programs timed in the same run"
 	@echo "make validation  the slow tests and the validation notebooks; HTML into build/validation/"
+	@echo "make docs        the documentation, every example run, into build/docs/"
 	@echo "make clean       remove .venv, build/ and caches"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or later; default python3)"
 
@@ -34,6 +35,11 @@ bench: $(VENV)/.group-validation
 validation: $(VENV)/.group-validation $(VENV)/.group-test
 	$(PY) -m pytest -m slow
 	JAXMED_SHARED_DATA="$(DATA)" $(PY) validation/run.py
+
+docs: $(VENV)/.group-docs
+	$(PY) -m sphinx -W --keep-going -q -d build/doctrees -b html docs build/docs
+	$(PY) -m sphinx -W --keep-going -q -d build/doctrees -b doctest docs build/doctest
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
