@@ -14,7 +14,7 @@ help:
 	@echo "make lint        style (ruff) and types (pyright)"
 	@echo "make bench       speed, time to first answer and scaling, with other programs timed in the same run"
 	@echo "make validation  the slow tests and the validation notebooks; HTML into build/validation/"
-	@echo "make docs        the documentation, every example run, into build/docs/"
+	@echo "make docs        the documentation, its pages executed, into build/docs/"
 	@echo "make clean       remove .venv, build/ and caches"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or later; default python3)"
 
@@ -38,7 +38,6 @@ validation: $(VENV)/.group-validation $(VENV)/.group-test
 
 docs: $(VENV)/.group-docs
 	$(PY) -m sphinx -W --keep-going -q -d build/doctrees -b html docs build/docs
-	$(PY) -m sphinx -W --keep-going -q -d build/doctrees -b doctest docs build/doctest
 	@echo "build/docs/index.html"
 
 clean:

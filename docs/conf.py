@@ -12,7 +12,7 @@ author = "jaxmed maintainers"
 copyright = author
 version = release = jaxmed.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.doctest"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["README.md"]
 html_theme = "furo"
 html_title = f"jaxmed {release}"
@@ -39,13 +39,3 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 add_module_names = False
-
-# The examples of the docstrings, run by the doctest builder.
-doctest_global_setup = """
-import warnings
-
-import jaxmed
-
-warnings.simplefilter("ignore")
-jaxmed.enable_compilation_cache("build/compiled")
-"""

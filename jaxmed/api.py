@@ -124,7 +124,8 @@ def mediate(
     Args:
         data: one row per observation: a pandas, polars or pyarrow table; a query that an engine runs (a polars LazyFrame, a
             DuckDB relation, Dask, PySpark), of which only sums per cluster come into memory; or a :class:`jaxmed.GramData`,
-            with which x, m, y and cluster are left out and other arguments left at their defaults are as the sums were made.
+            with which x, m, y and cluster are left out. Other arguments at their defaults, given or not, are then as the sums
+            were made; ``sums.mediate(center="group_mean")`` goes back to a default.
         x: predictor; a two-valued string, category or boolean is coded 0/1.
         m: mediator, or a list of parallel mediators, of either level (a level-2 one only with an x at level 2).
         y: outcome.
@@ -253,7 +254,8 @@ def compare_table(
     Args:
         results: a list of fits or bootstraps, or {name: result}; mixed models and mediations may stand beside each other.
         what: "fixed", the fixed effects; "effects", the effects of mediations.
-        level, interval: "estimate [low, high]" at this level where ``interval``, else "estimate (standard error)".
+        level: coverage of the intervals.
+        interval: cells are "estimate [low, high]" instead of "estimate (standard error)".
         digits: decimals.
 
     Returns:

@@ -63,6 +63,7 @@ class GramData:
 
     @property
     def n_clusters(self) -> int:
+        """Clusters whose sums are held."""
         return len(self.sums.labels)
 
     @property
@@ -191,7 +192,11 @@ def gram_data(data: Any, *, x: str, m: Any, y: str, cluster: str, **arguments: A
     Args:
         data: any data frame, or a query that an engine runs: a polars LazyFrame, a DuckDB relation (with Parquet files behind
             it), Dask, PySpark. Of a query only one row per cluster ever comes into this process.
-        x, m, y, cluster, arguments: as of :func:`jaxmed.mediate`.
+        x: predictor, as of :func:`jaxmed.mediate`.
+        m: mediator or mediators.
+        y: outcome.
+        cluster: column that names each row's cluster.
+        arguments: further ones of :func:`jaxmed.mediate`.
 
     Returns:
         A GramData: ``.mediate()`` fits it, ``.save(path)`` writes it for another machine.

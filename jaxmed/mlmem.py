@@ -10,13 +10,13 @@ import pandas as pd
 from jaxmed.api import mediate
 from jaxmed.design.checks import listed, require_option, require_whole
 from jaxmed.errors import InputError
+from jaxmed.inference.sample import METHODS
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
     from jaxmed.report.results import MediationResult
 
-METHODS = ("percentile", "basic", "normal", "bc", "bca")
 Figures = dict[str, float]  # estimate, std_error, conf_low, conf_high, p_value
 
 
@@ -53,6 +53,7 @@ def boot_mlmem(
     seed: int = 0,
     level: float = 0.95,
     method: Literal["percentile", "basic", "normal", "bc", "bca"] = "percentile",
+    progress: bool = True,
 ) -> MlmemResult:
     """Fit a multilevel mediation with up to three mediators and bootstrap its indirect effects.
 
@@ -61,9 +62,12 @@ def boot_mlmem(
 
     Args:
         dataset: one row per observation, any data frame that :func:`jaxmed.mediate` takes.
-        x, m1, y: predictor, mediator, outcome.
+        x: predictor.
+        m1: mediator.
+        y: outcome.
         cluster: column that names each row's cluster.
-        m2, m3: further parallel mediators.
+        m2: second parallel mediator.
+        m3: third parallel mediator.
         modS1: moderators of a, the paths from x to the mediators: a name or a list.
         modS2: moderators of b, the paths from the mediators to y.
         modS: moderators of c', the path from x to y.
@@ -73,8 +77,10 @@ def boot_mlmem(
         n_boot: cluster-bootstrap replicates.
         centering_type: "group_mean" splits x and the mediators into parts within and between clusters; "grand_mean" subtracts
             the grand mean.
-        seed, level, method: seed of the replicates, coverage and kind of the intervals ("percentile", "basic", "normal", "bc",
-            "bca").
+        seed: of the replicates.
+        level: coverage of the intervals.
+        method: kind of the intervals: "percentile", "basic", "normal", "bc" or "bca".
+        progress: show a progress bar.
 
     Returns:
         A MlmemResult (model, indirect_effects, contrasts): the fitted system, and two dictionaries from the labels of
@@ -86,7 +92,7 @@ def boot_mlmem(
     Example:
         >>> import jaxmed
         >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-        >>> model, indirect_effects, contrasts = jaxmed.boot_mlmem(data, "x", "m", "y", "id", n_boot=300)
+        >>> model, indirect_effects, contrasts = jaxmed.boot_mlmem(data, "x", "m", "y", "id", n_boot=300, progress=False)
         >>> list(indirect_effects)[:2]
         ['indirect[m] within', 'total_indirect within']
         >>> sorted(indirect_effects["indirect[m] within"])
@@ -115,7 +121,7 @@ def boot_mlmem(
         moderators={path: names for path, names in (("a", modS1), ("b", modS2), ("cprime", modS)) if names is not None},
         center=centering_type,
     )
-    table = model.bootstrap(n_boot, seed=seed).tidy(level=level, method=method)
+    table = model.bootstrap(n_boot, seed=seed, progress=progress).tidy(level=level, method=method)
     of_indirect = table["of"].astype(str).str.startswith(("indirect", "total_indirect"))
     indirect = table["effect"].isin(["indirect", "total_indirect"])
     compared = table["effect"].isin(["mediator_contrast", "index", "slope"]) | ((table["effect"] == "contrast") & of_indirect)

@@ -23,7 +23,8 @@
 # "often depended on the presence of random effects", and Bayesian intervals came closest to the nominal coverage.
 #
 # `make validation` runs a short version. The committed `calibration.csv`, `calibration_schemes.csv` and `calibration.png` are
-# made by `python validation/calibration.py full`; the README of this folder has the time that took.
+# made by `python validation/calibration.py full [DATA_SETS] [DATA_SETS_OF_SCHEMES]` (default 1000 and 200), which goes on where
+# it was cut off; the README of this folder has the time that took.
 
 # %%
 import sys
@@ -102,17 +103,36 @@ def judged(number: int, design: str, n_clusters: int, kinds: tuple[str, ...], dr
 KEYS = ["design", "n_clusters", "effect", "kind", "method"]
 
 
-def study(designs, clusters, sims, kinds, draws, methods) -> pd.DataFrame:
-    """Coverage, misses on either side and mean width over ``sims`` data sets of each setting."""
-    records = []
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for n_clusters in clusters:
-            for design in designs:
-                started = time.perf_counter()
-                one = partial(judged, design=design, n_clusters=n_clusters, kinds=kinds, draws=draws, methods=methods)
-                for rows in pool.map(one, range(sims)):
-                    records += rows
-                print(f"{design}, {n_clusters} clusters: {time.perf_counter() - started:.0f} s", flush=True)
+def study(designs, clusters, sims: int, kinds, draws: int, methods, target: Path | None = None) -> pd.DataFrame:
+    """Coverage, misses on either side and mean width over ``sims`` data sets of each setting.
+
+    With ``target``, a CSV file, settings that it already has are not run again, and each is written when it is done.
+    """
+    there = pd.read_csv(target) if target and target.is_file() else pd.DataFrame(columns=[*KEYS, "data_sets", "draws"])
+    parts = [there]
+    for n_clusters in clusters:
+        for design in designs:
+            same = (there["design"] == design) & (there["n_clusters"] == n_clusters)
+            if (same & (there["data_sets"] == sims) & (there["draws"] == draws)).any():
+                continue
+            parts[0] = parts[0][~((parts[0]["design"] == design) & (parts[0]["n_clusters"] == n_clusters))]
+            started = time.perf_counter()
+            one = partial(judged, design=design, n_clusters=n_clusters, kinds=kinds, draws=draws, methods=methods)
+            with ThreadPoolExecutor(WORKERS) as pool:
+                records = [row for rows in pool.map(one, range(sims)) for row in rows]
+            parts.append(summary(records).assign(draws=draws, seconds=time.perf_counter() - started))
+            print(f"{design}, {n_clusters} clusters: {time.perf_counter() - started:.0f} s", flush=True)
+            if target:
+                joined(parts).to_csv(target, index=False)
+    return joined(parts)
+
+
+def joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([part for part in parts if len(part)], ignore_index=True).round(4)
+
+
+def summary(records: list[tuple]) -> pd.DataFrame:
+    """A row for every interval of every effect."""
     table = pd.DataFrame(records, columns=[*KEYS, "covered", "below", "above", "width"]).groupby(KEYS, sort=False)
     out = table.agg(
         coverage=("covered", "mean"),
@@ -121,8 +141,7 @@ def study(designs, clusters, sims, kinds, draws, methods) -> pd.DataFrame:
         width=("width", "mean"),
         data_sets=("covered", "size"),
     ).reset_index()
-    out["coverage_mc_error"] = np.sqrt(out["coverage"] * (1 - out["coverage"]) / out["data_sets"])
-    return out.assign(draws=draws)
+    return out.assign(coverage_mc_error=np.sqrt(out["coverage"] * (1 - out["coverage"]) / out["data_sets"]))
 
 
 # %% [markdown]
@@ -138,8 +157,9 @@ SCHEMES = ("cluster", "bayesian", "two_stage", "rows", "parametric", "residual",
 warnings.simplefilter("ignore")  # few clusters, few draws: this study is about what comes of it
 started = time.perf_counter()
 if FULL:
-    table = study(DESIGNS, (20, 50, 100, 200), 1000, ("cluster",), 1000, METHODS)
-    schemes = study(("split, cov .06",), (50, 100), 200, SCHEMES, 500, ALL_METHODS)
+    sims, sims_schemes = (int(sys.argv[k]) if len(sys.argv) > k else most for k, most in ((2, 1000), (3, 200)))
+    table = study(DESIGNS, (50, 100, 200, 20), sims, ("cluster",), 1000, METHODS, HERE / "calibration.csv")
+    schemes = study(("split, cov .06",), (50, 100), sims_schemes, SCHEMES, 500, ALL_METHODS, HERE / "calibration_schemes.csv")
 else:
     table = study(DESIGNS, (100,), 40, ("cluster",), 299, METHODS)
     schemes = study(("split, cov .06",), (100,), 10, ("cluster", "parametric"), 199, ALL_METHODS)
@@ -151,7 +171,7 @@ def coverages(table: pd.DataFrame, index: list[str], columns: list[str]) -> str:
     return table.pivot_table(index=index, columns=columns, values="coverage", sort=False).round(3).to_string()
 
 
-print(coverages(table, ["design", "effect", "n_clusters"], ["kind", "method"]))
+print(coverages(table.sort_values("n_clusters", kind="stable"), ["design", "effect", "n_clusters"], ["kind", "method"]))
 print(coverages(schemes, ["kind", "effect", "n_clusters"], ["method"]))
 
 # %% [markdown]
@@ -166,6 +186,7 @@ if FULL:
     matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
+table = table.sort_values("n_clusters", kind="stable")
 panels = list(table.groupby(["design", "effect"], sort=False))
 looks = {"delta": ("0.0", "s", "--"), "monte_carlo": ("0.45", "D", "--"), "percentile": ("#0072B2", "o", "-"),
          "bc": ("#E69F00", "^", "-"), "bca": ("#009E73", "v", "-")}  # fmt: skip
@@ -190,8 +211,6 @@ figure.tight_layout()
 
 # %%
 if FULL:
-    table.round(4).to_csv(HERE / "calibration.csv", index=False)
-    schemes.round(4).to_csv(HERE / "calibration_schemes.csv", index=False)
     figure.savefig(HERE / "calibration.png", dpi=110)
 
 # %% [markdown]

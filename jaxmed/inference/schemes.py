@@ -127,7 +127,7 @@ def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None,
     if kind not in KINDS:
         raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, KINDS))}")
     if factor not in FACTORS:
-        raise InputError(f"factor={factor!r} is unknown; choose 'mammen' or 'rademacher'")
+        raise InputError(f"factor={factor!r} is not an option; choose one of {', '.join(map(repr, FACTORS))}")
     if factor != "mammen" and kind != "wild":
         raise InputError(f"factor={factor!r} belongs to kind='wild', not to kind={kind!r}; leave it out")
     if strata is not None and kind not in STRATIFIED:

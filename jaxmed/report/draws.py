@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import require_rows
+from jaxmed.design.checks import require_option, require_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.inference import bootstrap, effects, figures, intervals
@@ -63,6 +63,7 @@ class BootstrapResult(Curved):
 
     @property
     def seed(self) -> int:
+        """The seed of the replicates."""
         return self.scheme.seed
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ class BootstrapResult(Curved):
 
     @property
     def status(self) -> pd.Series:
-        """ "converged", "singular" (an optimum on the boundary, valid) or "failed", per replicate."""
+        """How each replicate ended: "converged", "singular" (an optimum on the boundary, valid) or "failed"."""
         names = np.array(STATUS)
         return pd.Series(pd.Categorical(names[self.raw.status], categories=list(STATUS)), index=self._index, name="status")
 
@@ -137,8 +138,8 @@ class BootstrapResult(Curved):
 
         Formulas and sources: jaxmed/inference/intervals.py and studentised.py.
         """
-        _choose("singular", singular, ("keep", "drop"))
-        _choose("failed", failed, ("drop", "worst"))
+        require_option("singular", singular, ("keep", "drop"))
+        require_option("failed", failed, ("drop", "worst"))
         rows = effects.effects(self.fit.design)
         frame = effect_frame(rows)
         if self.kind == "jackknife":
@@ -403,8 +404,3 @@ class BootstrapResult(Curved):
 
     def _repr_html_(self) -> str:
         return tables.html_page("Bootstrap of a multilevel mediation", self._blocks())
-
-
-def _choose(name: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise InputError(f"{name}={value!r} is unknown; choose one of {', '.join(map(repr, options))}")

@@ -8,19 +8,19 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import require_whole
+from jaxmed.design.checks import require_option, require_whole
 from jaxmed.design.lmm_design import LmmDesign
 from jaxmed.design.matrices import resample_rows
 from jaxmed.errors import InputError
 from jaxmed.inference import intervals, lmm_bootstrap, lmm_responses, resampling
 from jaxmed.inference.lmm_responses import LmmDraws, Model
+from jaxmed.inference.sample import METHODS
 from jaxmed.reml import crossed
 from jaxmed.reml.fitted import STATUS
 from jaxmed.report import lmm_frames, tables
 from jaxmed.report.shown import Shown
 
 Kind = Literal["parametric", "residual", "cluster", "bayesian"]
-METHODS = ("percentile", "basic", "normal", "bc", "bca")
 
 
 class Fitted(Protocol):
@@ -63,7 +63,7 @@ class LMMBootstrap(Shown):
 
     @property
     def status(self) -> pd.Series:
-        """ "converged", "singular" (an optimum on the boundary, valid) or "failed", per replicate."""
+        """How each replicate ended: "converged", "singular" (an optimum on the boundary, valid) or "failed"."""
         return pd.Series(pd.Categorical(np.array(STATUS)[self.raw.status], categories=list(STATUS)), name="status")
 
     @property
@@ -94,8 +94,7 @@ class LMMBootstrap(Shown):
             >>> boot.tidy()["label"].tolist()
             ['Intercept', 'x', 'sd__Intercept|id', 'sigma']
         """
-        if method not in METHODS:
-            raise InputError(f"method={method!r} is unknown; choose one of {', '.join(map(repr, METHODS))}")
+        require_option("method", method, METHODS)
         if method == "bca" and self.kind != "cluster":
             raise InputError(f"method='bca' needs kind='cluster', whose acceleration is defined; kind={self.kind!r}: use 'bc'")
         frame, draws = self._frame(), self._values(self.raw)

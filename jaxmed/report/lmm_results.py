@@ -55,6 +55,7 @@ class LMMResult(Shown):
 
     @property
     def formula(self) -> str:
+        """The model's formula."""
         return self.design.formula
 
     @property
@@ -80,6 +81,7 @@ class LMMResult(Shown):
 
     @property
     def aic(self) -> float:
+        """Akaike's criterion, the deviance plus twice the number of parameters."""
         return self.deviance + 2 * self.n_parameters
 
     @property

@@ -40,6 +40,7 @@ class ModerationCurve:
 
     @property
     def johnson_neyman(self) -> tuple[float, ...]:
+        """Values of the moderator where the pointwise band begins or ceases to contain 0 (Johnson & Neyman 1936)."""
         return self.bands.bounds
 
     def regions(self) -> list[tuple[float, float, bool]]:

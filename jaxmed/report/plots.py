@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scipy.special import ndtri
 
-from jaxmed.design.checks import listed, require_whole
+from jaxmed.design.checks import listed, require_option, require_whole
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.report import cluster_tables, side_by_side
@@ -88,8 +88,7 @@ def fit_clusters(
     table = cluster_tables.cluster_effects(result.system, result.cluster, std_errors=True)
     if not len(table):
         raise InputError("plot('clusters') needs a random slope of a or b: without one all clusters share the same effect.")
-    if what not in ("indirect", "a", "b"):
-        raise InputError(f"what={what!r} is unknown; choose 'indirect', 'a' or 'b'.")
+    require_option("what", what, ("indirect", "a", "b"))
     for name, asked in (("mediator", mediator), ("component", component)):
         known = list(dict.fromkeys(table[name].tolist()))
         if asked is not None and asked not in known:
@@ -165,8 +164,8 @@ def boot_health(
     estimate = float(table.set_index("label").loc[chosen, "estimate"])  # type: ignore[arg-type]
     decrement = getattr(result.raw, "decrement", None)
     panels = ["status", *(["decrement"] if decrement is not None else []), "interval"]
-    if panel is not None and panel not in panels:
-        raise InputError(f"panel={panel!r} is unknown; choose one of {listed(panels)}, or None for all of them.")
+    if panel is not None:
+        require_option("panel", panel, tuple(panels))
     return health.health(counts, decrement, running, effect=chosen, estimate=estimate, level=level, panel=panel, ax=ax)
 
 
@@ -212,7 +211,7 @@ def coefplot(results: Any, *, what: str = "fixed", level: float = 0.95, intercep
     """Coefficients, or effects, of several results beside each other."""
     style.require_pyplot()
     named = side_by_side.named_results(results)
-    frames = {name: side_by_side.named_rows(result, level, what, intercepts) for name, result in named.items()}
+    frames = side_by_side.rows_of_all(named, level, what, intercepts)
     return forest.coefficients(frames, level=level, ax=ax)
 
 

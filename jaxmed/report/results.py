@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design import rebuild
-from jaxmed.design.checks import require_rows
+from jaxmed.design.checks import require_option, require_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes, storage
@@ -59,6 +59,7 @@ class MediationResult(Curved):
 
     @property
     def design(self) -> Design:
+        """Roles, levels and the design matrices of every equation."""
         return self.system.design
 
     @property
@@ -73,6 +74,7 @@ class MediationResult(Curved):
 
     @property
     def converged(self) -> bool:
+        """Whether the optimum was found; if not, the numbers must not be used, and the summary says what to do."""
         return self.system.status != reml_fit.FAILED
 
     @property
@@ -82,6 +84,7 @@ class MediationResult(Curved):
 
     @property
     def n_clusters(self) -> int:
+        """Clusters with rows in at least one equation."""
         return len(self.design.clusters)
 
     @property
@@ -113,8 +116,7 @@ class MediationResult(Curved):
         """
         labels = list(self.design.fixed_labels)
         covariance = self.system.covariance()
-        if kind not in ("full", "conditional"):
-            raise InputError(f"kind={kind!r} is unknown; choose 'full' or 'conditional'")
+        require_option("kind", kind, ("full", "conditional"))
         chosen = covariance.conditional if kind == "conditional" else covariance.joint[: len(labels), : len(labels)]
         return pd.DataFrame(chosen, index=labels, columns=labels)
 
@@ -175,8 +177,7 @@ class MediationResult(Curved):
             >>> bool(table.loc["indirect[m] within", "conf_low"] > 0)
             True
         """
-        if method not in ("delta", "monte_carlo"):
-            raise InputError(f"method={method!r} is unknown; choose 'delta' or 'monte_carlo'")
+        require_option("method", method, ("delta", "monte_carlo"))
         rows = effects.effects(self.design)
         estimates = self.system.estimates
         estimate = effects.values(rows, *estimates)
@@ -257,8 +258,7 @@ class MediationResult(Curved):
             >>> fit.predict(random="none").shape == (len(data), 2)
             True
         """
-        if random not in ("conditional", "none"):
-            raise InputError(f"random={random!r} is unknown; choose 'conditional' or 'none'")
+        require_option("random", random, ("conditional", "none"))
         require_rows(self.design, "predict()")
         out = pd.DataFrame(np.nan, index=self.data.index, columns=[e.response for e in self.design.equations])
         for k, fitted in enumerate(prediction.fitted(self.system, random == "conditional")):
@@ -299,10 +299,9 @@ class MediationResult(Curved):
             >>> fit.tidy("ran_pars")["term"].tolist()
             ['var(m:Intercept)', 'var(y:Intercept)', 'sigma(m)', 'sigma(y)']
         """
+        require_option("effects", effects, ("fixed", "ran_pars"))
         if effects == "fixed":
             return self.fixef(level).assign(effect="fixed")
-        if effects != "ran_pars":
-            raise InputError(f"effects={effects!r} is unknown; choose 'fixed' or 'ran_pars'")
         names, estimate = variance_parameters(self.design, self.system.estimates)
         return pd.DataFrame({"effect": "ran_pars", "term": names, "estimate": estimate})
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import listed
+from jaxmed.design.checks import require_option
 from jaxmed.errors import InputError
 from jaxmed.inference import intervals
 from jaxmed.report import tables
@@ -37,8 +37,7 @@ def named_results(results: Any) -> dict[str, Any]:
 
 def named_rows(result: Any, level: float, what: str = "fixed", intercepts: bool = True) -> pd.DataFrame:
     """Rows name, estimate, std_error, conf_low, conf_high: fixed effects "equation: term", or effects by label."""
-    if what not in WHAT:
-        raise InputError(f"what={what!r} is unknown; choose one of {listed(WHAT)}.")
+    require_option("what", what, WHAT)
     if what == "effects":
         if not hasattr(getattr(result, "fit", result), "effects"):
             raise InputError("what='effects' needs results of mediate() and their bootstraps; use what='fixed'.")
@@ -55,6 +54,17 @@ def named_rows(result: Any, level: float, what: str = "fixed", intercepts: bool 
         frame = frame.loc[frame["effect"] == "fixed"].rename(columns={"label": "name"})
     frame = without_intercepts(frame, intercepts) if what == "fixed" else frame
     return pd.DataFrame(frame[["name", "estimate", "std_error", "conf_low", "conf_high"]]).reset_index(drop=True)
+
+
+def rows_of_all(named: Mapping[str, Any], level: float, what: str = "fixed", intercepts: bool = True) -> dict[str, pd.DataFrame]:
+    """:func:`named_rows` of several results; beside a system, a plain mixed model too names its rows "equation: term"."""
+    found = {name: named_rows(result, level, what, intercepts) for name, result in named.items()}
+    responses = {name: _response(result) for name, result in named.items()}
+    if what == "fixed" and None in responses.values():
+        for name, response in responses.items():
+            if response is not None:
+                found[name] = found[name].assign(name=f"{response}: " + found[name]["name"])
+    return found
 
 
 def without_intercepts(frame: pd.DataFrame, intercepts: bool) -> pd.DataFrame:
@@ -91,7 +101,7 @@ def compare_table(
 ) -> pd.DataFrame:
     """A column of text per result: estimates with standard errors or intervals, then figures about the whole fit."""
     named = named_results(results)
-    columns = {name: named_rows(result, level, what) for name, result in named.items()}
+    columns = rows_of_all(named, level, what)
     terms = list(dict.fromkeys(term for rows in columns.values() for term in rows["name"].tolist()))
     feet = {name: _foot(result) for name, result in named.items()}
     lines = [line for line in FOOT if any(line in foot for foot in feet.values())]
@@ -101,6 +111,12 @@ def compare_table(
         cells = [_cell(at[term], interval, digits) if term in at else "" for term in terms]
         out[name] = [*cells, *(feet[name].get(line, "") for line in lines)]
     return out
+
+
+def _response(result: Any) -> str | None:
+    """The response of a plain mixed model or its bootstrap, None of a system."""
+    formula = getattr(getattr(result, "fit", result), "formula", None)
+    return None if formula is None else str(formula).partition("~")[0].strip()
 
 
 def _cell(row: Mapping, interval: bool, digits: int) -> str:
@@ -114,6 +130,8 @@ def _foot(result: Any) -> dict[str, str]:
     """What glance() tells of a fit; of a bootstrap, its fit's."""
     fit = getattr(result, "fit", result)
     row = fit.glance().iloc[0].to_dict()
+    if len(groups := getattr(fit, "n_groups", ())) == 1:
+        row["n_clusters"] = int(groups.iloc[0])
     found = {}
     for name in FOOT:
         value = row.get(name)

@@ -241,6 +241,10 @@ def test_models_side_by_side(lmm, fit, boot):
     assert table.loc["x", "without"] == ""
     assert table.loc["n_obs", "with"] == f"{lmm.n_obs:,}"
     assert table.loc["converged"].tolist() == ["yes", "yes"]
+    mixed = jm.compare_table({"system": fit, "equation": lmm}).set_index("term")
+    assert mixed.loc["m: x", "equation"] == table.loc["x", "with"]
+    assert mixed.loc["y: m<1>_within", "equation"] == ""
+    assert mixed.loc["n_clusters"].tolist() == ["30", "20"]
     both = jm.compare_table([fit, boot], what="effects", interval=True, digits=2).set_index("term")
     b = boot.tidy().set_index("label").loc["direct within"]
     assert both.loc["direct within", "(2)"] == f"{b['estimate']:.2f} [{b['conf_low']:.2f}, {b['conf_high']:.2f}]"
