@@ -22,6 +22,31 @@ def test_power_and_coverage_of_known_effects():
     np.testing.assert_allclose(table["power_mc_error"], np.sqrt(table["power"] * (1 - table["power"]) / 400))
 
 
+@pytest.mark.slow
+def test_power_of_a_planned_study_like_a_fitted_one():
+    fit = jaxmed.mediate(jaxmed.datasets.split_model(n_clusters=40).data, x="x", m="m", y="y", cluster="id", random=["a"])
+    table = jaxmed.power(fit, n_clusters=[30, 90], cluster_size=[6], n_simulations=300, interval="delta", seed=1)
+    assert (table["n_failed"] == 0).all()
+    small, large = (part.set_index("label") for _, part in table.groupby("n_clusters"))
+    estimates = fit.effects().set_index("label")["estimate"]
+    np.testing.assert_allclose(small["truth"], estimates[small.index])
+    error = 4 * np.sqrt(0.95 * 0.05 / 300)
+    assert (np.abs(large.loc[["a[m] within", "b[m] within", "direct within"], "coverage"] - 0.95) < error).all()
+    assert (large["power"] >= small["power"] - 2 * error).all()
+    assert (large["power"] > small["power"] + 0.1).any()
+
+
+@pytest.mark.slow
+def test_power_of_a_moderated_fit_keeps_the_values_of_its_moderators():
+    data = jaxmed.datasets.moderated_model(n_clusters=40).data
+    fit = jaxmed.mediate(data, x="x", m="m1", y="y", cluster="id", moderators={"a": "w"}, center="none")
+    table = jaxmed.power(fit, n_clusters=[60], cluster_size=[8], n_simulations=100, interval="monte_carlo").set_index("label")
+    expected = fit.effects().set_index("label")["estimate"]
+    assert list(table.index) == list(expected.index)
+    np.testing.assert_allclose(table["truth"], expected)
+    assert table["coverage"].between(0.85, 1).all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
