@@ -30,6 +30,7 @@ def power(
     interval: Literal["monte_carlo", "delta"] = "monte_carlo",
     seed: int = 0,
     level: float = 0.95,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Simulated power and coverage of every effect.
 
@@ -45,6 +46,7 @@ def power(
         interval: by which an effect is found: "monte_carlo" or "delta".
         seed: a whole number.
         level: of the intervals.
+        progress: show a progress bar.
 
     Returns:
         A row per combination and effect: n_clusters, cluster_size, label, truth, power (share of intervals that exclude 0),
@@ -57,7 +59,7 @@ def power(
     Example:
         >>> import jaxmed
         >>> values = {"a_within": 0.3, "b_within": 0.3}
-        >>> table = jaxmed.power(values, n_clusters=[30], cluster_size=[5], n_simulations=50, interval="delta")
+        >>> table = jaxmed.power(values, n_clusters=[30], cluster_size=[5], n_simulations=50, interval="delta", progress=False)
         >>> bool(table.set_index("label").loc["indirect[m] within", "power"] > 0.5)
         True
 
@@ -68,32 +70,37 @@ def power(
     from jaxmed.inference import effects
     from jaxmed.inference import planning as simulations
     from jaxmed.reml.fitted import FAILED
+    from jaxmed.report.progress import progress_bar
 
     _check(planning, n_clusters, cluster_size, n_simulations, interval, seed, level)
     tables = []
-    for J, m in product(n_clusters, cluster_size):
-        rng = np.random.default_rng([seed, J, m])
-        table, arguments = _from_values(planning, J, m, rng) if isinstance(planning, Mapping) else _from_fit(planning, J, m, rng)
-        template = mediate(table, **arguments)
-        planned = _planned(planning, template)
-        found = simulations.simulate(template.system, planned, int(n_simulations), int(seed), interval, level)
-        rates = simulations.rates(found)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "n_clusters": J,
-                    "cluster_size": m,
-                    "label": [e.label for e in effects.effects(template.design)],
-                    "truth": found.truth,
-                    "power": rates.power,
-                    "power_mc_error": rates.power_error,
-                    "coverage": rates.coverage,
-                    "coverage_mc_error": rates.coverage_error,
-                    "mean_estimate": rates.mean,
-                    "n_failed": int((found.status == FAILED).sum()),
-                }
+    sizes = list(product(n_clusters, cluster_size))
+    with progress_bar(len(sizes) * int(n_simulations), progress, "data sets") as update:
+        for J, m in sizes:
+            rng = np.random.default_rng([seed, J, m])
+            table, arguments = (
+                _from_values(planning, J, m, rng) if isinstance(planning, Mapping) else _from_fit(planning, J, m, rng)
             )
-        )
+            template = mediate(table, **arguments)
+            planned = _planned(planning, template)
+            found = simulations.simulate(template.system, planned, int(n_simulations), int(seed), interval, level, update)
+            rates = simulations.rates(found)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "n_clusters": J,
+                        "cluster_size": m,
+                        "label": [e.label for e in effects.effects(template.design)],
+                        "truth": found.truth,
+                        "power": rates.power,
+                        "power_mc_error": rates.power_error,
+                        "coverage": rates.coverage,
+                        "coverage_mc_error": rates.coverage_error,
+                        "mean_estimate": rates.mean,
+                        "n_failed": int((found.status == FAILED).sum()),
+                    }
+                )
+            )
     return pd.concat(tables, ignore_index=True)
 
 

@@ -7,7 +7,7 @@ Axis letters: S simulated data sets, E effects, P parameters, D Monte Carlo draw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -74,10 +74,19 @@ def parameters_of(design: Design, v: Mapping[str, float]) -> Estimates:
     return Estimates(beta, G, np.array([v["sigma2_m"], v["sigma2_y"]]))
 
 
-def simulate(system: System, planned: Estimates, n: int, seed: int, interval: str, level: float) -> Simulated:
+def simulate(
+    system: System,
+    planned: Estimates,
+    n: int,
+    seed: int,
+    interval: str,
+    level: float,
+    progress: Callable[[float], object] = lambda done: None,
+) -> Simulated:
     """Fit ``n`` data sets made from the ``planned`` parameters with the system's predictors; intervals of every effect.
 
-    ``interval``: "delta" (normal, from the joint covariance) or "monte_carlo" (Preacher & Selig 2012).
+    ``interval``: "delta" (normal, from the joint covariance) or "monte_carlo" (Preacher & Selig 2012). ``progress`` is told
+    of data sets that are done: half of one when it is fitted, half when it has its intervals.
     """
     rows = effects.effects(system.design)
     scheme = schemes.make(system, "parametric", seed)
@@ -88,12 +97,13 @@ def simulate(system: System, planned: Estimates, n: int, seed: int, interval: st
         beta=planned.beta, random=root(planned.G), residuals=np.diag(np.sqrt(planned.sigma2))
     )
     scheme = replace(scheme, own=own._replace(sources=own.sources._replace(noise=noise)))
-    draws = bootstrap.run(system, range(n), scheme)
+    draws = bootstrap.run(system, range(n), scheme, progress=lambda done: progress(done / 2))
     width = len(parameters.pack(planned.beta, planned.G)) + len(planned.sigma2)
     standard = np.random.default_rng([seed, 1]).normal(size=(MONTE_CARLO, width))
 
     def look(mine: Estimates, found: Covariance) -> tuple[np.ndarray, ...]:
         value = effects.values(rows, *mine)
+        progress(len(value) / 2)
         if interval == "delta":
             return intervals.normal_interval(value, effects.std_errors(rows, mine, found.joint), level)
         low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)

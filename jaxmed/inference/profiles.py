@@ -40,11 +40,18 @@ Position = tuple[int, int, int]  # a bar and two of its effects: equal for a sta
 
 
 def intervals(
-    bars: Sequence[Bar], X: np.ndarray, y: np.ndarray, weights: np.ndarray, wanted: Sequence[Position], level: float
+    bars: Sequence[Bar],
+    X: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray,
+    wanted: Sequence[Position],
+    level: float,
+    progress: Callable[[float], object] = lambda done: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper ends: of the wanted standard deviations and correlations, of sigma, of the fixed effects.
 
-    Args: the arrays of the design, ``X`` (n, p), ``y`` (n,) without the offset, row ``weights`` (n,).
+    Args: the arrays of the design, ``X`` (n, p), ``y`` (n,) without the offset, row ``weights`` (n,); ``progress`` is told of
+    every parameter that is done.
     """
     z = float(special.ndtri((1 + level) / 2))
     factors, members = crossed.factors_of(bars)
@@ -69,11 +76,14 @@ def intervals(
                 i, j = order[at], order[at + 1]
                 r = float(np.clip(G[i, j] / (sd[i] * sd[j]), -1, 1)) if sd[i] * sd[j] > 0 else 0.0
                 ends.append(_interval(_of_correlation(made, start, (factor, at)), best, made, r, 0.2, z, low=-1.0, high=1.0))
+            progress(1)
         made = crossed_fit.standardise(factors, X, y, weights)
         start = _start(made, best.theta)
         ends.append(_interval(_of_sigma(made, start), best, made, sigma, sigma / np.sqrt(2 * len(y)), z, low=0.0))
+        progress(1)
         for j, (estimate, se) in enumerate(zip(best.beta, np.sqrt(np.diag(best.vcov)), strict=True)):
             ends.append(_interval(_of_fixed(made, start, j), best, made, estimate, se, z))
+            progress(1)
     return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
 
 

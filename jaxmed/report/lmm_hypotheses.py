@@ -17,6 +17,7 @@ from jaxmed.inference import profiles, satterthwaite
 from jaxmed.inference.lmm_prediction import TermFit
 from jaxmed.inference.satterthwaite import Estimated
 from jaxmed.report import lmm_frames
+from jaxmed.report.progress import progress_bar
 
 Contrast = str | Sequence[str] | Sequence[float] | Sequence[Sequence[float]] | np.ndarray
 
@@ -54,6 +55,7 @@ def interval_frame(
     sigma: float,
     method: Literal["wald", "profile"],
     level: float,
+    progress: bool,
 ) -> pd.DataFrame:
     """See ``LMMResult.conf_int``."""
     level = satterthwaite.check_level(level)
@@ -64,7 +66,9 @@ def interval_frame(
     ]
     if method == "profile":
         wanted = [(t, a, b) for _, t, a, b in parameters]
-        low, high = profiles.intervals(design.terms, design.fixed, design.y - design.offset, design.weights, wanted, level)
+        y = design.y - design.offset
+        with progress_bar(len(wanted) + 1 + len(design.fixed_names), progress, "parameters", delay=1.0) as update:
+            low, high = profiles.intervals(design.terms, design.fixed, y, design.weights, wanted, level, update)
     else:
         tests = satterthwaite.t_tests(estimated, np.eye(len(design.fixed_names)))
         sides = satterthwaite.t_interval(tests.estimate, tests.std_error, tests.df, level)

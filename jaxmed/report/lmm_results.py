@@ -205,7 +205,7 @@ class LMMResult(Shown):
         """
         return lmm_hypotheses.contrast_frame(self.design, self._estimated, contrast, rhs, joint=joint, level=level)
 
-    def conf_int(self, method: Literal["wald", "profile"] = "wald", level: float = 0.95) -> pd.DataFrame:
+    def conf_int(self, method: Literal["wald", "profile"] = "wald", level: float = 0.95, progress: bool = True) -> pd.DataFrame:
         """Confidence intervals: parameter, estimate, conf_low, conf_high.
 
         Args:
@@ -214,6 +214,7 @@ class LMMResult(Shown):
                 others, lies within the chi-square quantile of its minimum. Of a REML fit, too, the deviance is that of
                 maximum likelihood, as in lme4.
             level: of confidence.
+            progress: show a progress bar where profiles take longer than a second.
 
         Returns:
             One row per standard deviation ("sd_x|g"), correlation ("cor_x.Intercept|g"), "sigma", and fixed effect. A
@@ -232,7 +233,7 @@ class LMMResult(Shown):
         require_option("method", method, ("wald", "profile"))
         if method == "profile" and not self.converged:
             raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
-        return lmm_hypotheses.interval_frame(self.design, self._estimated, self._term_fits, self.sigma, method, level)
+        return lmm_hypotheses.interval_frame(self.design, self._estimated, self._term_fits, self.sigma, method, level, progress)
 
     # random effects --------------------------------------------------------------------------------------------------
 

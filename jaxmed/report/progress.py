@@ -6,17 +6,20 @@ from collections.abc import Callable
 
 
 class progress_bar:
-    """A progress bar, or nothing; as a context it gives the function that counts replicates."""
+    """A progress bar, or nothing; as a context it gives the function that counts what is done.
 
-    def __init__(self, total: int, shown: bool):
-        self.total, self.shown, self.bar = total, shown, None
+    ``unit`` is what it counts; it appears after ``delay`` seconds.
+    """
 
-    def __enter__(self) -> Callable[[int], object]:
+    def __init__(self, total: int, shown: bool, unit: str = "replicates", delay: float = 0.0):
+        self.total, self.shown, self.unit, self.delay, self.bar = total, shown, unit, delay, None
+
+    def __enter__(self) -> Callable[[float], object]:
         if not self.shown:
             return lambda done: None
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(total=self.total, unit=" replicates", leave=False)
+        self.bar = tqdm(total=self.total, unit=f" {self.unit}", delay=self.delay, leave=False)
         return self.bar.update
 
     def __exit__(self, *exc) -> None:

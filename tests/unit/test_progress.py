@@ -39,6 +39,19 @@ def test_off_means_silent(capsys):
     assert "0/20" in seen.err  # the jackknife behind bca
 
 
+def test_power_counts_data_sets_and_short_profiles_show_nothing(capsys):
+    arguments = {"planning": {"a_within": 0.3, "b_within": 0.3}, "n_clusters": [20], "cluster_size": [4], "interval": "delta"}
+    jm.power(**arguments, n_simulations=20, progress=False)
+    fit = jm.lmm("m ~ x + (1 | id)", jm.datasets.split_model(n_clusters=20).data)
+    fit.conf_int("profile")
+    assert capsys.readouterr() == ("", "")
+    jm.power(**arguments, n_simulations=20)
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert "0/20" in seen.err
+    assert "data sets/s" in seen.err
+
+
 def test_importing_jaxmed_imports_neither_jax_nor_matplotlib():
     code = "import sys, jaxmed; print([name for name in ('jax', 'matplotlib', 'tqdm') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
