@@ -158,5 +158,5 @@ def test_bad_arguments(data, arguments, error, words):
 
 def test_unknown_kinds(fit):
     for call in (lambda: fit.vcov("H"), lambda: fit.effects(method="exact"), lambda: fit.predict("all")):
-        with pytest.raises(jaxmed.InputError, match="choose"):
+        with pytest.raises(jaxmed.InputError, match="use one of"):
             call()
