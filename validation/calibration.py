@@ -128,7 +128,8 @@ def study(designs, clusters, sims: int, kinds, draws: int, methods, target: Path
 
 
 def joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat([part for part in parts if len(part)], ignore_index=True).round(4)
+    table = pd.concat([part for part in parts if len(part)])
+    return table.sort_values("n_clusters", kind="stable", ignore_index=True).round(4)
 
 
 def summary(records: list[tuple]) -> pd.DataFrame:
@@ -171,7 +172,7 @@ def coverages(table: pd.DataFrame, index: list[str], columns: list[str]) -> str:
     return table.pivot_table(index=index, columns=columns, values="coverage", sort=False).round(3).to_string()
 
 
-print(coverages(table.sort_values("n_clusters", kind="stable"), ["design", "effect", "n_clusters"], ["kind", "method"]))
+print(coverages(table, ["design", "effect", "n_clusters"], ["kind", "method"]))
 print(coverages(schemes, ["kind", "effect", "n_clusters"], ["method"]))
 
 # %% [markdown]
@@ -186,7 +187,6 @@ if FULL:
     matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-table = table.sort_values("n_clusters", kind="stable")
 panels = list(table.groupby(["design", "effect"], sort=False))
 looks = {"delta": ("0.0", "s", "--"), "monte_carlo": ("0.45", "D", "--"), "percentile": ("#0072B2", "o", "-"),
          "bc": ("#E69F00", "^", "-"), "bca": ("#009E73", "v", "-")}  # fmt: skip
