@@ -37,7 +37,7 @@ validation: $(VENV)/.group-validation $(VENV)/.group-test
 	JAXMED_SHARED_DATA="$(DATA)" $(PY) validation/run.py
 
 docs: $(VENV)/.group-docs
-	$(PY) -m sphinx -W --keep-going -q -d build/doctrees -b html docs build/docs
+	$(PY) -m sphinx -E -W --keep-going -q -d build/doctrees -b html docs build/docs
 	@echo "build/docs/index.html"
 
 clean:
