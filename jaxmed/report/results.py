@@ -115,8 +115,8 @@ class MediationResult(Curved):
             (8, 8)
         """
         labels = list(self.design.fixed_labels)
-        covariance = self.system.covariance()
         require_option("kind", kind, ("full", "conditional"))
+        covariance = self.system.covariance()
         chosen = covariance.conditional if kind == "conditional" else covariance.joint[: len(labels), : len(labels)]
         return pd.DataFrame(chosen, index=labels, columns=labels)
 

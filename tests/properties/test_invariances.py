@@ -12,7 +12,6 @@ ARGUMENTS = {
     "cluster": "id",
     "moderators": {"a": "w", "b": "v"},
     "random": {"a": ["m1"], "b": ["m1"]},
-    "center": "none",
 }
 
 
@@ -59,10 +58,10 @@ def test_order_of_mediators(data, plain):
 
 
 UNITS = {  # what a factor of the column does to each effect, as a power of it
-    "x": {"a[m1]": -1, "b[m1]": 0, "indirect[m1]": -1, "direct": -1, "total": -1, "index indirect[m1] conflated by w": -1},
-    "m1": {"a[m1]": 1, "b[m1]": -1, "indirect[m1]": 0, "direct": 0, "total": 0, "index indirect[m1] conflated by w": 0},
-    "y": {"a[m1]": 0, "b[m1]": 1, "indirect[m1]": 1, "direct": 1, "total": 1, "index indirect[m1] conflated by w": 1},
-    "w": {"a[m1]": 0, "b[m1]": 0, "indirect[m1]": 0, "direct": 0, "total": 0, "index indirect[m1] conflated by w": -1},
+    "x": {"a[m1]": -1, "b[m1]": 0, "indirect[m1]": -1, "direct": -1, "total": -1, "index indirect[m1] within by w": -1},
+    "m1": {"a[m1]": 1, "b[m1]": -1, "indirect[m1]": 0, "direct": 0, "total": 0, "index indirect[m1] within by w": 0},
+    "y": {"a[m1]": 0, "b[m1]": 1, "indirect[m1]": 1, "direct": 1, "total": 1, "index indirect[m1] within by w": 1},
+    "w": {"a[m1]": 0, "b[m1]": 0, "indirect[m1]": 0, "direct": 0, "total": 0, "index indirect[m1] within by w": -1},
 }
 
 
@@ -71,7 +70,7 @@ UNITS = {  # what a factor of the column does to each effect, as a power of it
 def test_units(data, plain, column, factor):
     _, table = effects(data.assign(**{column: factor * data[column]}))
     for name, power in UNITS[column].items():
-        kind = name if name.startswith("index") else f"{name} conflated"
+        kind = name if name.startswith("index") else f"{name} within"
         ours, theirs = (t[t["kind"] == kind] for t in (plain[1], table))
         assert len(ours) == len(theirs) > 0
         for figure in ("estimate", "std_error"):
@@ -88,6 +87,7 @@ def test_known_effects_come_back():
             sample.data,
             **(ARGUMENTS | {"moderators": {"a": ["w", "v"], "b": "v"}, "random": {"a": ["m1"], "b": ["m1"]}}),
             moderator_values={"w": [1.0], "v": [0.0]},
+            center="none",
         )
         found.append(fit.effects().set_index("label")["estimate"])
     t = sample.truth

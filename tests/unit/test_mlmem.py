@@ -68,6 +68,19 @@ def test_the_effects_are_recovered(result):
         assert figures["estimate"] == pytest.approx(0.42, abs=4 * figures["std_error"])
 
 
+def test_slopes_reach_the_paths_in_their_order(monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def mediate(*_, random, **__):
+        raise Asked(random)
+
+    monkeypatch.setattr(mlmem, "mediate", mediate)
+    with pytest.raises(Asked) as asked:
+        jaxmed.boot_mlmem(example(), "x", "m1", "y", "id", "m2", randx=[1, 0, 1, 0], randm=[0, 1, 0])
+    assert asked.value.args[0] == {"a": ["m2"], "b": ["m2"], "cprime": True}
+
+
 def test_slopes_in_the_order_of_the_paths():
     data = example(n_clusters=30, size=8)
     long = jaxmed.boot_mlmem(
