@@ -9,8 +9,12 @@ outcome's intercept stands first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+
+FLOOR = 0.03  # smallest diagonal of a factor from which an iteration starts, in residual SD per standardised column
+ROUNDING = 1e-14  # pivots of a positive semi-definite G that are smaller, relative to its largest variance, are 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,21 @@ class Pattern:
         mask[list(self.rows), list(self.cols)] = True
         return mask
 
+    @property
+    def free(self) -> np.ndarray:
+        """(q, q) boolean mask of G's free elements."""
+        return (self.mask.astype(int) @ self.mask.T.astype(int)) > 0
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """(q,) random effects of the same number may change places: no zero of G moves."""
+        free, out = self.free, np.arange(self.n_random)
+        for i in range(self.n_random):
+            for k in range(i):
+                if np.array_equal(np.delete(free[i], [i, k]), np.delete(free[k], [i, k])):
+                    out[i] = out[k]
+        return out
+
 
 def components(free: np.ndarray) -> list[list[int]]:
     """Groups of random effects that are linked by free covariances, each sorted, in order of first member."""
@@ -47,20 +66,16 @@ def components(free: np.ndarray) -> list[list[int]]:
     return groups
 
 
-def internal_order(free: np.ndarray, size: np.ndarray | None = None, block: np.ndarray | None = None) -> np.ndarray:
+def internal_order(free: np.ndarray) -> np.ndarray:
     """An order of the random effects in which the zeros of G are zeros of Lambda.
 
-    ``free`` is the (q, q) mask of estimated elements of G. Within each group of linked effects those with structural zeros
-    come first (most zeros first), the others by decreasing ``size`` (conditional variances of a first fit, if given):
-    a factor whose vanishing columns stand last is unique, and Newton steps on it are well behaved. Effects of one ``block``
-    (equation) stay together, so that data sets of the same structure have the same order of equations and share programs.
+    ``free`` is the (q, q) mask of estimated elements of G. Within each group of linked effects those with most structural zeros
+    come first.
     """
-    block = np.zeros(len(free), int) if block is None else block
     order = []
     for group in components(free):
         zeros = (~free[np.ix_(group, group)]).sum(1)
-        key = [(-z, block[g], 0.0 if size is None or z else -size[g], g) for z, g in zip(zeros, group, strict=True)]
-        order += [k[-1] for k in sorted(key)]
+        order += [g for _, g in sorted(zip(-zeros, group, strict=True))]
     return np.array(order, int)
 
 
@@ -75,19 +90,6 @@ def pattern(free: np.ndarray) -> Pattern:
         raise ValueError("this pattern of zero covariances cannot be written as zeros of a Cholesky factor")
     rows, cols = np.nonzero(mask)
     return Pattern(free.shape[0], tuple(map(int, rows)), tuple(map(int, cols)))
-
-
-def pivot_sizes(G: np.ndarray) -> np.ndarray:
-    """Conditional variance at which a pivoted Cholesky factorisation takes each random effect, largest first."""
-    rest, sizes = G.copy(), np.zeros(len(G))
-    left = list(range(len(G)))
-    while left:
-        i = max(left, key=lambda a: rest[a, a])
-        left.remove(i)
-        sizes[i] = max(rest[i, i], 0.0)
-        if sizes[i] > 0:
-            rest -= np.outer(rest[:, i], rest[i]) / sizes[i]
-    return sizes
 
 
 def correlation(G: np.ndarray) -> np.ndarray:
@@ -105,41 +107,76 @@ def packed_index(q: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return i, l, where
 
 
-def lower(factor: np.ndarray, pattern) -> np.ndarray:
-    L = np.zeros((*factor.shape[:-1], pattern.n_random, pattern.n_random))
-    L[..., np.array(pattern.rows, int), np.array(pattern.cols, int)] = factor
-    return L
+def packed(G):
+    """Lower triangles by rows of symmetric matrices (..., q, q); of NumPy's or JAX's arrays, as :func:`symmetric`."""
+    i, l = np.tril_indices(G.shape[-1])
+    return G[..., i, l]
 
 
-def square(L: np.ndarray) -> np.ndarray:
-    return L @ np.swapaxes(L, -1, -2)
+def symmetric(packed):
+    """Symmetric matrices from their lower triangles by rows (..., t)."""
+    return packed[..., packed_index(int(np.sqrt(2 * packed.shape[-1])))[2]]
 
 
-def matrix(factor: np.ndarray, pattern) -> np.ndarray:
-    return square(lower(factor, pattern))
+def pivoted(G, pattern: Pattern, xp=np, stage=lambda fn: fn):
+    """Pivoted Cholesky factors of positive semi-definite G (B, q, q), by place, and their orders; arrays of NumPy or JAX.
 
+    Of the random effects that may change places the one with most variance left comes first, so that columns that vanish are the
+    last. A pivot that is 0 but for rounding gives a column of zeros. An order is a permutation matrix (B, q, q), place by
+    effect: G = order' L L' order. ``stage`` may keep each column apart (stages.py).
+    """
+    q, kinds = pattern.n_random, pattern.kinds
+    if not q:
+        return G, G
+    smallest = ROUNDING * xp.diagonal(G, axis1=1, axis2=2).max(1, initial=0.0)[:, None]
 
-def positive_factor(G: np.ndarray, pattern, floor: float = 0.05) -> np.ndarray:
-    """Free elements of a Cholesky factor of G with pivots of at least ``floor`` squared (columns shrunk to fit)."""
-    q, mask = len(G), pattern.mask
-    L, bound = np.zeros((q, q)), max(np.diag(G).max(initial=0.0), 1e-12)
+    def column(rest, unused, smallest, i):
+        variance = xp.where(unused & (kinds == kinds[i]), xp.diagonal(rest, axis1=1, axis2=2), -np.inf)
+        here = np.arange(q) == xp.argmax(variance, 1)[:, None]
+        out = xp.where(here[:, None], rest, 0.0).sum(2)
+        pivot = xp.where(here, out, 0.0).sum(1)[:, None]
+        usable = pivot > smallest
+        out = xp.where(unused & usable, out / xp.sqrt(xp.where(usable, pivot, 1.0)), 0.0)
+        return out, here.astype(G.dtype), rest - out[:, :, None] * out[:, None], unused & ~here
+
+    rest, unused = G, xp.ones(G.shape[:2], bool)
+    columns, order = [], []
     for i in range(q):
-        column = (G[:, i] - L[:, :i] @ L[i, :i]) * mask[:, i]
-        below = np.abs(column[i + 1 :]).max(initial=0.0)
-        pivot = max(column[i], floor**2, below**2 / bound if column[i] < 1e-10 * bound else 0.0)
-        if pivot > 0:
-            column[i] = pivot
-            L[i:, i] = column[i:] / np.sqrt(pivot)
-    return L[list(pattern.rows), list(pattern.cols)]
+        out, here, rest, unused = stage(partial(column, i=i))(rest, unused, smallest)
+        columns.append(out)
+        order.append(here)
+    order = xp.stack(order, 1)
+    return order @ xp.stack(columns, 2), order
 
 
-def factors(G: np.ndarray, pattern) -> np.ndarray:
-    """Free elements (B, f) of Cholesky factors of G (B, q, q); a pivot that is 0 but for rounding gives a column of zeros."""
-    q, mask = G.shape[-1], pattern.mask
-    L = np.zeros_like(G)
-    for i in range(q):
-        column = (G[:, :, i] - (L[:, :, :i] @ L[:, i, :i, None])[:, :, 0]) * mask[:, i]
-        usable = column[:, i] > 1e-12 * G[:, i, i]
-        scale = np.where(usable, 1 / np.sqrt(np.where(usable, column[:, i], 1.0)), 0.0)
-        L[:, i:, i] = column[:, i:] * scale[:, None]
-    return L[:, list(pattern.rows), list(pattern.cols)]
+def root(G: np.ndarray, pattern: Pattern) -> np.ndarray:
+    """A square factor of positive semi-definite G (q, q): columns of the pivoted Cholesky factor at their effects' places."""
+    L, order = pivoted(G[None], pattern)
+    return order[0].T @ L[0] @ order[0]
+
+
+def positive(G, pattern: Pattern, xp=np, stage=lambda fn: fn):
+    """Lambda of symmetric G (B, q, q) with its pivots kept positive (Gill & Murray 1974), in the order G has.
+
+    A pivot is raised where it is below FLOOR squared, or so small that its column would be longer than G allows.
+    """
+    q, mask = pattern.n_random, pattern.mask
+    bound = xp.maximum(xp.abs(xp.diagonal(G, axis1=1, axis2=2)).max(1, initial=0.0), FLOOR**2)
+
+    def column(G, bound, columns):
+        i = len(columns)
+        out = (G[:, :, i] - sum(c * c[:, i : i + 1] for c in columns)) * mask[:, i]
+        below = (out**2)[:, i + 1 :].max(1, initial=0.0)
+        pivot = xp.maximum(xp.maximum(out[:, i], FLOOR**2), below / bound)
+        return xp.where(np.arange(q) == i, pivot[:, None], out) / xp.sqrt(pivot)[:, None]
+
+    columns = []
+    for _ in range(q):
+        # a stage each: fused, every column would compute all earlier ones again, and theirs
+        columns.append(stage(column)(G, bound, columns))
+    return xp.stack(columns, 2) if columns else G
+
+
+def square(L):
+    """L L' of (..., q, q)."""
+    return L @ L.swapaxes(-1, -2)

@@ -65,7 +65,7 @@ class System:
     def covariance(self) -> information.Covariance:
         """Conditional and joint covariance over the whole system; groups are independent of each other."""
         return self.join_covariances(
-            [information.covariance(f.problem, f.point.factor, f.point.log_ratio, f.evaluation) for f in self.fits]
+            [information.covariance(f.problem, f.point.relative, f.point.log_ratio, f.evaluation) for f in self.fits]
         )
 
     def join_covariances(self, parts: list[information.Covariance]) -> information.Covariance:
@@ -119,18 +119,14 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     J = built.gram.n.shape[1]
     ones = np.ones(J)
     G, log_ratio = starts.em(built)
-    back = np.argsort(built.order)
-    built = built.reordered(covariance.pivot_sizes(G[np.ix_(back, back)]))
-    o = back[built.order]
-    G = G[np.ix_(o, o)]
     data, layout, pattern = programs.on_device(built.gram), built.layout, built.pattern
-    rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    points = [covariance.positive_factor(G, pattern)] + [np.where(rows == cols, size, 0.0) for size in (0.5, 0.1, 1.5)]
-    rough = covariance.matrix(points[0], pattern)
+    factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
+    points = covariance.square(np.array(factors))
+    rough = points[0]
     metric = programs.expand(data, ones, rough, log_ratio, layout=layout, reml=reml)[2]
-    factor = np.zeros((CHUNK, len(rows)))
-    factor[: len(points)] = points
-    start = newton.Point(jnp.asarray(factor), jnp.asarray(np.tile(log_ratio, (CHUNK, 1))))
+    relative = np.zeros((CHUNK, layout.n_random * (layout.n_random + 1) // 2))
+    relative[: len(points)] = covariance.packed(points)
+    start = newton.Point(jnp.asarray(relative), jnp.asarray(np.tile(log_ratio, (CHUNK, 1))))
     found = programs.minimise(
         data, jnp.ones((CHUNK, J)), start, metric, jnp.asarray(len(points)), layout=layout, pattern=pattern, reml=reml
     )
@@ -138,35 +134,25 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     value = np.where(found.converged, found.value, np.inf)
     best = int(np.argmin(value))
     converged = bool(found.converged[best])
-    x, ratio, decrement = found.point.factor[best], found.point.log_ratio[best], float(found.decrement[best])
+    relative, ratio = covariance.symmetric(found.point.relative[best]), found.point.log_ratio[best]
+    decrement, evaluations = float(found.decrement[best]), int(found.evaluations[best])
     if not converged:
-        corners = [(covariance.lower(s, pattern), log_ratio) for s in points]
+        corners = [(L, log_ratio) for L in factors]
         slow = safe.minimise(programs.host_criterion(built, data, ones, reml), pattern, corners, every=True)
-        converged, x, ratio, decrement = (
-            slow.converged,
-            covariance.positive_factor(slow.G, pattern, 0.0),
-            slow.log_ratio,
-            slow.decrement,
-        )
-    if not np.isfinite(x).all():
-        x, ratio = points[0], log_ratio
-        converged = False
-    return _describe(built, equations, reml, newton.Point(x, ratio), converged, decrement, int(found.evaluations[best]))
+        converged, relative, ratio, decrement = slow.converged, slow.G, slow.log_ratio, slow.decrement
+    if not np.isfinite(relative).all():
+        relative, ratio, converged = rough, log_ratio, False
+    point = newton.Point(covariance.packed(relative), ratio)
+    return _describe(built, equations, reml, point, converged, decrement, evaluations)
 
 
 @double_precision
 def fit_at(design: Design, G: np.ndarray, sigma2: float, *, decrement: float, reml: bool = True) -> System:
     """A system of one equation at an optimum found elsewhere: ``G`` (q, q) and the residual variance in the user's units."""
     built = problem.build(design.equations, design.free, len(design.clusters))
-    inner = sigma2 / built.response_scale[0] ** 2
-
-    def relative(built):
-        o = built.order
-        return G[np.ix_(o, o)] / (inner * np.outer(built.random_scale, built.random_scale))
-
-    back = np.argsort(built.order)
-    built = built.reordered(covariance.pivot_sizes(relative(built)[np.ix_(back, back)]))
-    point = newton.Point(covariance.positive_factor(relative(built), built.pattern, 0.0), np.zeros(0))
+    inner, o = sigma2 / built.response_scale[0] ** 2, built.order
+    relative = G[np.ix_(o, o)] / (inner * np.outer(built.random_scale, built.random_scale))
+    point = newton.Point(covariance.packed(relative), np.zeros(0))
     return System((_describe(built, (0,), reml, point, True, decrement, 0),), design)
 
 
@@ -180,8 +166,7 @@ def _describe(
     evaluations: int,
 ) -> Fit:
     """The fit at its optimum: derivatives there, estimates in the user's units, status."""
-    layout, pattern, ratio = built.layout, built.pattern, point.log_ratio
-    relative = covariance.matrix(point.factor, pattern)
+    layout, relative, ratio = built.layout, covariance.symmetric(point.relative), point.log_ratio
     data, ones = programs.on_device(built.gram), np.ones(built.gram.n.shape[1])
     at, influence, metric = programs.expand(data, ones, relative, ratio, layout=layout, reml=reml)
     at, influence, metric = jax.tree.map(np.asarray, (at, influence, metric))
@@ -211,7 +196,7 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
     w = jnp.asarray(padded)
     own = data is not None
     shared = programs.on_device(built.gram) if data is None else data
-    base = newton.Point(jnp.asarray(fit.point.factor), jnp.asarray(fit.point.log_ratio))
+    base = newton.Point(jnp.asarray(fit.point.relative), jnp.asarray(fit.point.log_ratio))
     if first_step and not own:
         start = programs.start_points(base, fit.influence, fit.evaluation, fit.metric, w, pattern=pattern)
     else:
@@ -220,12 +205,10 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
     out = programs.minimise(shared, w, start, metric, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
     found = retry.Found(
-        covariance.matrix(out.point.factor, pattern), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
+        covariance.symmetric(out.point.relative), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
         out.evaluations, out.converged,
     )  # fmt: skip
     slow = np.flatnonzero(~found.converged)
-    if len(slow) and not own:
-        retry.reversed_order(fit, found, slow, padded.shape[0], weights, start)
     reason = retry.safely(fit, found, weights, shared, jax.tree.map(np.asarray, start), own)
     relative, ratio, beta, scale, value, decrement, evaluations, converged = found
     status = np.where(converged, _boundary(relative, ratio, layout), FAILED)
@@ -242,9 +225,9 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
 
 
 def _inside(base: newton.Point, pattern) -> newton.Point:
-    """The point with diagonal elements of Lambda kept off 0, where the criterion is stationary whatever the weights."""
-    diagonal = np.array(pattern.rows, int) == np.array(pattern.cols, int)
-    return newton.Point(jnp.where(diagonal & (jnp.abs(base.factor) < 0.03), 0.03, base.factor), base.log_ratio)
+    """The point moved off the boundary, where the criterion is stationary whatever the weights."""
+    L = covariance.positive(covariance.symmetric(np.asarray(base.relative))[None], pattern)[0]
+    return newton.Point(jnp.asarray(covariance.packed(covariance.square(L))), base.log_ratio)
 
 
 def _boundary(relative: np.ndarray, ratio: np.ndarray, layout) -> np.ndarray:

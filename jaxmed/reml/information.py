@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.reml.covariance import packed_index
+from jaxmed.reml.covariance import packed_index, pivoted, symmetric
 from jaxmed.reml.criterion import Evaluation
 from jaxmed.reml.problem import Problem
 
@@ -30,8 +30,8 @@ class Covariance(NamedTuple):
     smallest: np.ndarray  # (...,) smallest eigenvalue of the Hessian in (Lambda, log sigma^2), scaled to a unit diagonal
 
 
-def covariance(problem: Problem, factor: np.ndarray, log_ratio: np.ndarray, at: Evaluation) -> Covariance:
-    """Both covariances from the criterion's derivatives ``at`` the optimum with free elements ``factor`` of Lambda."""
+def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, at: Evaluation) -> Covariance:
+    """Both covariances from the criterion's derivatives ``at`` the optimum, with the packed ``relative`` G there."""
     layout, pattern = problem.layout, problem.pattern
     q, p, K, f = layout.n_random, layout.n_fixed, layout.n_equations, pattern.n_free
     scale, degrees = np.asarray(at.scale)[..., None, None], np.asarray(at.degrees)[..., None, None]
@@ -47,15 +47,19 @@ def covariance(problem: Problem, factor: np.ndarray, log_ratio: np.ndarray, at: 
     full[..., d, :d] = full[..., :d, d] = last
     full[..., d, d] = degrees[..., 0, 0]
 
-    L = np.zeros((*lead, q, q))
+    G = symmetric(relative)
+    L, order = (a.reshape(G.shape) for a in pivoted(G.reshape(-1, q, q), pattern))
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    L[..., rows, cols] = factor
+    back = np.swapaxes(order, -1, -2)
+    L = back @ L  # by effect
     J = np.zeros((*lead, d + 1, f + K))
-    J[..., : len(i), :f] = (i[:, None] == rows) * L[..., l[:, None], cols] + (l[:, None] == rows) * L[..., i[:, None], cols]
+    J[..., : len(i), :f] = order[..., rows, i[:, None]] * L[..., l[:, None], cols]
+    J[..., : len(i), :f] += order[..., rows, l[:, None]] * L[..., i[:, None], cols]
     J[..., len(i) :, f:] = np.eye(K)
     information = np.swapaxes(J, -1, -2) @ full @ J
     same = (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
-    information[..., :f, :f] += np.asarray(at.gradient)[..., packed[rows[:, None], rows]] * same
+    slopes = order @ symmetric(np.asarray(at.gradient)[..., : len(i)]) @ back
+    information[..., :f, :f] += slopes[..., rows[:, None], rows] * same
     inverse, smallest = _pseudo_inverse(information)
     V = J @ (2 * inverse) @ np.swapaxes(J, -1, -2)
 
@@ -67,13 +71,12 @@ def covariance(problem: Problem, factor: np.ndarray, log_ratio: np.ndarray, at: 
     slope = fixed @ slope
 
     # to G and sigma_k^2 in the user's units and order
-    relative = L @ np.swapaxes(L, -1, -2)
     T = np.zeros((*lead, len(i) + K, d + 1))
     back = np.argsort(problem.order)
     where = packed[back[i], back[l]]
     units = (problem.random_scale[back[i]] * problem.random_scale[back[l]]) * scale[..., 0]
     T[..., np.arange(len(i)), where] = units
-    T[..., : len(i), d] = units * relative[..., i, l][..., where]
+    T[..., : len(i), d] = units * relative[..., where]
     ratios = np.exp(np.concatenate([log_ratio, np.zeros((*lead, 1))], -1))
     sigma2 = scale[..., 0] * ratios * problem.response_scale**2
     T[..., np.arange(len(i), len(i) + K - 1), np.arange(len(i), d)] = sigma2[..., :-1]

@@ -2,7 +2,10 @@
 
 The criterion is close to quadratic in G, but G must stay positive semi-definite. A step therefore minimises the
 quadratic model in (G, log s) over the factor, G = Lambda Lambda': a few Newton iterations without any
-work on clusters (their first is the Newton step in Lambda itself). An optimum on the boundary is an ordinary optimum in Lambda.
+work on clusters (their first is the Newton step in Lambda itself). An optimum on the boundary is an ordinary optimum in
+Lambda where Lambda's vanishing columns are its last ones; elsewhere Lambda is not unique, its criterion a curved valley, and
+Newton's steps crawl. Which random effects vanish differs from replicate to replicate. So every step takes the pivoted
+Cholesky factor, in which the effects stand by the variance that is left of them.
 
 Converged means: the Hessian in Lambda, unmodified, has a Cholesky factor, and the Newton decrement g'H^-1 g (in units of
 the deviance) is below tolerance. That step is still taken, so that the error is of second order in it.
@@ -21,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxmed.reml import small
-from jaxmed.reml.covariance import Pattern, packed_index
+from jaxmed.reml import covariance, small
+from jaxmed.reml.covariance import Pattern, packed, symmetric
 from jaxmed.reml.criterion import Evaluation, Totals, evaluate, profile, totals
 from jaxmed.reml.gram import Gram, Layout
 from jaxmed.reml.stages import stage
@@ -33,14 +36,13 @@ INNER_STEPS = 6
 SNAP = 1e-4  # elements of the relative Lambda below it are tried at 0 (lme4's tolerance)
 INNER_TOLERANCE = 1e-6  # decrement of the quadratic model at which its minimisation stops, relative
 RAISE = 0.01  # first damping of an inner step whose Hessian is not positive definite
-FLOOR = 0.03  # smallest diagonal of the factor from which an inner iteration starts, same units
-MAX_STEP = 1.5  # longest move of the factor in one inner step, in units of residual SD per standardised column
+MAX_STEP = 1.5  # longest move of the factor in one inner step, in residual SD per standardised column
 
 
 class Point(NamedTuple):
-    """Variance parameters: the free elements of the relative Lambda and log s_k for k < K."""
+    """Variance parameters: the relative G, packed as its lower triangle by rows, and log s_k for k < K."""
 
-    factor: Float[Any, "B f"]
+    relative: Float[Any, "B t"]
     log_ratio: Float[Any, "B K-1"]
 
 
@@ -67,38 +69,32 @@ class _Lane(NamedTuple):
     evaluations: Array
 
 
-def factor_matrix(factor: Float[Array, "*B f"], pattern: Pattern) -> Float[Array, "*B q q"]:
-    """Lambda as a matrix from its free elements."""
-    q = pattern.n_random
-    full = jnp.zeros((*factor.shape[:-1], q, q), factor.dtype)
-    return full.at[..., np.array(pattern.rows, int), np.array(pattern.cols, int)].set(factor)
+def factor_of(G: Float[Array, "B q q"], pattern: Pattern) -> tuple[Float[Array, "B f"], Float[Array, "B q q"]]:
+    """Free elements of the pivoted Cholesky factors of G, and their orders (covariance.pivoted)."""
+    L, order = covariance.pivoted(G, pattern, jnp, stage)
+    return _free(L, pattern), order
 
 
-def covariance_matrix(factor: Float[Array, "*B f"], pattern: Pattern) -> Float[Array, "*B q q"]:
-    """Relative G = Lambda Lambda' from Lambda's free elements."""
-    full = factor_matrix(factor, pattern)
-    return full @ jnp.swapaxes(full, -1, -2)
+def _free(L, pattern: Pattern):
+    return L[:, np.array(pattern.rows, int), np.array(pattern.cols, int)]
 
 
-def _unpack(packed, pattern: Pattern):
-    """Symmetric matrices (B, q, q) from their lower triangles by rows."""
-    return packed[:, packed_index(pattern.n_random)[2]]
+def factor_matrix(free: Float[Array, "B f"], order: Float[Array, "B q q"], pattern: Pattern) -> Float[Array, "B q q"]:
+    """Lambda by effect and column from its free elements."""
+    L = jnp.zeros(order.shape, free.dtype)
+    return jnp.swapaxes(order, 1, 2) @ L.at[:, np.array(pattern.rows, int), np.array(pattern.cols, int)].set(free)
 
 
-def _jacobian(x, pattern: Pattern):
+def _jacobian(x, order, pattern: Pattern):
     """d (packed G, log s) / d (Lambda, log s): (B, d, x), G packed as the lower triangle by rows.
 
-    G is homogeneous of degree 2 in Lambda: packed G = jacobian @ factor / 2.
+    G is homogeneous of degree 2 in Lambda: packed G = jacobian @ free elements / 2.
     """
     f, extra = pattern.n_free, x.shape[1] - pattern.n_free
     i, l = np.tril_indices(pattern.n_random)
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    full = np.full((pattern.n_random,) * 2, f)  # where Lambda has no free element: a column of zeros
-    full[rows, cols] = np.arange(f)
-    lam = jnp.concatenate([x[:, :f], jnp.zeros((x.shape[0], 1))], 1)
-    first = (i[:, None] == rows[None]).astype(float)
-    second = (l[:, None] == rows[None]).astype(float)
-    J = first * lam[:, full[l[:, None], cols[None]]] + second * lam[:, full[i[:, None], cols[None]]]
+    lam = factor_matrix(x[:, :f], order, pattern)
+    J = order[:, rows, i[:, None]] * lam[:, l[:, None], cols] + order[:, rows, l[:, None]] * lam[:, i[:, None], cols]
     if not extra:
         return J
     eye = jnp.broadcast_to(jnp.eye(extra), (x.shape[0], extra, extra))
@@ -106,17 +102,20 @@ def _jacobian(x, pattern: Pattern):
     return jnp.concatenate([top, jnp.concatenate([jnp.zeros((x.shape[0], extra, f)), eye], 2)], 1)
 
 
-def in_factor(J, gradient, hessian, pattern: Pattern):
+def in_factor(J, gradient, hessian, order, pattern: Pattern):
     """Gradient and Hessian in (Lambda, log s) from those in (packed G, log s); batched, ``J`` the Jacobian there."""
     q, f, x = pattern.n_random, pattern.n_free, J.shape[2]
-    _, _, packed = packed_index(q)
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
     # d2 G adds 2 D[i, i'] for elements of Lambda in the same column; D's off-diagonals are half the packed gradient's
-    where, times = np.zeros((x, x), int), np.zeros((x, x))
-    where[:f, :f] = packed[rows[:, None], rows[None]]
-    times[:f, :f] = (cols[:, None] == cols[None]) * np.where(rows[:, None] == rows[None], 2.0, 1.0)
-    H = jnp.swapaxes(J, 1, 2) @ (hessian @ J) + gradient[:, where] * times
-    return jnp.einsum("bdx,bd->bx", J, gradient), H
+    D = _placed(symmetric(gradient[:, : q * (q + 1) // 2]), order)
+    times = (cols[:, None] == cols[None]) * np.where(rows[:, None] == rows[None], 2.0, 1.0)
+    added = jnp.pad(D[:, rows[:, None], rows] * times, ((0, 0), (0, x - f), (0, x - f)))
+    return jnp.einsum("bdx,bd->bx", J, gradient), jnp.swapaxes(J, 1, 2) @ (hessian @ J) + added
+
+
+def _placed(G, order):
+    """A symmetric matrix by effect as one by place."""
+    return order @ G @ jnp.swapaxes(order, 1, 2)
 
 
 def _size(H):
@@ -147,47 +146,25 @@ def _damped_step(g, H, damping):
     return jnp.where(ok[:, None], step, 0.0), jnp.where(ok, decrement, 0.0), damping
 
 
-def _positive_factor(G, pattern: Pattern):
-    """Free elements of a Cholesky factor of symmetric G (B, q, q) with its pivots kept positive (Gill & Murray 1974).
-
-    A pivot is raised where it is below FLOOR^2, or so small that its column would be longer than G allows.
-    """
-    q = pattern.n_random
-    mask = pattern.mask
-    bound = jnp.maximum(jnp.abs(jnp.diagonal(G, axis1=1, axis2=2)).max(1), FLOOR**2)
-
-    def column(G, bound, columns):
-        i = len(columns)
-        out = (G[:, :, i] - sum(c * c[:, i : i + 1] for c in columns)) * mask[:, i]
-        below = (out**2)[:, i + 1 :].max(1) if i + 1 < q else 0.0
-        pivot = jnp.maximum(jnp.maximum(out[:, i], FLOOR**2), below / bound)
-        return jnp.where(np.arange(q) == i, pivot[:, None], out) / jnp.sqrt(pivot)[:, None]
-
-    columns = []
-    for _ in range(q):
-        # a stage each: fused, every column would compute all earlier ones again, and theirs
-        columns.append(stage(column)(G, bound, columns))
-    return jnp.stack(columns, 2)[:, np.array(pattern.rows, int), np.array(pattern.cols, int)]
-
-
 def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, inner: int):
     """Minimise the quadratic model in (G, log s) over (Lambda, log s): trial point, decrement at the base, damping.
 
     Without the constraint G >= 0 the minimum is one Newton step in (G, log s). Its Cholesky factor, with pivots kept
     positive, is where Newton iterations in Lambda start if the model is lower there than at the base; they change nothing
     where the step stayed inside. Where the Hessian is positive definite neither in (G, log s) nor in (Lambda, log s), and
-    after a rejected step, multiples of the expected Hessian ``metric`` are added.
+    after a rejected step, a multiple of the expected Hessian ``metric`` is added.
     """
     f = pattern.n_free
     i, l = np.tril_indices(pattern.n_random)
-    packed = len(i)
-    moves = (pattern.mask.astype(int) @ pattern.mask.T.astype(int) > 0)[i, l]
-    used = np.r_[moves, np.ones(gradient.shape[1] - packed, bool)]
+    t = len(i)
+    moves = pattern.free[i, l]
+    used = np.r_[moves, np.ones(gradient.shape[1] - t, bool)]
+    free, order = factor_of(symmetric(base.relative), pattern)
     jacobian = stage(partial(_jacobian, pattern=pattern))
     to_factor = stage(partial(in_factor, pattern=pattern))
-    x0 = jnp.concatenate([base.factor, base.log_ratio], 1)
-    J0 = jacobian(x0)
-    g, H = to_factor(J0, gradient, hessian)
+    x0 = jnp.concatenate([free, base.log_ratio], 1)
+    J0 = jacobian(x0, order)
+    g, H = to_factor(J0, gradient, hessian, order)
     _, decrement, fine = small.solve(_add_diagonal(H, 1e-12 * _size(H)), -g)
     decrement = jnp.where(fine, decrement, jnp.inf)
 
@@ -196,61 +173,54 @@ def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, 
     both = used[:, None] & used[None]
     hessian, metric = jnp.where(both, hessian, np.eye(len(used))), jnp.where(both, metric, 0.0)
 
-    def attempt(mu):
-        step, _, ok = small.solve(hessian + mu[:, None, None] * metric, -gradient)
-        return step, ok
-
-    def body(state):
-        mu, _, _, ok, n = state
-        mu = jnp.where(ok, mu, jnp.maximum(4 * mu, 0.25))
-        step, now = attempt(mu)
-        return mu, step, now, ok | now, n + 1
-
+    step, _, inside = small.solve(hessian + damping[:, None, None] * metric, -gradient)
     # a Hessian that is definite in Lambda needs no help, though at the boundary it often is indefinite in G
-    step, inside = attempt(damping)
-    ready = inside | (fine & (damping == 0))
-    damping, step, inside, _, _ = jax.lax.while_loop(
-        lambda s: ~s[3].all() & (s[4] < 12), body, (damping, step, inside, ready, jnp.zeros((), int))
-    )
+    damping = jnp.where(inside | fine, damping, jnp.maximum(4 * damping, 0.25))
     hessian = hessian + damping[:, None, None] * metric
     scale = np.r_[np.full(f, 0.5), np.ones(x0.shape[1] - f)]
     origin = jnp.einsum("bdx,bx->bd", J0, x0 * scale)
-    target = _unpack((origin + step)[:, :packed], pattern)
-    x = jnp.concatenate([_positive_factor(target, pattern), base.log_ratio + step[:, packed:]], 1)
+
+    def start(point):
+        L = covariance.positive(_placed(symmetric(point[:, :t]), order), pattern, xp=jnp, stage=stage)
+        return jnp.concatenate([_free(L, pattern), point[:, t:]], 1)
 
     def model(x):
-        J = jacobian(x)
+        J = jacobian(x, order)
         move = jnp.einsum("bdx,bx->bd", J, x * scale) - origin
         pull = jnp.einsum("bde,be->bd", hessian, move)
         return J, gradient + pull, ((gradient + 0.5 * pull) * move).sum(1)
 
     def advance(state):
         x, J, slope, best, mu, busy, n = state
-        g, H = to_factor(J, slope, hessian)
+        g, H = to_factor(J, slope, hessian, order)
         step, gain, mu = _damped_step(g, H, mu)
         longest = jnp.abs(step).max(1, keepdims=True)
         new = x + step * jnp.minimum(1.0, MAX_STEP / jnp.where(longest > 0, longest, 1.0))
         Jn, slope_n, value = model(new)
         # a lane that is finished stays as it is, however long its neighbours take: no lane depends on another
-        better = busy & (value <= best)
+        # a model that is not convex may fall without end beyond the region where it is good: no further than
+        # twice what Newton's step in Lambda promises, half the decrement
+        better = busy & (value <= best) & (inside | ~fine | (value > -decrement))
         x, J, slope, best = _choose(better, (new, Jn, slope_n, value), (x, J, slope, best))
         mu = jnp.where(better, 0.1 * mu * (mu > 1e-3), 10 * jnp.maximum(mu, RAISE))
         return x, J, slope, best, mu, busy & (gain > 1e-12 + INNER_TOLERANCE * jnp.abs(best)), n + 1
 
+    x = start(origin + step)
     J, slope, value = model(x)
     better = inside & (value < 0)
     first = _choose(better, (x, J, slope, value), (x0, J0, gradient, jnp.zeros_like(value)))
 
     def leave():
         # at a saddle the gradient is 0 in every column of Lambda that is: start from a factor without such columns
-        x = jnp.concatenate([_positive_factor(_unpack(origin[:, :packed], pattern), pattern), base.log_ratio], 1)
+        x = start(origin)
         J, slope, value = model(x)
         return _choose(fine | better, first, (x, J, slope, value))
 
     first = jax.lax.cond((fine | better).all(), lambda: first, leave)
     state = (*first, jnp.zeros_like(value), jnp.ones_like(better), jnp.zeros((), int))
-    x = jax.lax.while_loop(lambda s: s[5].any() & (s[6] < inner), advance, state)[0]
-    return Point(x[:, :f], x[:, f:]), decrement, damping
+    x, J, *_ = jax.lax.while_loop(lambda s: s[5].any() & (s[6] < inner), advance, state)
+    trial = jnp.einsum("bdx,bx->bd", J, x * scale)
+    return Point(trial[:, :t], trial[:, t:]), decrement, damping
 
 
 def _choose(mask, a, b):
@@ -259,7 +229,7 @@ def _choose(mask, a, b):
 
 
 def start_points(base: Point, gradient, metric, *, pattern: Pattern, inner: int = 10) -> Point:
-    """Starting points of replicates from the full sample's optimum: (f,) and gradients there (B, d), metric (d, d).
+    """Starting points of replicates from the full sample's optimum: (t,) and gradients there (B, d), metric (d, d).
 
     With the gradient of each weight vector and the expected Hessian, the quadratic model is convex in G and its minimum
     close to the replicate's own optimum (the influence function's first step).
@@ -302,7 +272,7 @@ def minimise(
 
     def look(lane: _Lane) -> Evaluation:
         w, t = take((weights, total), lane.replicate)
-        G = covariance_matrix(lane.trial.factor, pattern)
+        G = symmetric(lane.trial.relative)
 
         def one(data, w, t, G, r):
             return evaluate(data, w, G, r, layout=layout, reml=reml, total=Totals(*t))
@@ -364,30 +334,30 @@ def minimise(
         def part(a):
             return jax.lax.dynamic_slice_in_dim(a, block * size, size)
 
-        def one(data, w, t, factor, ratio):
-            return _snapped(data, w, t, factor, ratio, layout=layout, pattern=pattern, reml=reml)
+        def one(data, w, t, G, r):
+            return profile(data, w, G, r, layout=layout, reml=reml, total=Totals(*t))[:3]
 
-        data = jax.tree.map(part, gram) if own else gram
-        made = jax.vmap(one, (0 if own else None, 0, 0, 0, 0))(data, *jax.tree.map(part, (weights, total, *point)))
+        def at(relative):
+            data = jax.tree.map(part, gram) if own else gram
+            w, t, r = jax.tree.map(part, (weights, total, point.log_ratio))
+            return jax.vmap(one, (0 if own else None, 0, 0, 0, 0))(data, w, t, symmetric(relative), r)
+
+        relative = part(point.relative)
+        exact = _snapped(relative, pattern)
+        before, after = at(relative), at(exact)
+        made = _choose(after[0] <= before[0] + 1e-8, (exact, *after), (relative, *before))
         return jax.tree.map(lambda a, v: jax.lax.dynamic_update_slice_in_dim(a, v, block * size, 0), out, made)
 
-    blank = (point.factor, jnp.full(rows, jnp.nan), jnp.full((rows, layout.n_fixed), jnp.nan), jnp.full(rows, jnp.nan))
-    factor, value, beta, scale = jax.lax.fori_loop(0, -(-count // size), finish, blank)
+    blank = (point.relative, jnp.full(rows, jnp.nan), jnp.full((rows, layout.n_fixed), jnp.nan), jnp.full(rows, jnp.nan))
+    relative, value, beta, scale = jax.lax.fori_loop(0, -(-count // size), finish, blank)
     fine = done & jnp.isfinite(value)
-    return Solution(Point(factor, point.log_ratio), value, beta, scale, decrement, evaluations, fine)
+    return Solution(Point(relative, point.log_ratio), value, beta, scale, decrement, evaluations, fine)
 
 
-def _snapped(gram, w, t, factor, ratio, *, layout, pattern, reml):
-    """Criterion, beta and scale at the end, with elements of Lambda that are all but 0 set to 0 if that costs nothing."""
+def _snapped(relative, pattern: Pattern):
+    """The packed G with elements of Lambda that are all but 0 set to 0."""
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    column = jnp.zeros(pattern.n_random).at[cols].max(jnp.abs(factor))[cols]
-    near = jnp.where(rows == cols, jnp.abs(factor) < SNAP, column < SNAP)
-    exact = jnp.where(near, 0.0, factor)
-
-    def at(factor):
-        G = covariance_matrix(factor, pattern)
-        return profile(gram, w, G, ratio, layout=layout, reml=reml, total=t)[:3]
-
-    before, after = at(factor), at(exact)
-    keep = after[0] <= before[0] + 1e-8
-    return jnp.where(keep, exact, factor), *jax.tree.map(lambda a, b: jnp.where(keep, a, b), after, before)
+    free, order = factor_of(symmetric(relative), pattern)
+    column = jnp.zeros(order.shape[:2]).at[:, cols].max(jnp.abs(free))[:, cols]
+    near = jnp.where(rows == cols, jnp.abs(free) < SNAP, column < SNAP)
+    return packed(covariance.square(factor_matrix(jnp.where(near, 0.0, free), order, pattern)))

@@ -25,7 +25,7 @@ class Estimates(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """How one equation's columns are standardised, and where they stand among all columns before reordering.
+    """How one equation's columns are standardised, and where they stand.
 
     Own columns are [Z, other X, y]; new data of the same equation are standardised with the same numbers.
     """
@@ -36,7 +36,7 @@ class Scaling(NamedTuple):
     others: tuple[int, ...]  # columns of X that are no column of Z
     y_shift: float
     y: float
-    place: np.ndarray  # (c_k,) positions of the own columns
+    place: np.ndarray  # (c_k,) positions of the own columns in C
 
     def columns(self, fixed, random, y, concatenate=np.concatenate):
         """Standardised own columns (n, c_k); with ``jnp.concatenate`` of JAX arrays too."""
@@ -56,23 +56,14 @@ class Problem:
     fixed_shift: np.ndarray  # (p,)
     random_scale: np.ndarray  # (q,) in internal order: u = random_scale * standardised u
     response_scale: np.ndarray  # (K,)
-    products: tuple[np.ndarray, ...]  # cross-products of every equation, columns in the user's order
-    free: np.ndarray  # (q, q) in the user's order
     scalings: tuple[Scaling, ...]  # by equation
 
     def places(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """By equation: positions of its own columns in the internal order of C, and its random effects among them."""
-        where = np.argsort(np.r_[self.order, np.arange(len(self.order), self.layout.n_columns)])
-        out = []
-        for k, s in enumerate(self.scalings):
-            place = where[s.place]
-            out.append((place, np.array([int(np.flatnonzero(place == i)[0]) for i in self.layout.members(k)], int)))
-        return out
-
-    def reordered(self, size: np.ndarray) -> Problem:
-        """The same problem with random effects of vanishing conditional variance last (``size`` in the user's order)."""
-        equation = np.array(self.layout.equation_of, int)[np.argsort(self.order)]
-        return _assemble(self, covariance.internal_order(self.free, size, equation))
+        """By equation: positions of its own columns in C, and its random effects among them, in internal order."""
+        return [
+            (s.place, np.array([int(np.flatnonzero(s.place == i)[0]) for i in self.layout.members(k)], int))
+            for k, s in enumerate(self.scalings)
+        ]
 
     def estimates(self, beta, G, sigma2, log_ratio) -> Estimates:
         """Map standardised (..., p), relative G (..., q, q) internal, sigma^2 of the outcome and ratios back."""
@@ -185,76 +176,36 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
     q = [e.random.shape[1] for e in equations]
     n_random, n_other = sum(q), sum(len(scaling.others) for *_, scaling in parts)
     c = n_random + n_other + 1
-    fixed, products, counts, scalings = [], [], [], []
+    order = covariance.internal_order(free)
+    internal = np.r_[np.argsort(order), np.arange(n_random, c)]
+    fixed, products, scalings = [], [], []
     z0, x0 = 0, n_random
     for e, (position, *_, scaling), qk in zip(equations, parts, q, strict=True):
         extra = len(scaling.others)
-        place = np.r_[z0 : z0 + qk, x0 : x0 + extra, c - 1]
+        place = internal[np.r_[z0 : z0 + qk, x0 : x0 + extra, c - 1]]
         full = np.zeros((n_clusters, c, c))
         full[:, place[:, None], place] = _products(e, scaling, n_clusters)
         products.append(full)
         fixed.append(place[position])
         scalings.append(scaling._replace(place=place))
-        counts.append(e.sizes(n_clusters))
         z0, x0 = z0 + qk, x0 + extra
     fixed_map = np.zeros((sum(p), sum(p)))
     start = 0
     for part, pk in zip(parts, p, strict=True):
         fixed_map[start : start + pk, start : start + pk] = part[1]
         start += pk
-    raw = Problem(
-        layout=gram.Layout(
-            tuple(k for k, qk in enumerate(q) for _ in range(qk)),
-            tuple(int(f) for f in np.concatenate(fixed)),
-            c,
-            len(equations),
-        ),
-        pattern=covariance.Pattern(n_random, (), ()),
-        gram=gram.Gram(np.zeros((0, 0, 0)), np.zeros((0, 0, 0, 0)), np.array(counts, float)),
-        order=np.arange(n_random),
-        fixed_map=fixed_map,
-        fixed_shift=np.concatenate([part[2] for part in parts]),
-        random_scale=np.concatenate([part[3] for part in parts]),
-        response_scale=np.array([part[4] for part in parts]),
-        products=tuple(products),
-        free=free,
-        scalings=tuple(scalings),
-    )
-    return _assemble(raw, covariance.internal_order(free))
-
-
-def _assemble(problem: Problem, order: np.ndarray) -> Problem:
-    """Put the random effects into internal ``order`` (positions in the user's order) and reduce the products."""
-    user_scale = problem.random_scale[np.argsort(problem.order)]
-    user_equation = np.array(problem.layout.equation_of, int)[np.argsort(problem.order)]
-    user_fixed = _to_user_columns(problem)
-    q, c = len(order), problem.layout.n_columns
-    move = np.r_[order, np.arange(q, c)]
-    where = np.argsort(move)
-    layout = gram.Layout(
-        tuple(int(k) for k in user_equation[order]),
-        tuple(int(f) for f in sorted(where[user_fixed])),
-        c,
-        problem.layout.n_equations,
-    )
-    # internal coefficients stand in the order of their columns: the layout then does not tell which effect is which
-    coefficients = np.argsort(where[user_fixed])
-    moved = [s[:, move[:, None], move] for s in problem.products]
+    columns = np.concatenate(fixed).astype(int)
+    equation = np.repeat(np.arange(len(equations)), q)
+    layout = gram.Layout(tuple(map(int, equation[order])), tuple(map(int, np.sort(columns))), c, len(equations))
     return Problem(
         layout=layout,
-        pattern=covariance.pattern(problem.free[np.ix_(order, order)]),
-        gram=gram.from_products(layout, moved, problem.gram.n),
+        pattern=covariance.pattern(free[np.ix_(order, order)]),
+        gram=gram.from_products(layout, products, np.array([e.sizes(n_clusters) for e in equations], float)),
         order=order,
-        fixed_map=problem.fixed_map[:, coefficients],
-        fixed_shift=problem.fixed_shift,
-        random_scale=user_scale[order],
-        response_scale=problem.response_scale,
-        products=problem.products,
-        free=problem.free,
-        scalings=problem.scalings,
+        # internal coefficients stand in the order of their columns: the layout then does not tell which effect is which
+        fixed_map=fixed_map[:, np.argsort(columns)],
+        fixed_shift=np.concatenate([part[2] for part in parts]),
+        random_scale=np.concatenate([part[3] for part in parts])[order],
+        response_scale=np.array([part[4] for part in parts]),
+        scalings=tuple(scalings),
     )
-
-
-def _to_user_columns(problem: Problem) -> list[int]:
-    q = problem.layout.n_random
-    return [int(problem.order[f]) if f < q else f for f in problem.layout.fixed_columns]

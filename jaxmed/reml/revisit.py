@@ -27,12 +27,12 @@ def covariances(
     built, n = fit.problem, len(weights)
     G, log_ratio = built.relative(estimates.G, estimates.sigma2)
     sound = np.asarray(np.isfinite(G).all((1, 2)) & np.isfinite(log_ratio).all(1))
-    factor = covariance.factors(np.where(sound[:, None, None], G, np.eye(G.shape[1])), built.pattern)
+    G = np.where(sound[:, None, None], G, np.eye(G.shape[1]))
     own = data is not None
     shared = programs.on_device(built.gram) if data is None else data
     padded = [np.ones((rows, weights.shape[1])), np.zeros((rows, *G.shape[1:])), np.zeros((rows, log_ratio.shape[1]))]
     padded[1][:] = np.eye(G.shape[1])
-    for target, values in zip(padded, (weights, covariance.matrix(factor, built.pattern), log_ratio), strict=True):
+    for target, values in zip(padded, (weights, G, log_ratio), strict=True):
         target[:n] = np.where(np.isfinite(values), values, 0.0)
     lanes = max(k for k in range(1, LANES + 1) if rows % k == 0)
     at = programs.revisit(_evaluate, shared, *padded, layout=built.layout, reml=fit.reml, own=own, lanes=lanes)
@@ -42,7 +42,7 @@ def covariances(
         return np.where(sound.reshape(-1, *[1] * (a.ndim - 1)), a, np.nan)
 
     at = jax.tree.map(clean, at)
-    return information.covariance(built, factor, log_ratio, at)
+    return information.covariance(built, covariance.packed(G), log_ratio, at)
 
 
 def _evaluate(data, weights, G, log_ratio, *, layout, reml, own, lanes):

@@ -1,9 +1,7 @@
 """The slow and safe route for the few replicates that the batched Newton leaves: one at a time, on the host.
 
-About one replicate in a thousand crawls where a diagonal of Lambda that is not its last one vanishes: there the lower-triangular
-factor is not unique and its criterion a curved valley. Here G = L L' with every element of L that the zeros of G permit, so
-that no column is special; flat directions (rotations) are left alone by an eigenvalue decomposition, negative
-curvature is followed. Several starting points; the lowest optimum wins.
+Here G = L L' with every element of L that the zeros of G permit, so that no column is special; flat directions (rotations) are
+left alone by an eigenvalue decomposition, negative curvature is followed. Several starting points; the lowest optimum wins.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ class Safe(NamedTuple):
 def support(pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
     """Positions of all elements of a square factor that leave the structural zeros of G at 0."""
     mask = pattern.mask
-    zero = ~((mask.astype(int) @ mask.T.astype(int)) > 0)
+    zero = ~pattern.free
     full = mask.copy()
     for i in range(pattern.n_random):
         for m in range(i + 1, pattern.n_random):

@@ -8,7 +8,7 @@ from jaxmed.reml.problem import Problem
 
 
 def em(built: Problem, steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """A rough G (relative, internal order) and log ratios by EM (Laird & Ware 1982), enough to start and to order."""
+    """A rough G (relative, internal order) and log ratios by EM (Laird & Ware 1982), enough to start from."""
     layout = built.layout
     q, K, fixed = layout.n_random, layout.n_equations, list(layout.fixed_columns)
     rows = np.moveaxis(built.gram.rows, 2, 0)  # (J, q, c)
@@ -16,7 +16,7 @@ def em(built: Problem, steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
     owner = np.array(layout.equation_of, int)
     rest = built.gram.rest.sum(-1)[:, [*fixed, -1]][:, :, [*fixed, -1]]
     n = built.gram.n.sum(1)
-    free = built.free[np.ix_(built.order, built.order)]
+    free = built.pattern.free
     G, s = 0.3 * np.eye(q), np.full(K, 0.5)
     for _ in range(steps):
         V = R @ G @ R.transpose(0, 2, 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmed.reml import criterion, newton
+from jaxmed.reml import covariance, criterion, newton
 from jaxmed.reml.problem import build
 
 COPIES = 14  # the weights of all examples add up to it: two shapes, so two programs
@@ -77,12 +77,11 @@ def minimise(layout, pattern, reml):
 def optimum(problem, weights):
     """Log-likelihood, estimates in the user's units and standard errors of beta from a cold start."""
     q, K = problem.layout.n_random, problem.layout.n_equations
-    diagonal = np.array(problem.pattern.rows) == np.array(problem.pattern.cols)
-    start = newton.Point(np.where(diagonal, 0.7, 0.0)[None], np.zeros((1, K - 1)))
+    start = newton.Point(covariance.packed(0.49 * np.eye(q))[None], np.zeros((1, K - 1)))
     metric = 30 * np.eye(q * (q + 1) // 2 + K - 1)
     with jax.enable_x64(True):
         found = minimise(problem.layout, problem.pattern, True)(problem.gram, weights[None], start, metric, 1)
-        G = newton.covariance_matrix(found.point.factor, problem.pattern)
+        G = covariance.symmetric(found.point.relative)
         root = profile(problem.layout, True)(problem.gram, weights, G[0], found.point.log_ratio[0])[3]
     G, found, root = np.asarray(G)[0], jax.tree.map(lambda a: np.asarray(a)[0], found), np.asarray(root)
     assert found.converged

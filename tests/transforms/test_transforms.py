@@ -78,16 +78,43 @@ def test_grad_of_the_deviance(problem, weights):
 def test_grad_in_lambda_agrees_with_the_closed_form(problem, weights):
     pattern = problem.pattern
     theta = jnp.array([[0.8, 0.2, 0.5, 0.1]])
-    run = partial(criterion.deviance, layout=problem.layout, rows=pattern.rows, cols=pattern.cols)
-    differentiated = jax.jit(jax.grad(run))
-    gradient = differentiated(theta[0], weights[0], problem.gram)
-    G = newton.covariance_matrix(theta[:, :3], pattern)
+    differentiated = jax.jit(jax.grad(partial(criterion.deviance, layout=problem.layout, rows=pattern.rows, cols=pattern.cols)))
+    L = np.array([[0.8, 0.0], [0.2, 0.5]])
+    G = jnp.asarray(L @ L.T)[None]
+    free, order = newton.factor_of(G, pattern)
+    np.testing.assert_allclose(free, theta[:, :3], atol=1e-14)
     at = evaluate(problem.layout)(problem.gram, weights[0], G[0], theta[0, 3:])
-    jacobian = newton._jacobian(theta, pattern)
-    found, hessian = newton.in_factor(jacobian, at.gradient[None], at.hessian[None], pattern)
-    np.testing.assert_allclose(found[0], gradient, rtol=1e-9, atol=1e-9)
+    jacobian = newton._jacobian(theta, order, pattern)
+    found, hessian = newton.in_factor(jacobian, at.gradient[None], at.hessian[None], order, pattern)
+    np.testing.assert_allclose(found[0], differentiated(theta[0], weights[0], problem.gram), rtol=1e-9, atol=1e-9)
     expected = naive.differences(lambda x: np.asarray(differentiated(x, weights[0], problem.gram)), np.asarray(theta[0]))
     np.testing.assert_allclose(hessian[0], expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("x64")
+def test_derivatives_in_a_pivoted_factor(problem, weights):
+    """The second effect has more variance: it comes first, and differences in its own Lambda give the same derivatives."""
+    pattern = problem.pattern
+    run = evaluate(problem.layout)
+    L = np.array([[0.3, 0.1], [0.0, 0.9]])  # rows by effect, columns by place once turned round
+    G = jnp.asarray(L @ L.T)[None]
+    free, order = newton.factor_of(G, pattern)
+    np.testing.assert_array_equal(order[0], [[0.0, 1.0], [1.0, 0.0]])
+    x = np.append(np.asarray(free[0]), 0.1)
+
+    def slope(x):
+        lam = newton.factor_matrix(jnp.asarray(x[None, :3]), order, pattern)
+        at = run(problem.gram, weights[0], (lam @ lam.swapaxes(1, 2))[0], jnp.asarray(x[3:]))
+        jacobian = newton._jacobian(jnp.asarray(x[None]), order, pattern)
+        return [np.asarray(a[0]) for a in newton.in_factor(jacobian, at.gradient[None], at.hessian[None], order, pattern)], at
+
+    gradient, hessian = slope(x)[0]
+    lam = np.asarray(newton.factor_matrix(free, order, pattern))[0]
+    np.testing.assert_allclose(lam @ lam.T, G[0], atol=1e-14)
+    value = [[float(slope(x + d * e)[1].value) for d in (1e-5, -1e-5)] for e in np.eye(4)]
+    np.testing.assert_allclose(gradient, [(up - down) / 2e-5 for up, down in value], rtol=1e-6, atol=1e-6)
+    expected = naive.differences(lambda x: slope(x)[0][0], x)
+    np.testing.assert_allclose(hessian, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
 @pytest.mark.usefixtures("x64")
@@ -100,7 +127,7 @@ def test_new_numbers_of_the_same_shape_are_not_traced_again(problem, weights):
         return newton.minimise(gram, weights, start, metric, count, layout=problem.layout, pattern=problem.pattern, lanes=2)
 
     run = jax.jit(counted)
-    start = newton.Point(np.tile([0.7, 0.0, 0.7], (5, 1)), np.zeros((5, 1)))
+    start = newton.Point(np.tile([0.49, 0.0, 0.49], (5, 1)), np.zeros((5, 1)))
     first = run(problem.gram, weights, start, 30 * np.eye(4), 5)
     other = build(naive.system(NAME, seed=1), np.ones((2, 2), bool), J)
     assert other.layout == problem.layout

@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from jaxmed.reml.covariance import Pattern, components, correlation, internal_order, pattern, pivot_sizes
+from jaxmed.reml.covariance import (
+    FLOOR,
+    Pattern,
+    components,
+    correlation,
+    internal_order,
+    packed,
+    pattern,
+    pivoted,
+    positive,
+    root,
+    square,
+    symmetric,
+)
 
 
 def mask(q, *zeros):
@@ -63,19 +76,6 @@ def test_several_mediators_have_their_zeros_in_the_outcomes_column():
     np.testing.assert_array_equal(G != 0, free[np.ix_(order, order)])
 
 
-def test_internal_order_by_size():
-    size = np.array([0.1, 0.4, 0.2, 0.3])
-    assert internal_order(mask(4)).tolist() == [0, 1, 2, 3]
-    assert internal_order(mask(4), size).tolist() == [1, 3, 2, 0]
-    assert internal_order(BLOCKS, size).tolist() == [1, 0, 3, 2]  # groups stay together
-    assert internal_order(mask(4, (0, 2)), size).tolist() == [
-        0,
-        2,
-        1,
-        3,
-    ]  # structural zeros come first whatever their size
-
-
 @pytest.mark.parametrize("zeros", [[(1, 2)], [(0, 1), (2, 3)]])
 def test_a_pattern_that_no_factor_has_is_an_error(zeros):
     free = mask(4, *zeros)
@@ -90,23 +90,52 @@ def test_a_pattern_that_no_order_makes_representable_is_an_error():
         pattern(cycle[np.ix_(order, order)])
 
 
-def test_pivot_sizes():
-    root = np.array([[0.5, 0, 0], [1.0, 2.0, 0], [0.2, 0.1, 0.3]])
-    G = root @ root.T
-    sizes = pivot_sizes(G)
-    assert sizes[1] == G[1, 1]  # the largest variance first, as it is
-    rest = G - np.outer(G[:, 1], G[1]) / G[1, 1]
-    second = int(np.argmax(np.where([True, False, True], np.diag(rest), -1)))
-    assert sizes[second] == pytest.approx(rest[second, second])
-    assert np.prod(sizes) == pytest.approx(np.linalg.det(G))
+def test_effects_that_may_change_places():
+    assert pattern(mask(4)).kinds.tolist() == [0, 0, 0, 0]
+    assert pattern(BLOCKS).kinds.tolist() == [0, 0, 2, 2]
+    assert pattern(np.ones((1, 1), bool)).kinds.tolist() == [0]
+    intercepts = mask(4, (0, 1))  # in internal order: these two have a zero between them, and change places with each other
+    assert pattern(intercepts).kinds.tolist() == [0, 0, 2, 2]
+    outcome_first = mask(4, (0, 1), (0, 2))
+    assert pattern(outcome_first).kinds.tolist() == [0, 1, 1, 3]
 
 
-def test_pivot_sizes_of_a_singular_matrix():
-    root = np.array([[1.0, 0.0], [0.5, 0.2], [-0.3, 0.4]])
-    sizes = pivot_sizes(root @ root.T)
-    assert np.sort(sizes)[0] == pytest.approx(0.0, abs=1e-15)
-    assert (sizes >= 0).all()
-    np.testing.assert_array_equal(pivot_sizes(np.zeros((2, 2))), 0.0)
+@pytest.mark.parametrize("free", [mask(4), BLOCKS, mask(4, (0, 1)), mask(4, (0, 1), (0, 2)), np.eye(4, dtype=bool)])
+@pytest.mark.parametrize("rank", [4, 2, 0])
+def test_pivoted_factors(free, rank):
+    found = pattern(free)
+    rng = np.random.default_rng(1)
+    L = np.tril(rng.normal(size=(20, 4, 4))) * found.mask
+    L[:, :, rng.permutation(4)[rank:]] = 0.0
+    G = square(L)
+    factor, order = pivoted(G, found)
+    assert (order.sum(1) == 1).all()
+    assert (order.sum(2) == 1).all()
+    assert (factor[:, ~found.mask] == 0).all()
+    back = np.swapaxes(order, 1, 2)
+    np.testing.assert_allclose(back @ square(factor) @ order, G, atol=1e-12)
+    pivots = np.diagonal(factor, axis1=1, axis2=2)
+    for kind in set(found.kinds):  # the most variance first, so that what vanishes comes last
+        assert (np.diff(pivots[:, found.kinds == kind], axis=1) <= 1e-12).all()
+    square_root = np.array([root(g, found) for g in G])
+    np.testing.assert_allclose(square(square_root), G, atol=1e-12)
+
+
+def test_a_positive_factor_is_the_cholesky_factor_unless_a_pivot_is_small():
+    root_of = np.array([[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [-0.3, 0.4, 0.6]])
+    full = pattern(mask(3))
+    np.testing.assert_allclose(positive((root_of @ root_of.T)[None], full)[0], root_of, atol=1e-14)
+    indefinite = np.diag([1.0, -0.5, 0.2])
+    found = positive(indefinite[None], full)[0]
+    np.testing.assert_allclose(np.diag(found), [1.0, FLOOR, np.sqrt(0.2)])
+    assert np.isfinite(positive(np.zeros((1, 3, 3)), full)).all()
+
+
+def test_packed_and_back():
+    G = square(np.random.default_rng(0).normal(size=(2, 3, 3)))
+    np.testing.assert_array_equal(packed(G), G[:, [0, 1, 1, 2, 2, 2], [0, 0, 1, 0, 1, 2]])
+    np.testing.assert_array_equal(symmetric(packed(G)), np.tril(G) + np.swapaxes(np.tril(G, -1), 1, 2))
+    assert symmetric(np.zeros((5, 0))).shape == (5, 0, 0)
 
 
 def test_correlation():

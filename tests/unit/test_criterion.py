@@ -104,20 +104,6 @@ def test_a_cluster_without_weight_counts_for_nothing():
         np.testing.assert_array_equal(a, b)
 
 
-def test_order_of_the_random_effects_is_immaterial():
-    _, problem, G, log_ratio = setting("two equations")
-    size = np.array([0.1, 0.5, 0.3, 0.2, 0.4])
-    other = problem.reordered(size)
-    assert other.order.tolist() == [1, 0, 4, 2, 3]
-    moved = G[np.ix_(other.order, other.order)]  # standardised scales are per column, whatever the order
-    np.testing.assert_allclose(other.random_scale, problem.random_scale[other.order])
-    a = profile(problem.layout, True)(problem.gram, WEIGHTS["fractional"], G, log_ratio)
-    b = profile(other.layout, True)(other.gram, WEIGHTS["fractional"], moved, log_ratio)
-    assert float(a[0]) == pytest.approx(float(b[0]), abs=1e-10)
-    # internal coefficients stand in the order of their columns
-    np.testing.assert_allclose(problem.fixed_map @ a[1], other.fixed_map @ b[1], atol=1e-11)
-
-
 # ----------------------------------------------------------------------------------------------- derivatives
 
 
