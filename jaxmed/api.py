@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.design.checks import read_table, require_bool, warn_user
+from jaxmed.arguments import require_bool, warn_user
+from jaxmed.design.checks import read_table
 from jaxmed.design.frames import from_pandas, is_lazy
 from jaxmed.design.matrices import mediation_design
 from jaxmed.errors import InputError

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import listed
 from jaxmed.design import engine
 from jaxmed.design.centering import Coded
-from jaxmed.design.checks import listed
 from jaxmed.design.matrices import assemble, plan, specify
 from jaxmed.design.summary import Summary
 from jaxmed.design.sums import RawSums, Sums

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pandas as pd
 
 from jaxmed.api import mediate
-from jaxmed.design.checks import listed, require_option, require_whole
+from jaxmed.arguments import listed, require_option, require_whole
 from jaxmed.errors import InputError
 from jaxmed.inference.sample import METHODS
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import require_option, require_rows, require_whole
+from jaxmed.arguments import require_option, require_whole
+from jaxmed.design.checks import require_rows
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.design.coding import CodedTerm, NumericValues, Values, term_columns, terms_matrix
 from jaxmed.design.lmm_checks import independent_columns
 from jaxmed.design.lmm_design import LmmDesign

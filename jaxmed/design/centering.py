@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.design.rebuild import product
 from jaxmed.design.summary import ROUNDING, WITHIN_TOLERANCE, Summary, summarise
 from jaxmed.design.system import Component, Factor, Recipe

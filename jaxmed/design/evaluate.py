@@ -14,8 +14,8 @@ import formulaic
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import listed
 from jaxmed.design.centering import is_numeric
-from jaxmed.design.checks import listed
 from jaxmed.design.coding import FactorValues, NumericValues, Values, factor_levels, level_label
 from jaxmed.design.functions import CONSTANTS, CONTEXT, FACTOR_FUNCTIONS
 from jaxmed.design.syntax import Node, as_text, formula_error, without_parens

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import listed
 from jaxmed.design.centering import is_numeric
-from jaxmed.design.checks import listed
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, factor_levels, level_label, settle_codings, terms_matrix
 from jaxmed.design.evaluate import Recipe, Table, codes_among, column_of
 from jaxmed.design.formula import Bar, Group, Terms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.design.roles import Names, Roles, as_names
 from jaxmed.errors import InputError
 

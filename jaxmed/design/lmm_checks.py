@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import listed
 from jaxmed.design.centering import is_numeric
-from jaxmed.design.checks import listed
 from jaxmed.design.coding import NumericValues, TermMatrix
 from jaxmed.design.evaluate import Table, column_of, kind_of, learn
 from jaxmed.design.syntax import Node, as_text, formula_error

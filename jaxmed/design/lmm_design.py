@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmed.design.checks import listed, read_table, warn_user
+from jaxmed.arguments import listed, warn_user
+from jaxmed.design.checks import read_table
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
 from jaxmed.design.evaluate import Recipe, Table, evaluate, learn
 from jaxmed.design.formula import ParsedFormula, Terms, parse_formula

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import check_functions, require_bool, require_option, warn_user
 from jaxmed.design import checks
 from jaxmed.design.centering import (
     CENTRINGS,
@@ -94,10 +95,10 @@ def specify(
         moderators=moderators,
     )
     asked_values = check_values(moderator_values, roles.all_moderators)
-    checks.check_functions(extra)
-    checks.require_option("center", center, CENTRINGS)
-    checks.require_option("covariance", covariance, COVARIANCES)
-    checks.require_bool("center_covariates", center_covariates)
+    check_functions(extra)
+    require_option("center", center, CENTRINGS)
+    require_option("covariance", covariance, COVARIANCES)
+    require_bool("center_covariates", center_covariates)
     return Specification(roles, center, center_covariates, between, covariance, levels, asked_values, extra or {})
 
 
@@ -319,7 +320,7 @@ def _check_observed(roles: Roles, coded: Mapping[str, Coded], codes: np.ndarray,
 def _warn_two_valued(roles: Roles, coded: Mapping[str, Coded], codes: np.ndarray, n_clusters: int) -> None:
     for column in roles.equations:
         if coded[column].summaries(codes, n_clusters)[column].two_valued:
-            checks.warn_user(
+            warn_user(
                 f"{roles.arguments[column]}={column!r} has two values: its equation is fitted as a linear probability "
                 "model, with normal residuals of one variance."
             )

@@ -10,7 +10,7 @@ from numbers import Real
 
 import numpy as np
 
-from jaxmed.design import checks
+from jaxmed.arguments import listed, warn_user
 from jaxmed.design.centering import Coded
 from jaxmed.design.summary import Summary
 from jaxmed.design.system import Moderator
@@ -42,7 +42,7 @@ def check_values(asked: Mapping[str, object] | None, names: Sequence[str]) -> Ma
         raise InputError(f"moderator_values={asked!r} is not a dictionary from moderators to lists of values.")
     for name in asked:
         if name not in names:
-            known = f"the moderators are {checks.listed(names)}" if names else "no moderators are named in moderators"
+            known = f"the moderators are {listed(names)}" if names else "no moderators are named in moderators"
             raise InputError(f"moderator_values names {name!r}, which is no moderator; {known}.")
     return asked
 
@@ -65,7 +65,7 @@ def _list(name: str, asked: object) -> list[object]:
 
 def _level(name: str, value: object, levels: tuple[object, ...]) -> str:
     if str(value) not in map(str, levels):
-        raise InputError(f"moderator_values[{name!r}] names {value!r}, which is no level; they are {checks.listed(levels, 12)}.")
+        raise InputError(f"moderator_values[{name!r}] names {value!r}, which is no level; they are {listed(levels, 12)}.")
     return str(value)
 
 
@@ -77,13 +77,13 @@ def _numbers(name: str, asked: list[object], coded: Coded, summary: Summary) -> 
         elif isinstance(value, Real) and np.isfinite(float(value)):
             found.append(float(value) + 0.0)  # + 0.0: no minus zero
         else:
-            valid = f"numbers or {checks.listed(coded.levels)}" if coded.levels else "finite numbers"
+            valid = f"numbers or {listed(coded.levels)}" if coded.levels else "finite numbers"
             raise InputError(f"moderator_values[{name!r}] holds {value!r}; give {valid}.")
     low, high = summary.minimum, summary.maximum
     outside = [value for value in found if not low <= value <= high]
     if outside:
-        checks.warn_user(
-            f"moderator_values[{name!r}]: {checks.listed(outside)} is outside the data, which run from {low:g} to {high:g}: "
+        warn_user(
+            f"moderator_values[{name!r}]: {listed(outside)} is outside the data, which run from {low:g} to {high:g}: "
             "effects there are extrapolated."
         )
     return found

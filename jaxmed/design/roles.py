@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.design.system import Arrow
 from jaxmed.errors import InputError
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from jaxmed.arguments import listed, warn_user
 from jaxmed.design.centering import Coded
-from jaxmed.design.checks import listed, warn_user
 from jaxmed.design.matrices import Built, built_of, names_of
 from jaxmed.design.roles import Roles
 from jaxmed.design.summary import Summary

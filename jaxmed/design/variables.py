@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.design.functions import CONSTANTS, CONTRASTS, FACTOR_FUNCTIONS, FUNCTIONS, STATEFUL_FUNCTIONS
 from jaxmed.design.syntax import Node, as_text, formula_error, without_parens
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxmed.arguments import require_option
 from jaxmed.errors import InputError
 from jaxmed.inference import intervals, studentised
 from jaxmed.inference.correction import bias_correction, shifted
@@ -46,8 +47,7 @@ def limits(sample: Sample, level: float, method: str, failed: str = "drop") -> t
     A failed draw below all others, then above all others: the lower of the two lower limits and the higher of the two upper
     ones. A limit that would fall among the failed draws is infinite.
     """
-    if method not in ALL_METHODS:
-        raise InputError(f"method={method!r} is not known: choose one of {', '.join(map(repr, ALL_METHODS))}.")
+    require_option("method", method, ALL_METHODS)
     if method == "studentised":
         if sample.errors is None or sample.std_error is None:
             raise ValueError("studentised intervals need standard errors")

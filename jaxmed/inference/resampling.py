@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from jaxmed.errors import InputError
+from jaxmed.arguments import require_option
 from jaxmed.reml.precision import double_precision
 
 KINDS = ("cluster", "bayesian", "jackknife")
@@ -37,8 +37,7 @@ def weights(
     """
     if kind == "jackknife":
         return 1.0 - np.eye(n_clusters)[first:last]
-    if kind not in KINDS:
-        raise InputError(f"kind={kind!r} is not a resampling scheme by weights; choose one of {', '.join(map(repr, KINDS))}")
+    require_option("kind", kind, KINDS)
     blocks = range(first // BLOCK, -(-last // BLOCK))
     made = np.concatenate([_block(kind, seed, block, n_clusters, strata) for block in blocks])
     return made[first - blocks[0] * BLOCK : last - blocks[0] * BLOCK]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jaxmed.arguments import require_option
 from jaxmed.errors import InputError
 
 METHODS = ("percentile", "basic", "normal", "bc", "bca")
@@ -152,8 +153,7 @@ def tail(level: float) -> float:
 
 def checked(draws: ArrayLike, estimate: ArrayLike, method: str, acceleration: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
     """Draws (B, E), estimate (E,) and acceleration (E,), 0 for the methods that do not use it."""
-    if method not in METHODS:
-        raise InputError(f"method={method!r} is not known: choose one of {', '.join(map(repr, METHODS))}.")
+    require_option("method", method, METHODS)
     values = two_dimensional(draws)
     point = of_effects(estimate, values.shape[1], "estimate")
     if method != "bca":

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxmed.arguments import require_option
 from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
@@ -124,10 +125,8 @@ def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None,
         >>> make(fit.system, "rows", seed=1).new_rows(0).rows.shape
         (320,)
     """
-    if kind not in KINDS:
-        raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, KINDS))}")
-    if factor not in FACTORS:
-        raise InputError(f"factor={factor!r} is not an option; choose one of {', '.join(map(repr, FACTORS))}")
+    require_option("kind", kind, KINDS)
+    require_option("factor", factor, FACTORS)
     if factor != "mammen" and kind != "wild":
         raise InputError(f"factor={factor!r} belongs to kind='wild', not to kind={kind!r}; leave it out")
     if strata is not None and kind not in STRATIFIED:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import require_whole
+from jaxmed.arguments import require_option, require_whole
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.inference import effects, schemes, table
@@ -16,8 +16,7 @@ from jaxmed.inference import effects, schemes, table
 
 def check_bootstrap(n_resamples: Any, seed: Any, kind: Any, chunk_size: Any, replicates: Any = None) -> None:
     """Arguments of ``bootstrap`` that are wrong whatever the model."""
-    if kind not in schemes.KINDS:
-        raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, schemes.KINDS))}")
+    require_option("kind", kind, schemes.KINDS)
     require_whole("n_resamples", n_resamples, 1)
     require_whole("seed", seed, 0)
     if chunk_size is not None:

@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import require_option, require_rows
+from jaxmed.arguments import require_option
+from jaxmed.design.checks import require_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.inference import bootstrap, effects, figures, intervals

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import require_option, require_whole
+from jaxmed.arguments import require_option, require_whole
 from jaxmed.design.lmm_design import LmmDesign
 from jaxmed.design.matrices import resample_rows
 from jaxmed.errors import InputError
@@ -208,8 +208,7 @@ class LMMBootstrap(Shown):
 
 def check_lmm_bootstrap(n_resamples, seed, kind, design: LmmDesign) -> None:
     """An InputError where the arguments, or the kind for this model, cannot be used."""
-    if kind not in lmm_responses.KINDS:
-        raise InputError(f"kind={kind!r} is not a resampling scheme; choose one of {', '.join(map(repr, lmm_responses.KINDS))}")
+    require_option("kind", kind, lmm_responses.KINDS)
     require_whole("n_resamples", n_resamples, 1)
     require_whole("seed", seed, 0)
     groups = list(dict.fromkeys(term.group for term in design.terms))

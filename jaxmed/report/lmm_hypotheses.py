@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import listed
 from jaxmed.design.anova import contrast_from_names
-from jaxmed.design.checks import listed
 from jaxmed.design.grouping import group_columns
 from jaxmed.design.lmm_design import LmmDesign, NewRows
 from jaxmed.errors import InputError

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import require_option, require_whole
 from jaxmed.design.anova import type3_contrasts
-from jaxmed.design.checks import read_table, require_option, require_whole
+from jaxmed.design.checks import read_table
 from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
 from jaxmed.inference import lmm_prediction, satterthwaite

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.design.system import Design, Moderator
 from jaxmed.errors import InputError
 from jaxmed.inference import curves

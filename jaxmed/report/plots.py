@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scipy.special import ndtri
 
-from jaxmed.design.checks import listed, require_option, require_whole
+from jaxmed.arguments import listed, require_option, require_whole
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.report import cluster_tables, side_by_side

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import require_option
 from jaxmed.design import rebuild
-from jaxmed.design.checks import require_option, require_rows
+from jaxmed.design.checks import require_rows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes, storage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import require_option
+from jaxmed.arguments import require_option
 from jaxmed.errors import InputError
 from jaxmed.inference import intervals
 from jaxmed.report import tables

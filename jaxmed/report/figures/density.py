@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gaussian_kde
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.errors import InputError
 from jaxmed.report.figures import style
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.checks import listed
+from jaxmed.arguments import listed
 from jaxmed.errors import InputError
 from jaxmed.report.effect_blocks import moderator_columns
 from jaxmed.report.figures import style
