@@ -211,10 +211,11 @@ def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, 
     first = _choose(better, (x, J, slope, value), (x0, J0, gradient, jnp.zeros_like(value)))
 
     def leave():
-        # at a saddle the gradient is 0 in every column of Lambda that is: start from a factor without such columns
+        # at a saddle the gradient is 0 in every column of Lambda that is: start from a factor without such columns, unless
+        # steps from there were refused
         x = start(origin)
         J, slope, value = model(x)
-        return _choose(fine | better, first, (x, J, slope, value))
+        return _choose(fine | better | (damping > 1), first, (x, J, slope, value))
 
     first = jax.lax.cond((fine | better).all(), lambda: first, leave)
     state = (*first, jnp.zeros_like(value), jnp.ones_like(better), jnp.zeros((), int))
