@@ -50,15 +50,15 @@ def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, at
     G = symmetric(relative)
     L, order = (a.reshape(G.shape) for a in pivoted(G.reshape(-1, q, q), pattern))
     rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    back = np.swapaxes(order, -1, -2)
-    L = back @ L  # by effect
+    turned = np.swapaxes(order, -1, -2)
+    L = turned @ L  # by effect
     J = np.zeros((*lead, d + 1, f + K))
     J[..., : len(i), :f] = order[..., rows, i[:, None]] * L[..., l[:, None], cols]
     J[..., : len(i), :f] += order[..., rows, l[:, None]] * L[..., i[:, None], cols]
     J[..., len(i) :, f:] = np.eye(K)
     information = np.swapaxes(J, -1, -2) @ full @ J
     same = (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
-    slopes = order @ symmetric(np.asarray(at.gradient)[..., : len(i)]) @ back
+    slopes = order @ symmetric(np.asarray(at.gradient)[..., : len(i)]) @ turned
     information[..., :f, :f] += slopes[..., rows[:, None], rows] * same
     inverse, smallest = _pseudo_inverse(information)
     V = J @ (2 * inverse) @ np.swapaxes(J, -1, -2)
