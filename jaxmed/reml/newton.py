@@ -294,10 +294,13 @@ def minimise(
         )
         eased = jnp.where(lane.damping > 1, lane.damping / 4, 0.0)
         damping = jnp.where(accept, eased, jnp.maximum(lane.damping * 4, 0.5))
-        trial, decrement, damping = _propose(base, gradient, hessian, metric, damping, pattern, inner)
+        # the first step from a point that knows nothing of the replicate: the expected Hessian makes a convex model
+        curvature = jnp.where((lane.evaluations == 0)[:, None, None], metric, hessian) if own else hessian
+        trial, decrement, damping = _propose(base, gradient, curvature, metric, damping, pattern, inner)
         evaluations = lane.evaluations + 1
         # a step that rounding alone refuses, from a point whose decrement is already negligible, is the optimum too
         done = (decrement < tolerance) & jnp.isfinite(value) & (accept | (decrement < 100 * tolerance))
+        done = done & (evaluations > 1) if own else done
         stop = done | (evaluations >= max_evaluations)
         write = jnp.where(stop & (lane.replicate < count), lane.replicate, rows)
         final = _choose(done, trial, base)
