@@ -124,7 +124,7 @@ def test_too_few_draws_say_how_many():
     assert check(200, 0.95) == ""
     assert check(5, 0.95, "normal") == ""
     assert "'bca'" in check(400, 0.95, "bca", np.array([0.15]))
-    with pytest.raises(jaxmed.InputError, match="not known"):
+    with pytest.raises(jaxmed.InputError, match="method='magic' is not an option"):
         figures.limits(Sample(np.zeros((3, 1)), np.zeros(1), np.zeros(3, bool)), 0.9, "magic")
 
 
