@@ -7,21 +7,17 @@ import os
 from bench.common import child, show
 
 CODE = """
-import json, os, statistics, sys, time
+import json, os, sys
 cores, devices, n = map(int, sys.argv[1:])
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
 import jaxmed as jm
-from bench.common import bpg06
+from bench.common import bpg06, median, stopwatch
 data, source = bpg06()
 fit = jm.mediate(data, x="x", m="m", y="y", cluster="id", center="none", random="all")
-taken = []
-for seed in range(4):
-    started = time.perf_counter()
-    fit.bootstrap(n, seed=seed, progress=False)
-    taken.append(time.perf_counter() - started)
-print(json.dumps({"rate": n / statistics.median(taken[1:]), "source": source}))
+taken = stopwatch(lambda: fit.bootstrap(n, seed=1, progress=False), 4)
+print(json.dumps({"rate": n / median(taken[1:]), "source": source}))
 """
 
 

@@ -84,12 +84,11 @@ def pattern(free: np.ndarray) -> Pattern:
 
     Raises ValueError where zeros of G cannot be zeros of Lambda in this order.
     """
-    mask = np.tril(free)
-    reached = (mask.astype(int) @ mask.T.astype(int)) > 0
-    if (reached & ~free).any():
+    rows, cols = np.nonzero(np.tril(free))
+    found = Pattern(free.shape[0], tuple(map(int, rows)), tuple(map(int, cols)))
+    if (found.free & ~free).any():
         raise ValueError("this pattern of zero covariances cannot be written as zeros of a Cholesky factor")
-    rows, cols = np.nonzero(mask)
-    return Pattern(free.shape[0], tuple(map(int, rows)), tuple(map(int, cols)))
+    return found
 
 
 def correlation(G: np.ndarray) -> np.ndarray:
