@@ -144,7 +144,14 @@ class GramData:
             "arguments": dict(self.arguments),
             "n_rows": s.n_rows,
             "columns": [
-                {"name": c.name, "columns": list(c.columns), "note": c.note, "levels": [plain(level) for level in c.levels]}
+                {
+                    "name": c.name,
+                    "columns": list(c.columns),
+                    "note": c.note,
+                    "levels": [plain(level) for level in c.levels],
+                    "carried": c.carried,
+                    "single": c.single,
+                }
                 for c in s.coded.values()
             ],
             "equations": {response: raw.monomials for response, raw in s.raw.items()},
@@ -178,7 +185,10 @@ class GramData:
                 known[column] = Summary(count.astype(int), *figures)
                 k += 1
             empty = {column: np.empty(0) for column in one["columns"]}
-            coded[one["name"]] = Coded(one["name"], empty, one["note"], tuple(one["levels"]), known)
+            # files of version 0.1 have no word on carried values: they carried none
+            coded[one["name"]] = Coded(
+                one["name"], empty, one["note"], tuple(one["levels"]), known, one.get("carried", 0), one.get("single", False)
+            )
         raw = {
             response: RawSums(tuple(tuple(m) for m in names), arrays[f"sums_{k}"])
             for k, (response, names) in enumerate(manifest["equations"].items())

@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxmed.arguments import require_option, require_whole
 from jaxmed.design.checks import require_rows
+from jaxmed.design.frames import fill_clusters
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def _from_fit(fit: MediationResult, J: int, m: int, rng) -> tuple[pd.DataFrame, 
     codes = fit.design.table_codes
     members = [np.flatnonzero(codes == j) for j in range(fit.n_clusters)]
     drawn = [rng.choice(members[j], m, replace=m > len(members[j])) for j in rng.integers(fit.n_clusters, size=J)]
-    table = fit.data.iloc[np.concatenate(drawn)].reset_index(drop=True)
+    whole = fill_clusters(fit.data, fit.design.carried, codes)
+    table = whole.iloc[np.concatenate(drawn)].reset_index(drop=True)
     arguments = {k: v for k, v in fit.call.items() if k != "extra"}
     arguments["moderator_values"] = {moderator.name: list(moderator.values) for moderator in fit.design.moderators} or None
     return table.assign(**{fit.cluster: np.repeat(np.arange(J), m)}), arguments

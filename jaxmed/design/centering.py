@@ -6,7 +6,7 @@ Axis letters: n rows of the table, J clusters. Missing values are NaN throughout
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from numbers import Real
 from typing import Literal
@@ -35,6 +35,8 @@ class Coded:
     note: str | None = None  # the coding, where there was one
     levels: tuple[object, ...] = ()  # of a coded column, the reference first
     known: Mapping[str, Summary] = field(default_factory=dict)  # summaries by column, where they have been made
+    carried: int = 0  # rows that took the value of another row of their cluster
+    single: bool = False  # no cluster has two observed values, so that the data cannot tell its level
 
     def summaries(self, codes: np.ndarray, n_clusters: int) -> Mapping[str, Summary]:
         """The columns' summaries by cluster."""
@@ -165,6 +167,26 @@ class Predictor:
     name: str
     terms: tuple[Term, ...]
     notes: tuple[str, ...] = ()
+
+
+def carry(coded: Coded, codes: np.ndarray, rows: np.ndarray) -> Coded:
+    """A level-2 value that stands in some rows of its cluster, in all of them; ``rows`` (J,) counts the clusters' rows.
+
+    Only of variables that are constant within every cluster: one with conflicting values is at level 1, and its gaps are gaps.
+    ``codes`` is empty where there are no rows in memory but their summaries alone.
+    """
+    known = coded.summaries(codes, len(rows))
+    first = next(iter(known.values()))
+    single = bool(first.count.max() < 2)
+    gaps = int((rows - first.count)[first.count > 0].sum())
+    if any(summary.varies for summary in known.values()) or gaps == 0:
+        return replace(coded, known=known, single=single)
+    columns = {
+        name: np.where(np.isnan(values), known[name].low[codes], values) if len(values) else values
+        for name, values in coded.columns.items()
+    }
+    filled = {name: summary.carried(rows) for name, summary in known.items()}
+    return replace(coded, columns=columns, known=filled, carried=gaps, single=single)
 
 
 def level_of(coded: Coded, codes: np.ndarray, n_clusters: int) -> int:

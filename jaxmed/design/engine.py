@@ -14,7 +14,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.centering import Coded, check_constant, code_column
+from jaxmed.design.centering import Coded, carry, check_constant, code_column
 from jaxmed.design.checks import check_clusters, check_columns
 from jaxmed.design.frames import is_lazy, to_pandas, to_series
 from jaxmed.design.matrices import Rows
@@ -99,13 +99,19 @@ def summarised(query: Query, roles: Roles) -> Sums:
                 raise InputError(f"{where}: all {n_rows} values are missing; use another column or fill it in.")
             check_constant(where, np.nanmin(low), np.nanmax(high))
             known[column] = Summary(count.astype(int), mean, low, high, variance * count)
-        coded[name] = replace(one, known=known)
+        one = replace(one, known=known)
+        in_memory = query.labels is not None  # and carried before
+        coded[name] = one if in_memory else carry(one, np.empty(0, dtype=np.intp), rows[order])
     return Sums(labels if query.labels is None else query.labels, coded, n_rows)
 
 
 def summed(query: Query, found: Sums, roles: Roles, terms: Mapping[str, Terms]) -> Sums:
     """The second pass: the sums of products that the equations need."""
     summaries = found.summaries
+
+    def varying(variable: str) -> bool:
+        return any(summary.varies for summary in found.coded[variable].known.values())
+
     needs = {response: monomials(response, terms[response], summaries) for response in roles.equations}
     level_1 = {column for names in needs.values() for monomial in names for column in monomial}
     standard = [
@@ -121,7 +127,8 @@ def summed(query: Query, found: Sums, roles: Roles, terms: Mapping[str, Terms]) 
     products: list[nw.Expr] = []
     places: dict[str, list[tuple[int, int, str]]] = {}
     for response, names in needs.items():
-        gaps = [v for v, count in found.missing(roles, response).items() if count]
+        # of a level-2 variable whole clusters are missing: they are taken off at the end
+        gaps = [v for v, count in found.missing(roles, response).items() if count and varying(v)]
         mask = tuple(sorted(query.place(next(iter(found.coded[v].known))) for v in gaps))
         weight = masks.setdefault(mask, f"w{len(masks)}")
         for a, left in enumerate(names):
@@ -141,6 +148,8 @@ def summed(query: Query, found: Sums, roles: Roles, terms: Mapping[str, Terms]) 
         for a, b, name in places[response]:
             # where no row is complete some engines give null and others 0
             S[:, a, b] = S[:, b, a] = np.nan_to_num(made.get_column(name).to_numpy().astype(float)[order])
+        for v in roles.variables(response):
+            S[next(iter(found.coded[v].known.values())).count == 0] = 0.0
         raw[response] = RawSums(names, S)
     return replace(found, raw=raw)
 

@@ -7,7 +7,7 @@ DuckDB ENUM and Arrow dictionaries in their own order; a polars Categorical has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import narwhals.stable.v2 as nw
@@ -72,6 +72,23 @@ def to_series(column: nw.Series) -> pd.Series:
     if isinstance(dtype, nw.Duration):
         return pd.Series(pd.to_timedelta(pd.Series(values, dtype=object)), name=name)
     return pd.Series(values, name=name, dtype=object)
+
+
+def fill_clusters(table: pd.DataFrame, columns: Sequence[str], codes: np.ndarray) -> pd.DataFrame:
+    """The table with the missing values of ``columns`` taken from the first row of the same cluster that has one.
+
+    ``codes`` (n,) numbers the rows' clusters, negative for rows that belong to none.
+    """
+    out, rows = table, np.arange(len(table))
+    for column in columns:
+        series = cast(pd.Series, table[column])
+        gap = series.isna().to_numpy()
+        known = np.flatnonzero(~gap & (codes >= 0))[::-1]
+        first = np.full(codes.max(initial=-1) + 2, -1)  # the last is for rows that belong to no cluster
+        first[codes[known]] = known
+        source = np.where(gap & (first[codes] >= 0), first[codes], rows)
+        out = out.assign(**{column: series.array[source]})
+    return out
 
 
 def from_pandas(table: pd.DataFrame | pd.Series, like: object) -> Any:

@@ -16,6 +16,7 @@ from jaxmed.design.centering import (
     Centring,
     Coded,
     Predictor,
+    carry,
     centre,
     code_column,
     level_of,
@@ -135,7 +136,7 @@ def plan(specification: Specification, source: Source) -> tuple[dict[str, int], 
     found_levels = {column: level_of(c, codes, J) for column, c in coded.items()}
     varying = {column: names[varying_cluster(coded[column], codes, J)] for column, level in found_levels.items() if level == 1}
     check_levels(specification.levels, found_levels, varying)
-    _check_observed(roles, coded, codes, J, found_levels)
+    _check_observed(roles, coded, found_levels)
     check_arrows(roles, found_levels)
     left_out = between_left_out(specification.between, roles, found_levels)
 
@@ -165,6 +166,12 @@ def assemble(specification: Specification, source: Source) -> Design:
     _check_equations(equations, [b.n_between for b in built], free)
 
     notes = [c.note for c in coded.values() if c.note]
+    carried = {name: c.carried for name, c in coded.items() if c.carried}
+    _warn_single(carried, coded, specification.levels or {})
+    notes += [
+        f"{name} is constant within clusters: {count} rows without it take the value of their cluster's other rows"
+        for name, count in carried.items()
+    ]
     notes += [note for p in predictors.values() for note in p.notes]
     notes += notes_free
     notes += [b.note for b in built if b.note]
@@ -182,6 +189,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         dropped={b.equation.response: b.dropped for b in built},
         table_codes=renumbered[codes],
         levels=found_levels,
+        carried=tuple(carried),
         columns={name: values for c in coded.values() for name, values in c.columns.items()},
         moderators=tuple(
             moderator(name, coded[name], found_levels[name], codes, len(labels), specification.moderator_values.get(name))
@@ -236,9 +244,9 @@ class Rows:
         coded = {}
         for column, argument in roles.arguments.items():
             if argument != "cluster":
-                one = code_column(_series(data, column), argument)
-                coded[column] = replace(one, known=one.summaries(codes, len(labels)))
-        return cls(labels, coded, codes)
+                coded[column] = code_column(_series(data, column), argument)
+        sizes = np.bincount(codes, minlength=len(labels))
+        return cls(labels, {column: carry(one, codes, sizes) for column, one in coded.items()}, codes)
 
     def equations(self, roles: Roles, terms: Mapping[str, Terms], level: Mapping[str, int]) -> list[Built]:
         return [_build(response, roles, terms[response], self.coded, self.codes, level[response]) for response in roles.equations]
@@ -305,15 +313,30 @@ def built_of(equation: Equation, terms: Terms, possible: int, missing: Mapping[s
 # ------------------------------------------------------------------------------------------------------- checks
 
 
-def _check_observed(roles: Roles, coded: Mapping[str, Coded], codes: np.ndarray, n_clusters: int, level: dict[str, int]) -> None:
+def _check_observed(roles: Roles, coded: Mapping[str, Coded], level: dict[str, int]) -> None:
     """Level-1 responses have a cluster with two observed rows, and y in any case: without one its level cannot be told."""
     for column in roles.equations:
         if level[column] == 2 and column != roles.y and level[roles.x] == 2:
             continue
-        if coded[column].summaries(codes, n_clusters)[column].count.max() < 2:
+        if coded[column].single:
+            remedy = (
+                "an outcome needs several values in a cluster"
+                if column == roles.y
+                else f"that needs an x at level 2, and x={roles.x!r} varies within clusters"
+            )
             raise InputError(
-                f"{roles.arguments[column]}={column!r}: no cluster has more than one observed value, so that a random "
-                "intercept cannot be told from the residual; more rows per cluster are needed."
+                f"{roles.arguments[column]}={column!r}: no cluster has more than one observed value, so that it is a variable of "
+                f"the clusters (level 2) as far as the data show; {remedy}."
+            )
+
+
+def _warn_single(carried: Mapping[str, int], coded: Mapping[str, Coded], levels: Mapping[str, int]) -> None:
+    for column in carried:
+        if coded[column].single and levels.get(column) != 2:
+            warn_user(
+                f"{column!r} has one observed value in each cluster, so that the data cannot tell its level: it is taken as a "
+                f"variable of the clusters, and its value as that of all their rows. levels={{{column!r}: 2}} says that this is "
+                "right; if it varies within clusters, it has too few values for a model."
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -88,6 +88,10 @@ class Summary:
         inner = (mean - low) * (high - mean) - self.total_squares / self.n
         width = high - low
         return width > 0 and inner <= width * max(TWO_VALUED_TOLERANCE * width, ROUNDING * self.largest)
+
+    def carried(self, rows: np.ndarray) -> Summary:
+        """The summary once every cluster's value stands in all of its ``rows`` (J,); of a column constant within clusters."""
+        return replace(self, count=np.where(self.count > 0, rows, 0))
 
     def deviation(self, of: str) -> float:
         """The standard deviation with n - 1 over "rows" or "clusters"."""

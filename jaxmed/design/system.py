@@ -146,6 +146,7 @@ class Design:
     # (n rows of the user's table,) index into clusters for every row, complete or not; -1 in clusters left out
     table_codes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     levels: dict[str, int] = field(default_factory=dict)  # variable -> level found in the data (1 or 2)
+    carried: tuple[str, ...] = ()  # level-2 variables whose values were taken over to their clusters' other rows
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # coded columns over the rows of the user's table
     moderators: tuple[Moderator, ...] = ()
     extra: Mapping[str, Callable] = field(default_factory=dict)  # the user's functions of the parameters

@@ -218,14 +218,13 @@ def strata_numbers(design: Design, values: np.ndarray, name: str) -> Int[np.ndar
         InputError: a cluster in more than one stratum or in none.
     """
     codes = table.row_codes(design)
-    inside = codes >= 0
-    if (values[inside] < 0).any():
-        bad = design.clusters[codes[inside][np.flatnonzero(values[inside] < 0)[0]]]
-        raise InputError(f"{name} is missing in a row of cluster {bad}; give every row of a cluster its stratum")
+    inside = (codes >= 0) & (values >= 0)  # a cluster's other rows take the stratum of those that have one
     low = np.full(len(design.clusters), np.iinfo(int).max)
     high = np.full(len(design.clusters), -1)
     np.minimum.at(low, codes[inside], values[inside])
     np.maximum.at(high, codes[inside], values[inside])
+    if (high < 0).any():
+        raise InputError(f"{name} is missing in all rows of cluster {design.clusters[np.argmin(high)]}; give it a stratum")
     split = np.flatnonzero(low != high)
     if len(split):
         raise InputError(

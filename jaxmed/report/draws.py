@@ -13,6 +13,7 @@ import pandas as pd
 
 from jaxmed.arguments import require_option
 from jaxmed.design.checks import require_rows
+from jaxmed.design.frames import fill_clusters
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.inference import bootstrap, effects, figures, intervals
@@ -342,7 +343,8 @@ class BootstrapResult(Curved):
         """The data of replicate i; refit it with any other software: the result is row i of the draws.
 
         Schemes that draw clusters give every copy of a cluster a label of its own (0, 1, ...). Schemes that make responses give
-        the whole table with new M and Y (text coded as numbers); rows that an equation does not use keep their values.
+        the whole table with new M and Y (text coded as numbers); rows that an equation does not use keep their values. Level-2
+        values recorded in some rows of a cluster stand in all of them.
         Moderators' default values are those of the full sample: give them as ``moderator_values`` when refitting.
 
         Raises:
@@ -361,11 +363,13 @@ class BootstrapResult(Curved):
         if self.kind == "bayesian":
             raise InputError("a bayesian replicate has fractional cluster weights and no data set; use weights(i) instead")
         fit = self.fit
+        # a drawn part of a cluster may lack the row that holds a level-2 value
+        table = fill_clusters(fit.data, fit.design.carried, fit.design.table_codes)
         if self.kind in RESPONSES:
             made = self.scheme.new_responses(i)
-            return fit.data.assign(**{e.response: y for e, y in zip(fit.design.equations, made, strict=True)})
+            return table.assign(**{e.response: y for e, y in zip(fit.design.equations, made, strict=True)})
         drawn = self.scheme.new_rows(i)
-        out = fit.data.iloc[drawn.rows].reset_index(drop=True)
+        out = table.iloc[drawn.rows].reset_index(drop=True)
         return out.assign(**{fit.cluster: drawn.codes}) if drawn.relabelled else out
 
     def _blocks(self) -> list[tuple[str | None, str | pd.DataFrame]]:

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxmed.arguments import require_option
 from jaxmed.design import rebuild
 from jaxmed.design.checks import require_rows
+from jaxmed.design.frames import fill_clusters
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes, storage
@@ -282,7 +283,7 @@ class MediationResult(Curved):
             ['id', 'x', 'm', 'y']
         """
         require_rows(self.design, "simulate()")
-        out = self.data.copy()
+        out = fill_clusters(self.data, self.design.carried, self.design.table_codes).copy()
         for k, y in enumerate(prediction.simulate(self.system, seed)):
             out[self.design.equations[k].response] = rebuild.to_table(self.design, k, y)
         return out
@@ -359,7 +360,8 @@ class MediationResult(Curved):
                 random factor).
             progress: show a progress bar.
             chunk_size: replicates per compiled batch (default 1024): bounds memory, does not change the draws.
-            strata: a column, or one value per row, constant within clusters: clusters are drawn within each stratum.
+            strata: a column, or one value per row, constant within clusters: clusters are drawn within each stratum. A missing
+                value is that of the cluster's other rows.
             factor: of kind="wild": "mammen" or "rademacher". The latter leaves products of residuals as they are, so that
                 effects with a covariance hardly move: a warning says which.
             save_to: a folder for the draws, written chunk by chunk. The same call goes on where one was cut off; a larger

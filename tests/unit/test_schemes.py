@@ -190,8 +190,14 @@ def test_strata_keep_their_numbers_of_clusters(fit, data, kind):
 
 def test_missing_strata_are_an_error(fit, data):
     missing = data["region"].mask(data["id"] == data["id"].iloc[0])
-    with pytest.raises(jaxmed.InputError, match="missing in a row of cluster"):
+    with pytest.raises(jaxmed.InputError, match="missing in all rows of cluster"):
         fit.bootstrap(3, strata=missing, progress=False)
+
+
+def test_a_stratum_in_one_row_of_a_cluster_is_that_of_all_its_rows(fit, data):
+    once = data["region"].where(~data["id"].duplicated())
+    full, partly = (schemes.strata_numbers(fit.design, pd.factorize(s)[0], "strata") for s in (data["region"], once))
+    np.testing.assert_array_equal(partly, full)
 
 
 # --- Other systems ------------------------------------------------------------------------------------------------------
