@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed
+from jaxmed.design import dirty
 from jaxmed.design.rebuild import product
 from jaxmed.design.summary import ROUNDING, WITHIN_TOLERANCE, Summary, summarise
 from jaxmed.design.system import Component, Factor, Recipe
@@ -66,6 +67,8 @@ def code_column(series: pd.Series, argument: str) -> Coded:
                 "replace them or set them missing."
             )
         check_constant(where, np.nanmin(values), np.nanmax(values))
+        if is_numeric(series):
+            dirty.warn_codes(where, name, dirty.codes_among(values))
     return coded
 
 
@@ -90,6 +93,7 @@ def is_numeric(series: pd.Series) -> bool:
 def _code_levels(series: pd.Series, argument: str) -> Coded:
     """Code text, categories and booleans by their levels."""
     name = str(series.name)
+    series = _read_labels(series, f"{argument}={name!r}")
     levels = _levels(series, argument)
     if isinstance(series.dtype, pd.CategoricalDtype):
         positions = np.asarray(series.cat.remove_unused_categories().cat.codes)
@@ -109,6 +113,18 @@ def _code_levels(series: pd.Series, argument: str) -> Coded:
     if len(columns) < len(levels) - 1:
         raise InputError(f"{argument}={name!r}: some of its levels read alike ({listed(levels)}); rename them.")
     return Coded(name, columns, f"{name}: treatment contrasts, reference {levels[0]}", tuple(levels))
+
+
+def _read_labels(series: pd.Series, where: str) -> pd.Series:
+    """The column with texts that read as empty set missing. Errors and warnings: text numbers, labels that look alike."""
+    labels = list(pd.unique(series.dropna()))
+    dirty.refuse_decimal_commas(where, str(series.name), labels)
+    dirty.warn_empty(where, labels)
+    dirty.warn_labels(where, labels)
+    series = dirty.without_empty(series)
+    if bool(series.isna().all()):
+        raise InputError(f"{where}: all {len(series)} values are missing; use another column or fill it in.")
+    return series
 
 
 def _levels(series: pd.Series, argument: str) -> list[object]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed, warn_user
+from jaxmed.design import dirty
 from jaxmed.design.frames import to_pandas
 from jaxmed.design.system import Design, Equation, Products
 from jaxmed.errors import InputError
@@ -59,22 +60,31 @@ def check_columns(present: Sequence[object], columns: Mapping[str, str]) -> None
 def cluster_codes(cluster: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Number the clusters.
 
-    Returns codes (n,), positions in labels, and the sorted labels (J,). Errors: missing labels, a single
-    cluster, as many clusters as rows.
+    Returns codes (n,), positions in labels, and the sorted labels (J,). Errors and warnings: see :func:`check_clusters`.
     """
     codes, labels = pd.factorize(cluster, sort=True)
     labels = np.asarray(labels)
-    check_clusters(str(cluster.name), labels, int(cluster.isna().sum()), len(cluster))
+    check_clusters(str(cluster.name), labels, np.bincount(codes[codes >= 0], minlength=len(labels)), len(cluster))
     return codes, labels
 
 
-def check_clusters(name: str, labels: np.ndarray, missing: int, n_rows: int) -> None:
-    """Errors: ``missing`` labels, a single cluster, as many clusters as rows."""
+def check_clusters(name: str, labels: np.ndarray, sizes: np.ndarray, n_rows: int) -> None:
+    """Errors: missing labels, a single cluster, as many clusters as rows, labels that differ by rounding.
+
+    ``sizes`` (J,) counts the rows with each label, which are ``n_rows`` where none is missing; text that reads as empty is no
+    label. Warnings: labels that differ by blanks or case, that read like missing values or are codes for them.
+    """
+    empty = [dirty.is_empty(label) for label in labels]
+    missing = n_rows - int(sizes[~np.array(empty, dtype=bool)].sum())
     if missing:
+        texts = listed(labels[np.array(empty, dtype=bool)])
+        counted = f" (the label {texts} reads as empty and counts as none)" if texts else ""
         raise InputError(
-            f"cluster={name!r}: {missing} of {n_rows} rows have no cluster; "
+            f"cluster={name!r}: {missing} of {n_rows} rows have no cluster{counted}; "
             "drop these rows or fill in their cluster before fitting."
         )
+    dirty.check_number_labels(f"cluster={name!r}", name, labels.tolist(), "cluster")
+    dirty.warn_labels(f"cluster={name!r}", labels.tolist(), doubtful=True)
     if len(labels) == 1:
         raise InputError(
             f"cluster={name!r}: all rows are in one cluster ({labels[0]!r}); a multilevel model needs many. "
@@ -274,6 +284,13 @@ def require_rows(design: Design, what: str) -> None:
             "for example a sample of whole clusters. fixef(), effects(), ranef() and the schemes 'cluster', 'bayesian' and "
             "'jackknife' need no rows."
         )
+
+
+def warn_two_valued(where: str) -> None:
+    """Say that a response of two values, named by ``where``, is fitted as if it were a number."""
+    warn_user(
+        f"{where} has two values: its equation is fitted as a linear probability model, with normal residuals of one variance."
+    )
 
 
 def warn_few_clusters(design: Design) -> None:

@@ -14,6 +14,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
+from jaxmed.design import dirty
 from jaxmed.design.centering import Coded, carry, check_constant, code_column
 from jaxmed.design.checks import check_clusters, check_columns
 from jaxmed.design.frames import is_lazy, to_pandas, to_series
@@ -81,7 +82,7 @@ def summarised(query: Query, roles: Roles) -> Sums:
     keys = to_series(found.get_column("g"))
     order, labels = _order(keys)
     n_rows = int(rows.sum())
-    check_clusters(roles.cluster, labels, int(rows[keys.isna().to_numpy()].sum()), n_rows)
+    check_clusters(roles.cluster, labels, rows[order], n_rows)
 
     def values(name: str) -> np.ndarray:
         return found.get_column(name).to_numpy().astype(float)[order]
@@ -98,6 +99,8 @@ def summarised(query: Query, roles: Roles) -> Sums:
             if count.sum() == 0:
                 raise InputError(f"{where}: all {n_rows} values are missing; use another column or fill it in.")
             check_constant(where, np.nanmin(low), np.nanmax(high))
+            if query.labels is None and dirty.may_hold_codes(np.nanmin(low), np.nanmax(high)):
+                dirty.warn_codes(where, name, _codes(query.frame, c))
             known[column] = Summary(count.astype(int), mean, low, high, variance * count)
         one = replace(one, known=known)
         in_memory = query.labels is not None  # and carried before
@@ -177,6 +180,8 @@ def _coded(frame: nw.LazyFrame, column: str, dtype: Any, argument: str) -> tuple
     if isinstance(dtype, nw.Enum):
         distinct = pd.Series(pd.Categorical(distinct, categories=list(dtype.categories)), name=column)
     coded = code_column(distinct, argument)
+    if empty := [label for label in distinct if dirty.is_empty(label)]:
+        value = nw.when(~value.is_in(empty)).then(value)
     boolean = isinstance(dtype, nw.Boolean)
     is_level = [(value if level else ~value) if boolean else value == level for level in coded.levels]
     columns = {}
@@ -193,6 +198,24 @@ def _number(value: nw.Expr, dtype: Any) -> nw.Expr:
 
 def _emptied(coded: Coded) -> Coded:
     return replace(coded, columns={name: np.empty(0) for name in coded.columns}, known={})
+
+
+def _codes(frame: nw.LazyFrame, column: str) -> dict[float, int]:
+    """The values that look like codes for missing ones, with their counts: a look at one column, when its extremes are such."""
+    value = nw.col("v")
+    frame = frame.select(nw.col(column).alias("v")).filter(~value.is_null())
+    candidate = value.is_in(dirty.CODES.tolist())
+    counts = _collect(frame.filter(candidate).group_by("v").agg(nw.len().alias("n")))
+    rest = frame.filter(~candidate)
+    middle = _collect(rest.select(value.min().alias("low"), value.max().alias("high"), value.median().alias("median")))
+    low, high, median = middle.row(0)
+    if median is None:
+        return {}
+    away = rest.select((value - median).abs().alias("v"))
+    middling, mean = _collect(away.select(value.median().alias("median"), value.mean().alias("mean"))).row(0)
+    step = _collect(away.filter(value > 0).select(value.min().alias("step"))).item(0, "step")
+    found = dirty.Rest(low, high, median, middling, mean, np.nan if step is None else step)
+    return dirty.set_apart(dict(zip(counts.get_column("v").to_list(), counts.get_column("n").to_list(), strict=True)), found)
 
 
 # ------------------------------------------------------------------------------------------------------- pieces

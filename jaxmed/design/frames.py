@@ -14,6 +14,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
+from jaxmed.design.dirty import without_empty
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def fill_clusters(table: pd.DataFrame, columns: Sequence[str], codes: np.ndarray
     out, rows = table, np.arange(len(table))
     for column in columns:
         series = cast(pd.Series, table[column])
-        gap = series.isna().to_numpy()
+        gap = without_empty(series).isna().to_numpy()
         known = np.flatnonzero(~gap & (codes >= 0))[::-1]
         first = np.full(codes.max(initial=-1) + 2, -1)  # the last is for rows that belong to no cluster
         first[codes[known]] = known

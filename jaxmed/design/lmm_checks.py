@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed
+from jaxmed.design import dirty
 from jaxmed.design.centering import is_numeric
 from jaxmed.design.coding import NumericValues, TermMatrix
 from jaxmed.design.evaluate import Table, column_of, kind_of, learn
@@ -35,6 +36,24 @@ def check_formula_columns(formula: str, columns: Mapping[str, int], data: pd.Dat
             close = list(dict.fromkeys([*folded, *difflib.get_close_matches(column, present, n=3, cutoff=0.6)]))
             hint = f"did you mean {listed(close)}?" if close else f"its columns are {listed(data.columns, 12)}."
             formula_error(formula, position, f"formula: data has no column {column!r}; {hint}")
+
+
+def look_for_dirt(data: pd.DataFrame, columns: Collection[str], groups: Collection[str]) -> None:
+    """Warnings of codes for missing values, and of labels that look alike or empty; errors for numbers kept as text."""
+    for column in columns:
+        series, where = column_of(data, column), f"formula: the column {column!r}"
+        if is_numeric(series) and column not in groups:
+            dirty.warn_codes(where, column, dirty.codes_among(series.to_numpy(dtype=float, na_value=np.nan)))
+            continue
+        labels = list(pd.unique(series.dropna()))
+        dirty.warn_empty(where, labels)
+        labels = [label for label in labels if not dirty.is_empty(label)]
+        texts = [label for label in labels if isinstance(label, str)]  # 1 beside "1" is refused later
+        dirty.warn_labels(where, texts, doubtful=column in groups)
+        if column in groups:
+            dirty.check_number_labels(where, column, labels, "group")
+        else:
+            dirty.refuse_decimal_commas(where, column, labels)
 
 
 def weights_column(weights: object, data: pd.DataFrame) -> pd.Series | None:
@@ -87,6 +106,7 @@ def drop_missing(
     ``keep`` names further columns to take along whose missing values do not count.
     """
     frame = pd.DataFrame(data[list({**columns, **(keep or {})})]).reset_index(drop=True)
+    frame = frame.assign(**{column: dirty.without_empty(column_of(frame, column)) for column in frame})
     complete = np.ones(len(frame), dtype=bool)
     missing: dict[str, int] = {}
     for series in [*(column_of(frame, column) for column in columns), *([] if weights is None else [weights])]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmed.arguments import listed, warn_user
-from jaxmed.design.checks import read_table
+from jaxmed.design.checks import read_table, warn_two_valued
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
 from jaxmed.design.evaluate import Recipe, Table, evaluate, learn
 from jaxmed.design.formula import ParsedFormula, Terms, parse_formula
@@ -32,6 +32,7 @@ from jaxmed.design.lmm_checks import (
     check_names,
     check_response,
     drop_missing,
+    look_for_dirt,
     read_weights,
     weights_column,
 )
@@ -122,10 +123,13 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
         nodes += [*bar.terms.nodes.values(), *bar.group.nodes]
     columns = columns_of(nodes)
     check_formula_columns(parsed.text, columns, data)
+    look_for_dirt(data, columns, columns_of(node for bar in parsed.bars for node in bar.group.nodes))
     given = weights_column(weights, data)
     table, missing = drop_missing(parsed.text, data, columns, given)
 
     y = check_response(table, parsed.response)
+    if len(np.unique(y)) == 2:
+        warn_two_valued(f"formula: the response {as_text(parsed.response)!r}")
     recipes: dict[str, Recipe] = {}
     values: dict[str, Values] = {}
     for terms in (parsed.fixed, *(bar.terms for bar in parsed.bars)):

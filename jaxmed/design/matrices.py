@@ -343,10 +343,7 @@ def _warn_single(carried: Mapping[str, int], coded: Mapping[str, Coded], levels:
 def _warn_two_valued(roles: Roles, coded: Mapping[str, Coded], codes: np.ndarray, n_clusters: int) -> None:
     for column in roles.equations:
         if coded[column].summaries(codes, n_clusters)[column].two_valued:
-            warn_user(
-                f"{roles.arguments[column]}={column!r} has two values: its equation is fitted as a linear probability "
-                "model, with normal residuals of one variance."
-            )
+            checks.warn_two_valued(f"{roles.arguments[column]}={column!r}")
 
 
 def _drop_empty_clusters(equations: Sequence[Equation], n_clusters: int) -> tuple[tuple[Equation, ...], np.ndarray]:
