@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.arguments import require_bool, warn_user
+from jaxmed.arguments import require_bool, require_option, warn_user
+from jaxmed.design.centering import CENTRINGS
 from jaxmed.design.checks import read_table
 from jaxmed.design.frames import from_pandas, is_lazy
-from jaxmed.design.matrices import mediation_design
+from jaxmed.design.matrices import COVARIANCES, mediation_design
 from jaxmed.errors import InputError
 from jaxmed.gram import GramData
 
@@ -191,10 +192,10 @@ def mediate(
         random=random,
         covariates=covariates,
         random_covariates=random_covariates,
-        center=center,
+        center=require_option("center", center, CENTRINGS),
         center_covariates=center_covariates,
         between=between,
-        covariance=covariance,
+        covariance=require_option("covariance", covariance, COVARIANCES),
         levels=levels,
         moderators=moderators,
         moderator_values=moderator_values,

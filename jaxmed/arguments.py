@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from numbers import Real
+from typing import TypeVar, cast
 
 import numpy as np
 
 from jaxmed.errors import InputError, JaxmedWarning
+
+LONGEST = 200  # characters of a value in a message
+
+Option = TypeVar("Option", bound=str)
+
+# What options are called elsewhere, without case and hyphens: by the methodological literature and by other programs.
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "group_mean": ("cwc", "clustermean", "personmean", "withincluster"),
+    "grand_mean": ("cgm", "grand"),
+    "none": ("uncentered", "uncentred"),
+    "percentile": ("perc", "percent", "pct"),
+    "normal": ("norm",),
+    "bc": ("biascorrected",),
+    "bca": ("biascorrectedaccelerated", "biascorrectedandaccelerated"),
+    "studentised": ("studentized", "student", "stud", "bootstrapt"),
+    "monte_carlo": ("mc", "mcmam"),
+    "bayesian": ("bayes",),
+    "parametric": ("param",),
+}
 
 
 def warn_user(message: str) -> None:
@@ -25,34 +48,98 @@ def warn_user(message: str) -> None:
     warnings.warn(message, JaxmedWarning, stacklevel=depth + 1)
 
 
+def shown(value: object) -> str:
+    """A value as a message shows it: NumPy's scalars as Python's own, nothing longer than a line.
+
+    Example:
+        >>> shown(np.int64(1224)), shown([np.str_("a"), np.float64(0.5)])
+        ('1224', "['a', 0.5]")
+    """
+    try:
+        text = repr(_plain(value))
+    except Exception:  # of a foreign class, or a whole number too long to print
+        text = ""
+    if not text or "\n" in text:
+        return f"a {type(value).__module__}.{type(value).__qualname__}"
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def _plain(value: object) -> object:
+    """Python's own values for NumPy's, within lists and dictionaries too."""
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set) and type(value) in (list, tuple, set):
+        return type(value)(_plain(one) for one in value)
+    return value
+
+
 def listed(items: Iterable[object], limit: int = 5) -> str:
     """The first items, quoted and separated by commas; "..." stands for the rest."""
-    texts = [repr(item) for item in items]
-    return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")
+    first = list(islice(items, limit + 1))
+    return ", ".join(map(shown, first[:limit])) + (", ..." if len(first) > limit else "")
 
 
-def require_option(argument: str, value: object, valid: tuple[str, ...]) -> None:
-    """``value`` is one of ``valid``, else an InputError that lists them."""
-    if not isinstance(value, str) or value not in valid:
-        raise InputError(f"{argument}={value!r} is not an option; use one of {listed(valid, len(valid))}.")
+def require_option(argument: str, value: object, valid: Sequence[Option]) -> Option:
+    """The one of ``valid`` that ``value`` means, whatever its case and hyphens, by its name or a word of ``SYNONYMS``.
+
+    Example:
+        >>> require_option("center", "CWC", ("group_mean", "grand_mean", "none"))
+        'group_mean'
+
+    Raises:
+        InputError: it means none of them; the message lists them.
+    """
+    if isinstance(value, str):
+        written = _folded(value)
+        for option in valid:
+            if written == _folded(option) or written in SYNONYMS.get(option, ()):
+                return option
+    near = difflib.get_close_matches(_folded(value), [_folded(option) for option in valid], n=1) if isinstance(value, str) else []
+    hint = "".join(f"did you mean {option!r}? Or " for option in valid if _folded(option) in near)
+    raise InputError(f"{argument}={shown(value)} is not an option; {hint}use one of {listed(valid, len(valid))}.")
+
+
+def _folded(word: str) -> str:
+    """A word without case, blanks, hyphens, points and underscores."""
+    return "".join(character for character in word.lower() if character.isalnum())
+
+
+def require_level(level: object) -> float:
+    """A level of confidence as a float; an InputError, with what was meant, unless it is a number between 0 and 1."""
+    number = cast(float, level) if isinstance(level, Real) and not isinstance(level, bool) else np.nan
+    if 0 < number < 1:
+        return float(number)
+    hint = ""
+    if isinstance(level, str) and level.strip().removesuffix("%").replace(".", "", 1).isdigit():
+        meant = float(level.strip().removesuffix("%"))
+        hint = f": it is text; write level={meant if meant < 1 else meant / 100:g}" if meant < 100 else ""
+    elif 1 < number < 100:
+        hint = f" (for {number:g} percent write level={number / 100:g})"
+    elif isinstance(level, Iterable) and not isinstance(level, str | Mapping):
+        hint = "; give one level, and call once for each"
+    raise InputError(f"level={shown(level)} is not a number between 0 and 1, such as 0.95{hint}.")
 
 
 def require_whole(argument: str, value: object, least: int, remark: str = "") -> None:
     """``value`` is a whole number of at least ``least`` that 64 bits hold, else an InputError; ``remark`` ends it."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= int(value) < 2**63:
-        raise InputError(f"{argument}={value!r} must be a whole number of at least {least} (and below 2**63){remark}")
+        raise InputError(f"{argument}={shown(value)} must be a whole number of at least {least} (and below 2**63){remark}")
 
 
 def require_bool(argument: str, value: object) -> None:
     """``value`` is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{argument}={value!r} is not an option; use True or False.")
+        raise InputError(f"{argument}={shown(value)} is not an option; use True or False.")
 
 
 def check_functions(extra: Mapping[str, Callable] | None) -> None:
     """``extra`` maps names to functions."""
     if extra is not None and not (isinstance(extra, Mapping) and all(callable(function) for function in extra.values())):
         raise InputError(
-            f"extra={extra!r} is not a dictionary from names to functions of the parameters, such as "
+            f"extra={shown(extra)} is not a dictionary from names to functions of the parameters, such as "
             "{'a squared': lambda p: p['m:x_within'] ** 2}."
         )

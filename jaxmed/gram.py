@@ -56,6 +56,7 @@ class GramData:
         """See :func:`jaxmed.gram_data`."""
         arguments = {name: plain(value) for name, value in arguments.items() if name not in ("extra", "reml")}
         specification = specify(**arguments)
+        arguments |= {"center": specification.center, "covariance": specification.covariance}
         query = engine.open_query(data, specification.roles)
         found = engine.summarised(query, specification.roles)
         _, _, terms = plan(specification, found)
@@ -110,7 +111,7 @@ class GramData:
         reml = bool(arguments.pop("reml", True))
         specification = specify(**arguments)
         design = assemble(specification, self.sums)
-        call = {"center": specification.center, **arguments}
+        call = {**arguments, "center": specification.center, "covariance": specification.covariance}
         return fit_mediation(design, pd.DataFrame(), call, reml=reml, started=started)
 
     # on disk ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pandas as pd
 
 from jaxmed.api import mediate
-from jaxmed.arguments import listed, require_option, require_whole
+from jaxmed.arguments import listed, require_option, require_whole, shown
 from jaxmed.errors import InputError
 from jaxmed.inference.sample import METHODS
 
@@ -98,10 +98,10 @@ def boot_mlmem(
         >>> sorted(indirect_effects["indirect[m] within"])
         ['conf_high', 'conf_low', 'estimate', 'p_value', 'std_error']
     """
-    require_option("centering_type", centering_type, ("group_mean", "grand_mean"))
-    require_option("method", method, METHODS)
+    centering_type = require_option("centering_type", centering_type, ("group_mean", "grand_mean"))
+    method = require_option("method", method, METHODS)
     if m3 is not None and m2 is None:
-        raise InputError(f"m3={m3!r} is given without m2; name the mediators in order: m1, m2, m3.")
+        raise InputError(f"m3={shown(m3)} is given without m2; name the mediators in order: m1, m2, m3.")
     mediators = [m for m in (m1, m2, m3) if m is not None]
     cprime, *a = _slopes("randx", randx, ["cprime", *mediators], "[c', a1, a2, a3]")
     b = _slopes("randm", randm, mediators, "[b1, b2, b3]")
@@ -131,11 +131,11 @@ def boot_mlmem(
 def _slopes(argument: str, given: Sequence[int], slots: Sequence[str], meaning: str) -> list[bool]:
     """0 and 1 as flags for the slots: short lists filled up with 0, surplus zeros ignored."""
     if isinstance(given, str) or not isinstance(given, Sequence) or any(value not in (0, 1) for value in given):
-        raise InputError(f"{argument}={given!r} is not a list of 0 and 1; give {meaning}, 1 for a random slope.")
+        raise InputError(f"{argument}={shown(given)} is not a list of 0 and 1; give {meaning}, 1 for a random slope.")
     surplus = [k for k, value in enumerate(given) if value and k >= len(slots)]
     if surplus:
         raise InputError(
-            f"{argument}={list(given)!r} asks for a random slope at position {surplus[0] + 1}, but there are {len(slots)} "
+            f"{argument}={shown(list(given))} asks for a random slope at position {surplus[0] + 1}, but there are {len(slots)} "
             f"({listed(slots)}); the order is {meaning}."
         )
     return [bool(value) for value in [*given, *[0] * len(slots)][: len(slots)]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_option, require_whole
+from jaxmed.arguments import require_level, require_option, require_whole, shown
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.errors import InputError
@@ -74,7 +74,8 @@ def power(
     from jaxmed.reml.fitted import FAILED
     from jaxmed.report.progress import progress_bar
 
-    _check(planning, n_clusters, cluster_size, n_simulations, interval, seed, level)
+    _check(planning, n_clusters, cluster_size, n_simulations, seed)
+    interval, level = require_option("interval", interval, ("monte_carlo", "delta")), require_level(level)
     tables = []
     sizes = list(product(n_clusters, cluster_size))
     with progress_bar(len(sizes) * int(n_simulations), progress, "data sets") as update:
@@ -143,26 +144,23 @@ def _planned(planning: MediationResult | Mapping[str, float], template: Mediatio
     return simulations.parameters_of(design, DEFAULTS | dict(planning))
 
 
-def _check(planning, n_clusters, cluster_size, n_simulations, interval, seed, level) -> None:
+def _check(planning, n_clusters, cluster_size, n_simulations, seed) -> None:
     whole = (int, np.integer)
     for name, values, least in (("n_clusters", n_clusters, 5), ("cluster_size", cluster_size, 2)):
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
-            raise InputError(f"{name}={values!r} must be a list of whole numbers such as [50, 100]")
+            raise InputError(f"{name}={shown(values)} must be a list of whole numbers such as [50, 100]")
         if bad := [v for v in values if isinstance(v, bool) or not isinstance(v, whole) or v < least]:
-            raise InputError(f"{name} holds {bad[0]!r}, where whole numbers of at least {least} are needed")
+            raise InputError(f"{name} holds {shown(bad[0])}, where whole numbers of at least {least} are needed")
     require_whole("n_simulations", n_simulations, 2)
     require_whole("seed", seed, 0)
-    require_option("interval", interval, ("monte_carlo", "delta"))
-    if isinstance(level, bool) or not isinstance(level, float) or not 0 < level < 1:
-        raise InputError(f"level={level!r} is not a number between 0 and 1, such as 0.95")
     if not isinstance(planning, Mapping):
         return
     if unknown := sorted(set(planning) - set(DEFAULTS)):
-        raise InputError(f"planning: {unknown[0]!r} is no planning value; there are {', '.join(DEFAULTS)}")
+        raise InputError(f"planning: {shown(unknown[0])} is no planning value; there are {', '.join(DEFAULTS)}")
     v = DEFAULTS | dict(planning)
     if bad := [k for k in v if k.startswith(("var_", "sigma2_")) and not v[k] >= 0]:
-        raise InputError(f"planning: {bad[0]}={v[bad[0]]!r} is a variance and must not be negative")
+        raise InputError(f"planning: {bad[0]}={shown(v[bad[0]])} is a variance and must not be negative")
     if zero := [k for k in ("sigma2_m", "sigma2_y", "var_x_within", "var_x_between") if not v[k] > 0]:
-        raise InputError(f"planning: {zero[0]}={v[zero[0]]!r} must be positive")
+        raise InputError(f"planning: {zero[0]}={shown(v[zero[0]])} must be positive")
     if v["cov_ab"] ** 2 > v["var_a"] * v["var_b"]:
-        raise InputError(f"planning: cov_ab={v['cov_ab']!r} is larger than var_a and var_b allow")
+        raise InputError(f"planning: cov_ab={shown(v['cov_ab'])} is larger than var_a and var_b allow")

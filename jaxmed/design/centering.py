@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed
+from jaxmed.arguments import listed, shown
 from jaxmed.design import dirty
 from jaxmed.design.rebuild import product
 from jaxmed.design.summary import ROUNDING, WITHIN_TOLERANCE, Summary, summarise
@@ -101,7 +101,7 @@ def _code_levels(series: pd.Series, argument: str) -> Coded:
         positions = np.asarray(pd.Categorical(series, categories=levels).codes)
     codes = np.where(positions < 0, np.nan, positions.astype(float))
     if len(levels) == 1:
-        raise InputError(f"{argument}={name!r}: the column is constant (all {levels[0]!r}); leave it out or use another.")
+        raise InputError(f"{argument}={name!r}: the column is constant (all {shown(levels[0])}); leave it out or use another.")
     if len(levels) == 2:
         return Coded(name, {name: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1", tuple(levels))
     if argument not in ("covariates", "moderators"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed, warn_user
+from jaxmed.arguments import listed, shown, warn_user
 from jaxmed.design import dirty
 from jaxmed.design.frames import to_pandas
 from jaxmed.design.system import Design, Equation, Products
@@ -87,7 +87,7 @@ def check_clusters(name: str, labels: np.ndarray, sizes: np.ndarray, n_rows: int
     dirty.warn_labels(f"cluster={name!r}", labels.tolist(), doubtful=True)
     if len(labels) == 1:
         raise InputError(
-            f"cluster={name!r}: all rows are in one cluster ({labels[0]!r}); a multilevel model needs many. "
+            f"cluster={name!r}: all rows are in one cluster ({shown(labels[0])}); a multilevel model needs many. "
             "Check that this is the column of the groups."
         )
     if len(labels) == n_rows:

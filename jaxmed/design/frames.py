@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.dirty import without_empty
+from jaxmed.arguments import shown
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def from_pandas(table: pd.DataFrame | pd.Series, like: object) -> Any:
     try:
         return nw.from_dict(columns, backend=kind).to_native()
     except ImportError as error:
-        raise InputError(f"as_frame: like={like!r} needs the package {kind}; install it with pip.") from error
+        raise InputError(f"as_frame: like={shown(like)} needs the package {kind}; install it with pip.") from error
 
 
 def kind_of(data: object) -> str:
@@ -122,7 +123,9 @@ def kind_of(data: object) -> str:
 def _kind_of_frame(like: object) -> Any:
     if isinstance(like, str):
         if like not in KINDS:
-            raise InputError(f"as_frame: like={like!r} is not a kind of frame; use {', '.join(map(repr, KINDS))}, or a frame.")
+            raise InputError(
+                f"as_frame: like={shown(like)} is not a kind of frame; use {', '.join(map(repr, KINDS))}, or a frame."
+            )
         return like
     frame = nw.from_native(cast(Any, like), pass_through=True)
     if not isinstance(frame, nw.DataFrame | nw.LazyFrame):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxmed.arguments import listed
+from jaxmed.arguments import listed, shown
 from jaxmed.design.roles import Names, Roles, as_names
 from jaxmed.errors import InputError
 
@@ -14,14 +14,14 @@ def check_levels(levels: Mapping[str, int] | None, found: dict[str, int], varyin
     if levels is None:
         return
     if not isinstance(levels, Mapping):
-        raise InputError(f"levels={levels!r} is not a dictionary from columns to 1 or 2.")
+        raise InputError(f"levels={shown(levels)} is not a dictionary from columns to 1 or 2.")
     for column, level in levels.items():
         if column not in found:
             raise InputError(f"levels names {column!r}, which is in no role; the variables are {listed(found, 12)}.")
         if level not in (1, 2):
-            raise InputError(f"levels[{column!r}]={level!r} is not an option; use 1 (within clusters) or 2 (clusters).")
+            raise InputError(f"levels[{column!r}]={shown(level)} is not an option; use 1 (within clusters) or 2 (clusters).")
         if level != found[column]:
-            what = f"varies within cluster {varying[column]!r}" if found[column] == 1 else "is constant within every cluster"
+            what = f"varies within cluster {shown(varying[column])}" if found[column] == 1 else "is constant within every cluster"
             raise InputError(
                 f"levels[{column!r}]={level}: the column {what}, so it is at level {found[column]}; "
                 "correct the data or the level."

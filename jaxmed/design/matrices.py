@@ -97,8 +97,8 @@ def specify(
     )
     asked_values = check_values(moderator_values, roles.all_moderators)
     check_functions(extra)
-    require_option("center", center, CENTRINGS)
-    require_option("covariance", covariance, COVARIANCES)
+    center = require_option("center", center, CENTRINGS)
+    covariance = require_option("covariance", covariance, COVARIANCES)
     require_bool("center_covariates", center_covariates)
     return Specification(roles, center, center_covariates, between, covariance, levels, asked_values, extra or {})
 

@@ -10,7 +10,7 @@ from numbers import Real
 
 import numpy as np
 
-from jaxmed.arguments import listed, warn_user
+from jaxmed.arguments import listed, shown, warn_user
 from jaxmed.design.centering import Coded
 from jaxmed.design.summary import Summary
 from jaxmed.design.system import Moderator
@@ -39,7 +39,7 @@ def check_values(asked: Mapping[str, object] | None, names: Sequence[str]) -> Ma
     if asked is None:
         return {}
     if not isinstance(asked, Mapping):
-        raise InputError(f"moderator_values={asked!r} is not a dictionary from moderators to lists of values.")
+        raise InputError(f"moderator_values={shown(asked)} is not a dictionary from moderators to lists of values.")
     for name in asked:
         if name not in names:
             known = f"the moderators are {listed(names)}" if names else "no moderators are named in moderators"
@@ -59,13 +59,13 @@ def _list(name: str, asked: object) -> list[object]:
     if not values:
         raise InputError(f"moderator_values[{name!r}] is empty; give at least one value, or leave it out for the default.")
     if len(set(map(str, values))) < len(values):
-        raise InputError(f"moderator_values[{name!r}]={values!r} names a value twice; name it once.")
+        raise InputError(f"moderator_values[{name!r}]={shown(values)} names a value twice; name it once.")
     return values
 
 
 def _level(name: str, value: object, levels: tuple[object, ...]) -> str:
     if str(value) not in map(str, levels):
-        raise InputError(f"moderator_values[{name!r}] names {value!r}, which is no level; they are {listed(levels, 12)}.")
+        raise InputError(f"moderator_values[{name!r}] names {shown(value)}, which is no level; they are {listed(levels, 12)}.")
     return str(value)
 
 
@@ -78,7 +78,7 @@ def _numbers(name: str, asked: list[object], coded: Coded, summary: Summary) -> 
             found.append(float(value) + 0.0)  # + 0.0: no minus zero
         else:
             valid = f"numbers or {listed(coded.levels)}" if coded.levels else "finite numbers"
-            raise InputError(f"moderator_values[{name!r}] holds {value!r}; give {valid}.")
+            raise InputError(f"moderator_values[{name!r}] holds {shown(value)}; give {valid}.")
     low, high = summary.minimum, summary.maximum
     outside = [value for value in found if not low <= value <= high]
     if outside:

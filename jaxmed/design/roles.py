@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from jaxmed.arguments import listed
+from jaxmed.arguments import listed, shown
 from jaxmed.design.system import Arrow
 from jaxmed.errors import InputError
 
@@ -125,7 +125,7 @@ def parse_roles(
     """
     for argument, value in (("x", x), ("y", y), ("cluster", cluster)):
         if not isinstance(value, str):
-            raise InputError(f"{argument}={value!r} is not the name of a column; give one name as a string.")
+            raise InputError(f"{argument}={shown(value)} is not the name of a column; give one name as a string.")
     mediators = as_names("m", m)
     if not mediators:
         raise InputError("m is empty; name the mediator, for example m='m'.")
@@ -165,7 +165,7 @@ def as_names(argument: str, value: object) -> tuple[str, ...]:
     """One name or a list of names as a tuple; an InputError for anything else, or a name given twice."""
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{argument}={value!r} is neither the name of a column nor a list of names.")
+        raise InputError(f"{argument}={shown(value)} is neither the name of a column nor a list of names.")
     _check_two_roles([(name, argument) for name in names], "name it once.")
     return tuple(names)
 
@@ -176,24 +176,24 @@ def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) ->
         return {}
     if not isinstance(moderators, Mapping):
         raise InputError(
-            f"moderators={moderators!r} does not say which path is moderated; give a dictionary such as "
+            f"moderators={shown(moderators)} does not say which path is moderated; give a dictionary such as "
             "{'a': 'w', 'b': ['w', 'v']}."
         )
     for arrow in moderators:
         if arrow not in ARROWS:
-            raise InputError(f"moderators has the key {arrow!r}; use {listed(ARROWS)}.")
+            raise InputError(f"moderators has the key {shown(arrow)}; use {listed(ARROWS)}.")
     found: dict[Arrow, tuple[str, ...]] = {}
     for arrow in ARROWS:
-        names = as_names(f"moderators[{arrow!r}]", moderators.get(arrow) or ())
+        names = as_names(f"moderators[{shown(arrow)}]", moderators.get(arrow) or ())
         for name in names:
             if name in taken:
                 raise InputError(
-                    f"moderators[{arrow!r}] names {name!r}, which is also {taken[name]}; give each role its own column "
+                    f"moderators[{shown(arrow)}] names {name!r}, which is also {taken[name]}; give each role its own column "
                     "(an interaction of x with m is not a moderator)."
                 )
             if name in RESERVED:
                 raise InputError(
-                    f"moderators[{arrow!r}] names {name!r}, which is a column of the table of effects; "
+                    f"moderators[{shown(arrow)}] names {name!r}, which is a column of the table of effects; "
                     "rename the column of the data."
                 )
         if names:
@@ -225,15 +225,15 @@ def parse_random(
     for key, value in asked.items():
         arrow, _, moderator = str(key).partition(":")
         if arrow not in ARROWS:
-            raise InputError(f"random={key!r} is not an option; use 'all', None, or a list of {listed(ARROWS)}.")
+            raise InputError(f"random={shown(key)} is not an option; use 'all', None, or a list of {listed(ARROWS)}.")
         if not moderator:
             continue
         known = (moderators or {}).get(arrow, ())
         if moderator not in known:
             raise InputError(
-                f"random={key!r}: {moderator!r} does not moderate {arrow}"
+                f"random={shown(key)}: {moderator!r} does not moderate {arrow}"
                 + (f" (its moderators are {listed(known)})" if known else "")
-                + f"; name it in moderators[{arrow!r}] too, or leave the slope out."
+                + f"; name it in moderators[{shown(arrow)}] too, or leave the slope out."
             )
         if arrow == "cprime":
             interactions[arrow, moderator] = (y,) if _true_or_false(key, value) else ()
@@ -249,7 +249,7 @@ def parse_random(
 
 def _true_or_false(key: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise InputError(f"random={{{key!r}: {value!r}}} is not an option; use True or False.")
+        raise InputError(f"random={{{shown(key)}: {shown(value)}}} is not an option; use True or False.")
     return value
 
 
@@ -257,7 +257,7 @@ def _mediators_of(arrow: str, value: object, mediators: tuple[str, ...]) -> tupl
     """The mediators whose slope on this arrow is random, in the order of ``m``."""
     if isinstance(value, bool):
         return mediators if value else ()
-    argument = f"random[{arrow!r}]"
+    argument = f"random[{shown(arrow)}]"
     names = as_names(argument, value)
     for name in names:
         if name not in mediators:
@@ -288,8 +288,8 @@ def _by_equation(argument: str, value: CovariateArgument, mediators: tuple[str, 
             targets = (key,)
         else:
             valid = listed(dict.fromkeys(("m", "y", *equations)))
-            raise InputError(f"{argument} has the key {key!r}; use one of {valid}, or one list for all equations.")
-        names = as_names(f"{argument}[{key!r}]", columns)
+            raise InputError(f"{argument} has the key {shown(key)}; use one of {valid}, or one list for all equations.")
+        names = as_names(f"{argument}[{shown(key)}]", columns)
         for target in targets:
             # The same covariate by role and by name is one covariate.
             found[target] = tuple(dict.fromkeys((*found[target], *names)))

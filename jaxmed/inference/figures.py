@@ -47,7 +47,7 @@ def limits(sample: Sample, level: float, method: str, failed: str = "drop") -> t
     A failed draw below all others, then above all others: the lower of the two lower limits and the higher of the two upper
     ones. A limit that would fall among the failed draws is infinite.
     """
-    require_option("method", method, ALL_METHODS)
+    method = require_option("method", method, ALL_METHODS)
     if method == "studentised":
         if sample.errors is None or sample.std_error is None:
             raise ValueError("studentised intervals need standard errors")

@@ -35,9 +35,9 @@ def weights(
         array([[2., 2.],
                [2., 2.]])
     """
+    kind = require_option("kind", kind, KINDS)
     if kind == "jackknife":
         return 1.0 - np.eye(n_clusters)[first:last]
-    require_option("kind", kind, KINDS)
     blocks = range(first // BLOCK, -(-last // BLOCK))
     made = np.concatenate([_block(kind, seed, block, n_clusters, strata) for block in blocks])
     return made[first - blocks[0] * BLOCK : last - blocks[0] * BLOCK]

@@ -6,13 +6,12 @@ out for the effect in which it occurs and for no other.
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jaxmed.arguments import require_option
+from jaxmed.arguments import listed, require_level, shown
 from jaxmed.errors import InputError
 
 METHODS = ("percentile", "basic", "normal", "bc", "bca")
@@ -143,17 +142,13 @@ def moments(values: Floats) -> tuple[Floats, Floats]:
 
 def tail(level: float) -> float:
     """The probability left out on each side."""
-    if isinstance(level, Real) and not isinstance(level, bool) and 0 < float(level) < 1:
-        return (1 - float(level)) / 2
-    hint = ""
-    if isinstance(level, Real) and 1 < float(level) < 100:
-        hint = f" (for {level:g} percent write level={float(level) / 100:g})"
-    raise InputError(f"level={level!r} is not a number between 0 and 1, such as 0.95{hint}.")
+    return (1 - require_level(level)) / 2
 
 
 def checked(draws: ArrayLike, estimate: ArrayLike, method: str, acceleration: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
     """Draws (B, E), estimate (E,) and acceleration (E,), 0 for the methods that do not use it."""
-    require_option("method", method, METHODS)
+    if method not in METHODS:
+        raise InputError(f"method={shown(method)} is not an option; use one of {listed(METHODS)}.")
     values = two_dimensional(draws)
     point = of_effects(estimate, values.shape[1], "estimate")
     if method != "bca":

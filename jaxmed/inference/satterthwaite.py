@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from jaxmed.errors import InputError
+from jaxmed.arguments import require_level
 
 NULL = 1.5e-8  # share of the largest eigenvalue below which a direction of L V L' is none (R's sqrt(eps))
 SAME = 1e-8  # degrees of freedom that differ by less are one number
@@ -94,7 +94,7 @@ def f_test(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> FT
 
 def t_interval(estimate: np.ndarray, std_error: np.ndarray, df: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Intervals by quantiles of t."""
-    reach = t_quantile((1 + check_level(level)) / 2, df) * std_error
+    reach = t_quantile((1 + require_level(level)) / 2, df) * std_error
     return estimate - reach, estimate + reach
 
 
@@ -121,13 +121,6 @@ def f_p_value(statistic: float, num_df: float, den_df: float) -> float:
     if np.isinf(den_df):
         return float(special.chdtrc(num_df, num_df * statistic))
     return float(special.fdtrc(num_df, den_df, statistic))
-
-
-def check_level(level: float) -> float:
-    """A level of confidence as a float; an InputError unless it lies between 0 and 1."""
-    if isinstance(level, bool) or not isinstance(level, int | float | np.number) or not 0 < level < 1:
-        raise InputError(f"level={level!r} is not a number between 0 and 1; write for example level=0.95.")
-    return float(level)
 
 
 def _degrees(given: Estimated, L: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -125,8 +125,8 @@ def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None,
         >>> make(fit.system, "rows", seed=1).new_rows(0).rows.shape
         (320,)
     """
-    require_option("kind", kind, KINDS)
-    require_option("factor", factor, FACTORS)
+    kind = require_option("kind", kind, KINDS)
+    factor = require_option("factor", factor, FACTORS)
     if factor != "mammen" and kind != "wild":
         raise InputError(f"factor={factor!r} belongs to kind='wild', not to kind={kind!r}; leave it out")
     if strata is not None and kind not in STRATIFIED:

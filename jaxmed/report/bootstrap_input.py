@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_option, require_whole
+from jaxmed.arguments import require_option, require_whole, shown, warn_user
 from jaxmed.design.system import Design
-from jaxmed.errors import InputError, JaxmedWarning
+from jaxmed.errors import InputError
 from jaxmed.inference import effects, schemes, table
 
 
-def check_bootstrap(n_resamples: Any, seed: Any, kind: Any, chunk_size: Any, replicates: Any = None) -> None:
-    """Arguments of ``bootstrap`` that are wrong whatever the model."""
-    require_option("kind", kind, schemes.KINDS)
+def check_bootstrap(n_resamples: Any, seed: Any, kind: Any, chunk_size: Any, replicates: Any = None) -> str:
+    """The kind that is meant; an InputError for arguments of ``bootstrap`` that are wrong whatever the model."""
+    kind = require_option("kind", kind, schemes.KINDS)
     require_whole("n_resamples", n_resamples, 1)
     require_whole("seed", seed, 0)
     if chunk_size is not None:
         require_whole("chunk_size", chunk_size, 1, ", or None")
     if replicates is not None:
         if not isinstance(replicates, range) or replicates.step != 1 or not len(replicates) or replicates.start < 0:
-            raise InputError(f"replicates={replicates!r} must be a range of replicate numbers such as range(1000, 2000)")
+            raise InputError(f"replicates={shown(replicates)} must be a range of replicate numbers such as range(1000, 2000)")
         if kind == "jackknife":
             raise InputError(
                 "replicates= is for schemes with n_resamples replicates; a jackknife has one per cluster: leave it out"
             )
+    return kind
 
 
 def strata_numbers(design: Design, data: pd.DataFrame, strata: Any) -> np.ndarray | None:
@@ -49,10 +49,8 @@ def warn_rademacher(design: Design) -> None:
     """Factors of -1 and 1 leave the products of a cluster's residuals, and with them covariances, as they are."""
     moved = [e.label for e in effects.effects(design) if _has_covariance(e, design)]
     if moved:
-        warnings.warn(
-            f"factor='rademacher' cannot move covariances: {', '.join(moved[:4])} and the like vary too little; use 'mammen'",
-            JaxmedWarning,
-            stacklevel=3,
+        warn_user(
+            f"factor='rademacher' cannot move covariances: {', '.join(moved[:4])} and the like vary too little; use 'mammen'"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_option
+from jaxmed.arguments import require_option, shown, warn_user
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.design.system import Design
@@ -140,8 +140,9 @@ class BootstrapResult(Curved):
 
         Formulas and sources: jaxmed/inference/intervals.py and studentised.py.
         """
-        require_option("singular", singular, ("keep", "drop"))
-        require_option("failed", failed, ("drop", "worst"))
+        singular = require_option("singular", singular, ("keep", "drop"))
+        failed = require_option("failed", failed, ("drop", "worst"))
+        method = None if method is None else require_option("method", method, figures.ALL_METHODS)
         rows = effects.effects(self.fit.design)
         frame = effect_frame(rows)
         if self.kind == "jackknife":
@@ -201,7 +202,7 @@ class BootstrapResult(Curved):
         known = [r.label for r in rows]
         chosen = [r.label for r in rows if r.effect == "indirect"] if labels is None else list(labels)
         if unknown := [label for label in chosen if label not in known]:
-            raise InputError(f"labels: there is no effect {unknown[0]!r}; there are {', '.join(known)}")
+            raise InputError(f"labels: there is no effect {shown(unknown[0])}; there are {', '.join(known)}")
         if not chosen:
             raise InputError("labels is empty: give at least one effect")
         at = [known.index(label) for label in chosen]
@@ -275,14 +276,12 @@ class BootstrapResult(Curved):
     def _warn(self, sample: figures.Sample, level: float, method: str) -> None:
         said = figures.check_number(sample, level, method)
         if said:
-            warnings.warn(said, JaxmedWarning, stacklevel=3)
+            warn_user(said)
         lost = int((self.raw.status == FAILED).sum())
         if lost > MANY * len(self):
-            warnings.warn(
+            warn_user(
                 f"{lost:,} of {len(self):,} replicates failed ({lost / len(self):.1%}) and are left out: see .failures for the "
-                "reasons, and tidy(failed='worst') for what they could change",
-                JaxmedWarning,
-                stacklevel=3,
+                "reasons, and tidy(failed='worst') for what they could change"
             )
 
     def _jackknife(self, rows, frame, level: float, method: str) -> pd.DataFrame:
@@ -320,6 +319,7 @@ class BootstrapResult(Curved):
             >>> boot.describe().split(".")[0]
             'A multilevel mediation model with x as predictor, m as mediator and y as outcome was fitted to 40 clusters (id)'
         """
+        method = None if method is None else require_option("method", method, figures.ALL_METHODS)
         return prose.paragraph(self, self.tidy(level, method), level, method)
 
     def weights(self, i: int) -> np.ndarray:

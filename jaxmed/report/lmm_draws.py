@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -94,7 +94,7 @@ class LMMBootstrap(Shown):
             >>> boot.tidy()["label"].tolist()
             ['Intercept', 'x', 'sd__Intercept|id', 'sigma']
         """
-        require_option("method", method, METHODS)
+        method = require_option("method", method, METHODS)
         if method == "bca" and self.kind != "cluster":
             raise InputError(f"method='bca' needs kind='cluster', whose acceleration is defined; kind={self.kind!r}: use 'bc'")
         frame, draws = self._frame(), self._values(self.raw)
@@ -206,15 +206,16 @@ class LMMBootstrap(Shown):
         return tables.html_page("Bootstrap of a linear mixed model", self._blocks())
 
 
-def check_lmm_bootstrap(n_resamples, seed, kind, design: LmmDesign) -> None:
-    """An InputError where the arguments, or the kind for this model, cannot be used."""
-    require_option("kind", kind, lmm_responses.KINDS)
+def check_lmm_bootstrap(n_resamples, seed, kind, design: LmmDesign) -> Kind:
+    """The kind that is meant; an InputError where the arguments, or the kind for this model, cannot be used."""
+    chosen = cast(Kind, require_option("kind", kind, lmm_responses.KINDS))
     require_whole("n_resamples", n_resamples, 1)
     require_whole("seed", seed, 0)
     groups = list(dict.fromkeys(term.group for term in design.terms))
-    if kind in lmm_responses.CLUSTERS and len(groups) > 1:
+    if chosen in lmm_responses.CLUSTERS and len(groups) > 1:
         raise InputError(
-            f"kind={kind!r} resamples the levels of one grouping factor, and this model has {len(groups)}: "
+            f"kind={chosen!r} resamples the levels of one grouping factor, and this model has {len(groups)}: "
             f"{', '.join(map(repr, groups))}. Resampling one of them would tear the others' levels apart; "
             "use kind='parametric' or 'residual'."
         )
+    return chosen

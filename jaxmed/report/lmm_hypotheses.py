@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed
+from jaxmed.arguments import listed, require_level, shown
 from jaxmed.design.anova import contrast_from_names
 from jaxmed.design.grouping import group_columns
 from jaxmed.design.lmm_design import LmmDesign, NewRows
@@ -39,7 +39,7 @@ def contrast_frame(
         try:
             right = np.broadcast_to(np.asarray(rhs, dtype=float), right.shape)
         except ValueError:
-            raise InputError(f"rhs={rhs!r} does not fit {len(L)} hypotheses; give one number, or one for each.") from None
+            raise InputError(f"rhs={shown(rhs)} does not fit {len(L)} hypotheses; give one number, or one for each.") from None
     if joint:
         return pd.DataFrame(satterthwaite.f_test(estimated, L, right)._asdict(), index=[0])
     equations = [contrast] if isinstance(contrast, str) else list(contrast)
@@ -58,7 +58,7 @@ def interval_frame(
     progress: bool,
 ) -> pd.DataFrame:
     """See ``LMMResult.conf_int``."""
-    level = satterthwaite.check_level(level)
+    level = require_level(level)
     parameters = lmm_frames.parameter_names(design.terms)
     covariances = [sigma**2 * found.relative @ found.relative.T for found in fits]
     random = [

@@ -231,7 +231,7 @@ class LMMResult(Shown):
             >>> jaxmed.lmm("y ~ t + (1 | g)", table).conf_int("profile")["parameter"].tolist()
             ['sd_Intercept|g', 'sigma', 'Intercept', 't']
         """
-        require_option("method", method, ("wald", "profile"))
+        method = require_option("method", method, ("wald", "profile"))
         if method == "profile" and not self.converged:
             raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
         return lmm_hypotheses.interval_frame(self.design, self._estimated, self._term_fits, self.sigma, method, level, progress)
@@ -292,7 +292,7 @@ class LMMResult(Shown):
             >>> bool(abs(fit.residuals("scaled").mean()) < 0.1)
             True
         """
-        require_option("kind", kind, ("response", "scaled"))
+        kind = require_option("kind", kind, ("response", "scaled"))
         left = self.design.y - self._population - self._random
         return self._series(left if kind == "response" else left * np.sqrt(self.design.weights) / self.sigma, "residual")
 
@@ -323,8 +323,8 @@ class LMMResult(Shown):
             >>> fit.predict(pd.DataFrame({"t": [2], "g": ["new"]}), new_levels="population").round(2).tolist()
             [7.33]
         """
-        require_option("random", random, ("conditional", "none"))
-        require_option("new_levels", new_levels, ("raise", "population"))
+        random = require_option("random", random, ("conditional", "none"))
+        new_levels = require_option("new_levels", new_levels, ("raise", "population"))
         conditional = random == "conditional"
         if new_data is None:
             values, rows, index = self._population + (self._random if conditional else 0.0), self.design.rows, self.data.index
@@ -400,7 +400,7 @@ class LMMResult(Shown):
         from jaxmed.inference import bootstrap, lmm_bootstrap, lmm_responses
         from jaxmed.report import lmm_draws
 
-        lmm_draws.check_lmm_bootstrap(n_resamples, seed, kind, self.design)
+        kind = lmm_draws.check_lmm_bootstrap(n_resamples, seed, kind, self.design)
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify its random effects first")
         d = self.design
@@ -427,7 +427,7 @@ class LMMResult(Shown):
             >>> fit.tidy("ran_pars")["term"].tolist()
             ['sd__Intercept', 'sd__Observation']
         """
-        require_option("effects", effects, ("fixed", "ran_pars", "ran_vals"))
+        effects = require_option("effects", effects, ("fixed", "ran_pars", "ran_vals"))
         if effects == "ran_pars":
             return lmm_frames.ran_pars_frame(self.varcorr())
         frame = self.fixef(level) if effects == "fixed" else self.ranef()

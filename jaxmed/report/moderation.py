@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed
+from jaxmed.arguments import listed, require_level, shown
 from jaxmed.design.system import Design, Moderator
 from jaxmed.errors import InputError
 from jaxmed.inference import curves
@@ -108,15 +108,14 @@ def curve(
     bands: Callable[[Rows, np.ndarray], curves.Bands],
 ) -> ModerationCurve:
     """Check what is asked for and evaluate it; ``bands`` makes the bands from a function of the grid's rows."""
-    if not 0 < level < 1:
-        raise InputError(f"level={level!r} is not between 0 and 1; for 95% give 0.95")
+    level = require_level(level)
     effect, moderator = _chosen(design, effect, by)
     others = [m for m in design.moderators if m.name in moderated_quantities(design)[effect] and m.name != moderator.name]
     held = {m.name: _held(m, (at or {}).get(m.name)) for m in others}
     unknown = [name for name in at or {} if name not in held]
     if unknown:
         known = f"the other moderators of {effect!r} are {listed(list(held))}" if held else f"{effect!r} has no other moderator"
-        raise InputError(f"at names {unknown[0]!r}; {known}.")
+        raise InputError(f"at names {shown(unknown[0])}; {known}.")
     observed = observed_values(design, moderator)
     grid = np.linspace(observed.min(), observed.max(), POINTS)
 
@@ -158,10 +157,10 @@ def _chosen(design: Design, effect: str | None, by: str | None) -> tuple[str, Mo
     if effect is None:
         effect = next((name for name in curved if name.startswith("indirect")), next(iter(curved)))
     if effect not in curved:
-        raise InputError(f"effect={effect!r} is not moderated by a number; choose one of {listed(list(curved), 12)}.")
+        raise InputError(f"effect={shown(effect)} is not moderated by a number; choose one of {listed(list(curved), 12)}.")
     by = curved[effect][0] if by is None else by
     if by not in curved[effect]:
-        raise InputError(f"by={by!r} is no numeric moderator of {effect!r}; choose one of {listed(curved[effect])}.")
+        raise InputError(f"by={shown(by)} is no numeric moderator of {shown(effect)}; choose one of {listed(curved[effect])}.")
     return effect, numeric[by]
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scipy.special import ndtri
 
-from jaxmed.arguments import listed, require_option, require_whole
+from jaxmed.arguments import listed, require_level, require_option, require_whole, shown
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
+from jaxmed.inference.figures import ALL_METHODS
 from jaxmed.report import cluster_tables, side_by_side
 from jaxmed.report.figures import clusters, density, forest, health, moderation, path, style
 
@@ -36,6 +37,8 @@ def draw(result: Any, shown_as: str, kind: str | None, ax: Axes | None, options:
     for name in options:
         if name not in valid:
             raise InputError(f"plot({kind!r}) has no option {name!r}; its options are {listed(valid, 20)}.")
+    if "level" in options:
+        require_level(options["level"])
     style.require_pyplot()
     return function(result, ax=ax, **options)
 
@@ -57,6 +60,7 @@ def fit_forest(
     ax: Axes | None = None,
 ) -> Axes:
     """Forest of effects and contrasts of a fit; ``effects`` picks kinds ("indirect", "contrast") or labels."""
+    method = require_option("method", method, ("delta", "monte_carlo"))
     table = result.effects(level, method)
     return forest.forest(table, effects=effects, level=level, interval=INTERVALS[method], ax=ax)
 
@@ -88,11 +92,11 @@ def fit_clusters(
     table = cluster_tables.cluster_effects(result.system, result.cluster, std_errors=True)
     if not len(table):
         raise InputError("plot('clusters') needs a random slope of a or b: without one all clusters share the same effect.")
-    require_option("what", what, ("indirect", "a", "b"))
+    what = require_option("what", what, ("indirect", "a", "b"))
     for name, asked in (("mediator", mediator), ("component", component)):
         known = list(dict.fromkeys(table[name].tolist()))
         if asked is not None and asked not in known:
-            raise InputError(f"{name}={asked!r} has no random slope of a or b; choose one of {listed(known)}.")
+            raise InputError(f"{name}={shown(asked)} has no random slope of a or b; choose one of {listed(known)}.")
         table = table.loc[table[name] == (known[0] if asked is None else asked)]
     chosen = table.iloc[0]
     label = f"{what}[{chosen['mediator']}] {chosen['component']} of each cluster, {style.level_text(level)} interval"
@@ -165,7 +169,7 @@ def boot_health(
     decrement = getattr(result.raw, "decrement", None)
     panels = ["status", *(["decrement"] if decrement is not None else []), "interval"]
     if panel is not None:
-        require_option("panel", panel, tuple(panels))
+        panel = require_option("panel", panel, panels)
     return health.health(counts, decrement, running, effect=chosen, estimate=estimate, level=level, panel=panel, ax=ax)
 
 
@@ -186,7 +190,7 @@ def lmm_ranef(
     for name, asked in (("group", group), ("term", term)):
         known = list(dict.fromkeys(table[name].tolist()))
         if asked is not None and asked not in known:
-            raise InputError(f"{name}={asked!r} is no {name} of the random effects; choose one of {listed(known)}.")
+            raise InputError(f"{name}={shown(asked)} is no {name} of the random effects; choose one of {listed(known)}.")
         table = table.loc[table[name] == (known[0] if asked is None else asked)]
     label = f"{table['term'].iloc[0]} by {table['group'].iloc[0]}, {style.level_text(level)} interval"
     values, spread = table["estimate"].to_numpy(float), table["std_error"].to_numpy(float)
@@ -244,7 +248,7 @@ def _path(
     design: Design = fit.design
     present = [c for c in ("within", "between", "conflated") if any(p.component == c for p in design.paths)]
     if component is not None and component not in present:
-        raise InputError(f"component={component!r} is no component of this fit; choose one of {listed(present)}.")
+        raise InputError(f"component={shown(component)} is no component of this fit; choose one of {listed(present)}.")
     chosen = tuple(present) if component is None else (component,)
     return path.path_diagram(
         design,
@@ -273,12 +277,14 @@ def _effect(asked: str | None, known: Sequence[str]) -> str:
         indirect = (label for label in known if label.startswith("indirect"))
         return next(indirect, next((label for label in known if label != "Intercept"), known[0]))
     if asked not in known:
-        raise InputError(f"effect={asked!r} is no label of the table of effects; labels are {listed(known, 20)}.")
+        raise InputError(f"effect={shown(asked)} is no label of the table of effects; labels are {listed(known, 20)}.")
     return asked
 
 
 def _method(result: Any, method: str | None) -> str:
-    return method or ("normal" if result.kind == "jackknife" else "percentile")
+    if method is None:
+        return "normal" if result.kind == "jackknife" else "percentile"
+    return require_option("method", method, ALL_METHODS)
 
 
 def _words(result: Any, method: str) -> str:

@@ -117,7 +117,7 @@ class MediationResult(Curved):
             (8, 8)
         """
         labels = list(self.design.fixed_labels)
-        require_option("kind", kind, ("full", "conditional"))
+        kind = require_option("kind", kind, ("full", "conditional"))
         covariance = self.system.covariance()
         chosen = covariance.conditional if kind == "conditional" else covariance.joint[: len(labels), : len(labels)]
         return pd.DataFrame(chosen, index=labels, columns=labels)
@@ -179,7 +179,7 @@ class MediationResult(Curved):
             >>> bool(table.loc["indirect[m] within", "conf_low"] > 0)
             True
         """
-        require_option("method", method, ("delta", "monte_carlo"))
+        method = require_option("method", method, ("delta", "monte_carlo"))
         rows = effects.effects(self.design)
         estimates = self.system.estimates
         estimate = effects.values(rows, *estimates)
@@ -260,7 +260,7 @@ class MediationResult(Curved):
             >>> fit.predict(random="none").shape == (len(data), 2)
             True
         """
-        require_option("random", random, ("conditional", "none"))
+        random = require_option("random", random, ("conditional", "none"))
         require_rows(self.design, "predict()")
         out = pd.DataFrame(np.nan, index=self.data.index, columns=[e.response for e in self.design.equations])
         for k, fitted in enumerate(prediction.fitted(self.system, random == "conditional")):
@@ -301,7 +301,7 @@ class MediationResult(Curved):
             >>> fit.tidy("ran_pars")["term"].tolist()
             ['var(m:Intercept)', 'var(y:Intercept)', 'sigma(m)', 'sigma(y)']
         """
-        require_option("effects", effects, ("fixed", "ran_pars"))
+        effects = require_option("effects", effects, ("fixed", "ran_pars"))
         if effects == "fixed":
             return self.fixef(level).assign(effect="fixed")
         names, estimate = variance_parameters(self.design, self.system.estimates)
@@ -388,7 +388,8 @@ class MediationResult(Curved):
         Sources: Davison & Hinkley (1997), sections 3.2 and 3.8; Rubin (1981); Carpenter, Goldstein & Rasbash (2003);
         Modugno & Giannerini (2015).
         """
-        check_bootstrap(n_resamples, seed, kind, chunk_size, replicates)
+        kind = check_bootstrap(n_resamples, seed, kind, chunk_size, replicates)
+        factor = require_option("factor", factor, schemes.FACTORS)
         if kind in (*schemes.ROWS, *schemes.RESPONSES):
             require_rows(self.design, f"bootstrap(kind={kind!r})")
         if strata is not None:

@@ -37,7 +37,6 @@ def named_results(results: Any) -> dict[str, Any]:
 
 def named_rows(result: Any, level: float, what: str = "fixed", intercepts: bool = True) -> pd.DataFrame:
     """Rows name, estimate, std_error, conf_low, conf_high: fixed effects "equation: term", or effects by label."""
-    require_option("what", what, WHAT)
     if what == "effects":
         if not hasattr(getattr(result, "fit", result), "effects"):
             raise InputError("what='effects' needs results of mediate() and their bootstraps; use what='fixed'.")
@@ -58,6 +57,7 @@ def named_rows(result: Any, level: float, what: str = "fixed", intercepts: bool 
 
 def rows_of_all(named: Mapping[str, Any], level: float, what: str = "fixed", intercepts: bool = True) -> dict[str, pd.DataFrame]:
     """:func:`named_rows` of several results; beside a system, a plain mixed model too names its rows "equation: term"."""
+    what = require_option("what", what, WHAT)
     found = {name: named_rows(result, level, what, intercepts) for name, result in named.items()}
     responses = {name: _response(result) for name, result in named.items()}
     if what == "fixed" and None in responses.values():

@@ -104,7 +104,7 @@ def test_slopes_in_the_order_of_the_paths():
         ({"randm": "b"}, ["randm='b'"]),
         ({"m3": "m2"}, ["m3='m2'", "m2"]),
         ({"centering_type": "none"}, ["centering_type='none'", "'group_mean', 'grand_mean'"]),
-        ({"method": "BCa"}, ["method='BCa'", "'bca'"]),
+        ({"method": "bcx"}, ["method='bcx'", "'bca'"]),
         ({"modS1": "x"}, ["moderators['a'] names 'x'"]),
         ({"n_boot": 0}, ["n_boot=0"]),
     ],

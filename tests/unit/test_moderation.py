@@ -142,7 +142,7 @@ def test_wrong_requests_name_the_choices(fit):
         fit.moderation("total conflated", at={"z": 1})
     with pytest.raises(InputError, match=r"at\['v'\]='high' cannot be used; give a finite number"):
         fit.moderation("total conflated", at={"v": "high"})
-    with pytest.raises(InputError, match="level=95 is not between 0 and 1"):
+    with pytest.raises(InputError, match="level=95 is not a number between 0 and 1"):
         fit.moderation(level=95)
     jackknife = fit.bootstrap(kind="jackknife", progress=False)
     with pytest.raises(InputError, match="a jackknife has none"):

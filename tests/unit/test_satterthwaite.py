@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmed.errors import InputError
 from jaxmed.inference import satterthwaite
 from jaxmed.inference.satterthwaite import Estimated
 
@@ -79,9 +78,3 @@ def test_mixed_finite_and_infinite_degrees():
     assert satterthwaite._joint(np.array([np.inf, np.inf])) == np.inf
     E = 10 / 8 + 1  # F on infinitely many has expectation 1
     assert satterthwaite._joint(np.array([10.0, 1e300])) == pytest.approx(2 * E / (E - 2))
-
-
-@pytest.mark.parametrize("level", [0, 1, 95, "0.95", True, None])
-def test_level(level):
-    with pytest.raises(InputError, match="level="):
-        satterthwaite.check_level(level)
