@@ -14,8 +14,8 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.dirty import without_empty
 from jaxmed.arguments import shown
+from jaxmed.design.dirty import without_empty
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
