@@ -13,7 +13,7 @@ from jaxmed.api import (
     to_latex,
     to_markdown,
 )
-from jaxmed.errors import InputError, JaxmedError, JaxmedWarning, StorageError
+from jaxmed.errors import ArgumentError, InputError, JaxmedError, JaxmedWarning, ProcessError, StorageError
 from jaxmed.gram import GramData, gram_data
 from jaxmed.mlmem import MlmemResult, boot_mlmem
 from jaxmed.power import power
@@ -21,11 +21,13 @@ from jaxmed.saved import load_bootstrap, merge_bootstraps
 from jaxmed.version import __version__
 
 __all__ = [
+    "ArgumentError",
     "GramData",
     "InputError",
     "JaxmedError",
     "JaxmedWarning",
     "MlmemResult",
+    "ProcessError",
     "StorageError",
     "__version__",
     "as_frame",

@@ -15,5 +15,13 @@ class StorageError(JaxmedError, OSError):
     """Draws cannot be written to, or read from, a folder."""
 
 
+class ProcessError(JaxmedError, RuntimeError):
+    """Work that cannot be done in this process: a fork of one in which JAX had run."""
+
+
+class ArgumentError(InputError, TypeError):
+    """A call with an argument that the function does not have, or without one that it needs."""
+
+
 class JaxmedWarning(UserWarning):
     """Something a user should know, though the fit goes on."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,7 +14,7 @@ from jaxmed.inference import bootstrap, lmm_responses, schemes
 from jaxmed.inference.lmm_responses import BATCH, RESPONSES, LmmDraws, Model
 from jaxmed.reml import fit as reml
 from jaxmed.reml import programs, slots
-from jaxmed.reml.precision import double_precision
+from jaxmed.reml.precision import double_precision, own_settings
 
 VALUES = 2**25  # values of the response that a batch may hold
 
@@ -75,7 +74,7 @@ def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, pr
     sources, root = lmm_responses.sources(model), np.sqrt(model.weights)
 
     def batch(span):
-        with jax.enable_x64(True):  # a thread of its own has the user's setting
+        with own_settings():  # a thread of its own has the user's settings
             y = np.zeros((size, len(model.y)))
             y[: span[1] - span[0]] = lmm_responses.responses(model, sources, kind, seed, *span) * root
             standardised = jnp.asarray((y - scaling.y_shift) / scaling.y)
