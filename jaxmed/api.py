@@ -183,6 +183,7 @@ def mediate(
     # JAX takes a while to import, and a typing error in an argument should not wait for it
     from jaxmed.report.results import fit_mediation
 
+    require_bool("reml", reml)
     started = time.perf_counter()
     given: dict[str, Any] = dict(
         x=x,
@@ -213,7 +214,7 @@ def mediate(
         return GramData.from_data(data, **given).mediate(extra=extra, reml=reml)
     data = read_table(data)
     design = mediation_design(data, **given)
-    return fit_mediation(design, data, given, reml=reml, started=started)
+    return fit_mediation(design, data, given, reml=bool(reml), started=started)
 
 
 def as_frame(table: pd.DataFrame | pd.Series, like: Any) -> Any:

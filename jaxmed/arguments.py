@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from numbers import Real
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -32,6 +32,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "bayesian": ("bayes",),
     "parametric": ("param",),
 }
+# What a seed may be, see `read_seed`.
+Seed: TypeAlias = int | float | np.random.Generator | np.random.SeedSequence | None
 
 
 def warn_user(message: str) -> None:
@@ -81,6 +83,31 @@ def listed(items: Iterable[object], limit: int = 5) -> str:
     """The first items, quoted and separated by commas; "..." stands for the rest."""
     first = list(islice(items, limit + 1))
     return ", ".join(map(shown, first[:limit])) + (", ..." if len(first) > limit else "")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A question after the closest of the known names, or nothing where none is close.
+
+    Example:
+        >>> near("efects", ["effects", "level"]), near("colour", ["effects"])
+        (" did you mean 'effects'?", '')
+    """
+    folded = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return f" did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def chosen_names(argument: str, asked: object, known: Sequence[str], what: str = "label of the table") -> list[str]:
+    """The names asked for, one or several, as a list; an InputError for others than the ``known`` ones, with the closest."""
+    given = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Iterable) else [asked]
+    names = [name for name in given if isinstance(name, str)]
+    if len(names) < len(given):
+        raise InputError(f"{argument}={shown(asked)} is neither a {what} nor a list of them; there are {listed(known, 20)}.")
+    if not names:
+        raise InputError(f"{argument}={shown(asked)} is empty; give at least one {what}; there are {listed(known, 20)}.")
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"{argument}={unknown[0]!r} is no {what};{near(unknown[0], known)} There are {listed(known, 20)}.")
+    return names
 
 
 def require_option(argument: str, value: object, valid: Sequence[Option]) -> Option:
@@ -134,6 +161,31 @@ def require_bool(argument: str, value: object) -> None:
     """``value`` is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{argument}={shown(value)} is not an option; use True or False.")
+
+
+def read_seed(seed: object, argument: str = "seed") -> int:
+    """A seed as a whole number from 0 to 2**63 - 1, with which the same call gives the same numbers again.
+
+    None draws a fresh one of 32 bits from the operating system. A numpy Generator gives its next number, so that it moves on;
+    a SeedSequence the number that belongs to it. Whole floats such as 1.0 count as whole numbers.
+
+    Example:
+        >>> read_seed(7), read_seed(7.0), read_seed(np.random.SeedSequence(7)) == read_seed(np.random.SeedSequence(7))
+        (7, 7, True)
+    """
+    if seed is None:
+        seed = np.random.SeedSequence()
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**32))
+    if isinstance(seed, np.random.SeedSequence):
+        return int(seed.generate_state(1, np.uint32)[0])
+    number = isinstance(seed, int | float | np.integer | np.floating) and not isinstance(seed, bool)
+    if number and 0 <= seed < 2**63 and seed == int(seed):  # pyright: ignore
+        return int(seed)  # pyright: ignore
+    raise InputError(
+        f"{argument}={shown(seed)} cannot be used; give a whole number of at least 0 (and below 2**63), a numpy Generator or "
+        "SeedSequence, or None for a fresh one."
+    )
 
 
 def check_functions(extra: Mapping[str, Callable] | None) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import read_seed
 from jaxmed.errors import InputError
 
 ClusterSize = int | tuple[int, int]
@@ -90,7 +91,7 @@ def bpg06_twin(seed: int = 2006, n_clusters: int = 100, cluster_size: ClusterSiz
     truth["direct"] = truth["cprime"]
     truth["total"] = truth["indirect"] + truth["direct"]
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(read_seed(seed))
     codes = _cluster_codes(rng, n_clusters, cluster_size)
     x = _predictor(rng, truth, codes)
     d_m, d_y, a, b, cprime = _random_effects(rng, truth, n_clusters)[:, codes]
@@ -175,7 +176,7 @@ def split_model(seed: int = 2010, n_clusters: int = 120, cluster_size: ClusterSi
     for effect in ("indirect", "direct", "total"):
         truth[f"{effect}_contextual"] = truth[f"{effect}_between"] - truth[f"{effect}_within"]
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(read_seed(seed))
     codes = _cluster_codes(rng, n_clusters, cluster_size)
     x = truth["mean_x"] + _predictor(rng, truth, codes)
     d_m, d_y, a, b, cprime = _random_effects(rng, truth, n_clusters)[:, codes]
@@ -258,7 +259,7 @@ def moderated_model(seed: int = 2015, n_clusters: int = 120, cluster_size: Clust
         "var_x_between": 0.5,
         "var_x_within": 1.0,
     }
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(read_seed(seed))
     codes = _cluster_codes(rng, n_clusters, cluster_size)
     x = _predictor(rng, truth, codes)
     w, v = rng.standard_normal(n_clusters)[codes], rng.standard_normal(codes.size)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed
+from jaxmed.arguments import listed, require_bool
 from jaxmed.design import engine
 from jaxmed.design.centering import Coded
 from jaxmed.design.matrices import assemble, plan, specify
@@ -54,6 +54,7 @@ class GramData:
     @classmethod
     def from_data(cls, data: Any, **arguments: Any) -> GramData:
         """See :func:`jaxmed.gram_data`."""
+        require_bool("reml", arguments.get("reml", True))
         arguments = {name: plain(value) for name, value in arguments.items() if name not in ("extra", "reml")}
         specification = specify(**arguments)
         arguments |= {"center": specification.center, "covariance": specification.covariance}
@@ -108,11 +109,12 @@ class GramData:
                     f"{listed(CHANGEABLE, 12)} can. Make the sums anew from the data."
                 )
         arguments = {**self.arguments, **changes}
-        reml = bool(arguments.pop("reml", True))
+        reml = arguments.pop("reml", True)
+        require_bool("reml", reml)
         specification = specify(**arguments)
         design = assemble(specification, self.sums)
         call = {**arguments, "center": specification.center, "covariance": specification.covariance}
-        return fit_mediation(design, pd.DataFrame(), call, reml=reml, started=started)
+        return fit_mediation(design, pd.DataFrame(), call, reml=bool(reml), started=started)
 
     # on disk ---------------------------------------------------------------------------------------------------------
 
@@ -134,6 +136,7 @@ class GramData:
             >>> jaxmed.GramData.load(path).n_clusters
             40
         """
+        require_bool("labels", labels)
         s = self.sums
         arrays: dict[str, Any] = {"labels": _savable(s.labels) if labels else np.arange(len(s.labels))}
         for k, summary in enumerate(s.summaries.values()):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import pandas as pd
 
 from jaxmed.api import mediate
-from jaxmed.arguments import listed, require_option, require_whole, shown
+from jaxmed.arguments import Seed, listed, read_seed, require_bool, require_level, require_option, require_whole, shown
 from jaxmed.errors import InputError
 from jaxmed.inference.sample import METHODS
 
@@ -50,7 +50,7 @@ def boot_mlmem(
     n_boot: int = 1000,
     centering_type: Literal["group_mean", "grand_mean"] = "group_mean",
     *,
-    seed: int = 0,
+    seed: Seed = 0,
     level: float = 0.95,
     method: Literal["percentile", "basic", "normal", "bc", "bca"] = "percentile",
     progress: bool = True,
@@ -77,7 +77,7 @@ def boot_mlmem(
         n_boot: cluster-bootstrap replicates.
         centering_type: "group_mean" splits x and the mediators into parts within and between clusters; "grand_mean" subtracts
             the grand mean.
-        seed: of the replicates.
+        seed: of the replicates, as of ``bootstrap``; the default is 0, so that the same call gives the same numbers.
         level: coverage of the intervals.
         method: kind of the intervals: "percentile", "basic", "normal", "bc" or "bca".
         progress: show a progress bar.
@@ -106,7 +106,9 @@ def boot_mlmem(
     cprime, *a = _slopes("randx", randx, ["cprime", *mediators], "[c', a1, a2, a3]")
     b = _slopes("randm", randm, mediators, "[b1, b2, b3]")
     require_whole("n_boot", n_boot, 1)
-    require_whole("seed", seed, 0)
+    number = read_seed(seed)
+    require_level(level)
+    require_bool("progress", progress)
     model = mediate(
         dataset,
         x=x,
@@ -121,7 +123,7 @@ def boot_mlmem(
         moderators={path: names for path, names in (("a", modS1), ("b", modS2), ("cprime", modS)) if names is not None},
         center=centering_type,
     )
-    table = model.bootstrap(n_boot, seed=seed, progress=progress).tidy(level=level, method=method)
+    table = model.bootstrap(n_boot, seed=number, progress=progress).tidy(level=level, method=method)
     of_indirect = table["of"].astype(str).str.startswith(("indirect", "total_indirect"))
     indirect = table["effect"].isin(["indirect", "total_indirect"])
     compared = table["effect"].isin(["mediator_contrast", "index", "slope"]) | ((table["effect"] == "contrast") & of_indirect)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_level, require_option, require_whole, shown
+from jaxmed.arguments import Seed, near, read_seed, require_bool, require_level, require_option, require_whole, shown
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.errors import InputError
@@ -30,7 +31,7 @@ def power(
     cluster_size: Sequence[int],
     n_simulations: int = 1000,
     interval: Literal["monte_carlo", "delta"] = "monte_carlo",
-    seed: int = 0,
+    seed: Seed = None,
     level: float = 0.95,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -46,17 +47,19 @@ def power(
         cluster_size: rows per cluster to try.
         n_simulations: data sets per combination.
         interval: by which an effect is found: "monte_carlo" or "delta".
-        seed: a whole number.
+        seed: a whole number; the same seed gives the same table. None draws a fresh one. A numpy Generator gives its next
+            number, a SeedSequence the one that belongs to it.
         level: of the intervals.
         progress: show a progress bar.
 
     Returns:
         A row per combination and effect: n_clusters, cluster_size, label, truth, power (share of intervals that exclude 0),
         power_mc_error, coverage (share that contain the truth), coverage_mc_error, mean_estimate, n_failed. Failed fits count as
-        neither found nor covered.
+        neither found nor covered. ``.attrs["seed"]`` is the seed: with it the table can be made again.
 
     Raises:
-        InputError: unknown planning values, no positive definite covariance, sizes that are too small.
+        InputError: something that is no plan, planning values that are unknown or no finite numbers, no positive definite
+            covariance, sizes that are too small.
 
     Example:
         >>> import jaxmed
@@ -74,19 +77,22 @@ def power(
     from jaxmed.reml.fitted import FAILED
     from jaxmed.report.progress import progress_bar
 
-    _check(planning, n_clusters, cluster_size, n_simulations, seed)
+    _check(n_clusters, cluster_size, n_simulations)
     interval, level = require_option("interval", interval, ("monte_carlo", "delta")), require_level(level)
+    require_bool("progress", progress)
+    _check_planning(planning)
+    number = read_seed(seed)
     tables = []
     sizes = list(product(n_clusters, cluster_size))
     with progress_bar(len(sizes) * int(n_simulations), progress, "data sets") as update:
         for J, m in sizes:
-            rng = np.random.default_rng([seed, J, m])
+            rng = np.random.default_rng([number, J, m])
             table, arguments = (
                 _from_values(planning, J, m, rng) if isinstance(planning, Mapping) else _from_fit(planning, J, m, rng)
             )
             template = mediate(table, **arguments)
             planned = _planned(planning, template)
-            found = simulations.simulate(template.system, planned, int(n_simulations), int(seed), interval, level, update)
+            found = simulations.simulate(template.system, planned, int(n_simulations), number, interval, level, update)
             rates = simulations.rates(found)
             tables.append(
                 pd.DataFrame(
@@ -104,7 +110,9 @@ def power(
                     }
                 )
             )
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["seed"] = number
+    return table
 
 
 def _from_values(values: Mapping[str, float], J: int, m: int, rng) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -144,7 +152,7 @@ def _planned(planning: MediationResult | Mapping[str, float], template: Mediatio
     return simulations.parameters_of(design, DEFAULTS | dict(planning))
 
 
-def _check(planning, n_clusters, cluster_size, n_simulations, seed) -> None:
+def _check(n_clusters, cluster_size, n_simulations) -> None:
     whole = (int, np.integer)
     for name, values, least in (("n_clusters", n_clusters, 5), ("cluster_size", cluster_size, 2)):
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
@@ -152,11 +160,28 @@ def _check(planning, n_clusters, cluster_size, n_simulations, seed) -> None:
         if bad := [v for v in values if isinstance(v, bool) or not isinstance(v, whole) or v < least]:
             raise InputError(f"{name} holds {shown(bad[0])}, where whole numbers of at least {least} are needed")
     require_whole("n_simulations", n_simulations, 2)
-    require_whole("seed", seed, 0)
+
+
+def _check_planning(planning: object) -> None:
+    """A fit, or planning values: each known, a finite number, and all of them a model that can be."""
     if not isinstance(planning, Mapping):
+        from jaxmed.report.results import MediationResult
+
+        if not isinstance(planning, MediationResult):
+            raise InputError(
+                f"planning={shown(planning)} is no plan; give a result of mediate(), or a dictionary of planning values such as "
+                "{'a_within': 0.3, 'b_within': 0.3}."
+            )
+        if not planning.converged:
+            raise InputError("planning is a fit that did not converge, whose estimates are no plan; simplify its random effects.")
         return
-    if unknown := sorted(set(planning) - set(DEFAULTS)):
-        raise InputError(f"planning: {shown(unknown[0])} is no planning value; there are {', '.join(DEFAULTS)}")
+    for name, value in planning.items():
+        if name not in DEFAULTS:
+            raise InputError(
+                f"planning: {shown(name)} is no planning value;{near(str(name), DEFAULTS)} There are {', '.join(DEFAULTS)}"
+            )
+        if isinstance(value, bool | np.bool_) or not isinstance(value, Real) or not np.isfinite(float(value)):
+            raise InputError(f"planning[{name!r}]={shown(value)} is no finite number; give one such as {DEFAULTS[name]}")
     v = DEFAULTS | dict(planning)
     if bad := [k for k in v if k.startswith(("var_", "sigma2_")) and not v[k] >= 0]:
         raise InputError(f"planning: {bad[0]}={shown(v[bad[0]])} is a variance and must not be negative")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from jaxmed.arguments import listed, shown
 from jaxmed.design.roles import Names, Roles, as_names
 from jaxmed.errors import InputError
@@ -65,7 +67,7 @@ def between_left_out(between: bool | Names, roles: Roles, level: dict[str, int])
     """The variables whose between parts are not wanted."""
     split = {roles.x, *roles.mediators, *(name for e in roles.equations for name in roles.covariates_of(e))}
     candidates = [column for column in level if column in split]
-    if isinstance(between, bool):
+    if isinstance(between, bool | np.bool_):
         return () if between else tuple(candidates)
     names = as_names("between", between)
     for name in names:

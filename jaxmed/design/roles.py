@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
+
 from jaxmed.arguments import listed, shown
 from jaxmed.design.system import Arrow
 from jaxmed.errors import InputError
@@ -248,14 +250,14 @@ def parse_random(
 
 
 def _true_or_false(key: str, value: object) -> bool:
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise InputError(f"random={{{shown(key)}: {shown(value)}}} is not an option; use True or False.")
-    return value
+    return bool(value)
 
 
 def _mediators_of(arrow: str, value: object, mediators: tuple[str, ...]) -> tuple[str, ...]:
     """The mediators whose slope on this arrow is random, in the order of ``m``."""
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return mediators if value else ()
     argument = f"random[{shown(arrow)}]"
     names = as_names(argument, value)

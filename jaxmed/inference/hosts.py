@@ -6,9 +6,14 @@ import jax
 import numpy as np
 
 
+def several() -> bool:
+    """Whether JAX runs on more than one host."""
+    return jax.process_count() > 1
+
+
 def wait() -> None:
     """Until every host is here; nothing with a single one."""
-    if jax.process_count() > 1:
+    if several():
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices("jaxmed")

@@ -149,6 +149,12 @@ def read_manifest(place: Path) -> dict[str, Any]:
     return manifest
 
 
+def kept_seed(path: str | os.PathLike[str]) -> int | None:
+    """The seed of the draws in a folder; None where there is no folder of draws."""
+    place = Path(path).expanduser()
+    return int(read_manifest(place)["identity"]["seed"]) if (place / MANIFEST).exists() else None
+
+
 def probe(place: Path) -> None:
     """An error now rather than after the first chunk."""
     try:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_option, require_whole, shown, warn_user
+from jaxmed.arguments import read_seed, require_bool, require_option, require_whole, shown, warn_user
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import effects, schemes, table
+from jaxmed.inference import effects, hosts, schemes, storage, table
 
 
-def check_bootstrap(n_resamples: Any, seed: Any, kind: Any, chunk_size: Any, replicates: Any = None) -> str:
+def check_bootstrap(n_resamples: Any, kind: Any, progress: Any, chunk_size: Any, replicates: Any = None) -> str:
     """The kind that is meant; an InputError for arguments of ``bootstrap`` that are wrong whatever the model."""
     kind = require_option("kind", kind, schemes.KINDS)
     require_whole("n_resamples", n_resamples, 1)
-    require_whole("seed", seed, 0)
+    require_bool("progress", progress)
     if chunk_size is not None:
         require_whole("chunk_size", chunk_size, 1, ", or None")
     if replicates is not None:
@@ -28,6 +29,26 @@ def check_bootstrap(n_resamples: Any, seed: Any, kind: Any, chunk_size: Any, rep
                 "replicates= is for schemes with n_resamples replicates; a jackknife has one per cluster: leave it out"
             )
     return kind
+
+
+def chosen_seed(seed: Any, kind: str, save_to: str | os.PathLike[str] | None, replicates: range | None) -> int:
+    """The seed of a run as a number. For None that of the folder in which a run goes on, else a fresh one.
+
+    A jackknife draws nothing: its seed is then 0. Errors: no seed for one part of several that have to share it.
+    """
+    if seed is not None:
+        return read_seed(seed)
+    if save_to is not None and (kept := storage.kept_seed(save_to)) is not None:
+        return kept
+    if kind == "jackknife":
+        return 0
+    if replicates is not None:
+        raise InputError(
+            f"replicates={replicates!r} is one part of a run, and all parts need the same seed: give seed=, such as 1"
+        )
+    if hosts.several():
+        raise InputError("seed=None would draw another seed on every host; give all of them the same one, such as seed=1")
+    return read_seed(None)
 
 
 def strata_numbers(design: Design, data: pd.DataFrame, strata: Any) -> np.ndarray | None:

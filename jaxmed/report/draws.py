@@ -11,13 +11,12 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_option, shown, warn_user
+from jaxmed.arguments import chosen_names, require_bool, require_option, warn_user
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.inference import bootstrap, effects, figures, intervals
-from jaxmed.inference import studentised as studentise
 from jaxmed.inference.effects import Effect
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.inference.schemes import RESPONSES, Scheme, make
@@ -172,16 +171,17 @@ class BootstrapResult(Curved):
             note=proportion_notes(rows, sample.estimate, se),
         )
 
-    def bands(self, labels: Sequence[str] | None = None, level: float = 0.95, *, studentised: bool = False) -> pd.DataFrame:
+    def bands(self, labels: str | Sequence[str] | None = None, level: float = 0.95, *, studentised: bool = False) -> pd.DataFrame:
         """Simultaneous (max-t) bands: with probability ``level`` ALL of the chosen effects lie in their intervals.
 
         Args:
-            labels: effects by their labels; default all indirect effects.
+            labels: effects by their labels, or one label; default all indirect effects.
             level: joint coverage.
             studentised: whether every draw is divided by its own standard error rather than by the draws' SD.
 
         Returns:
-            label, estimate, std_error, conf_low, conf_high, p_adjusted (single-step max-t); the critical value in
+            label, estimate, std_error, conf_low, conf_high, p_adjusted (single-step max-t, and never below the p_value and
+            p_count of ``tidy()``, of ``tidy(method="studentised")`` where studentised); the critical value in
             ``.attrs["critical_value"]``.
 
         Raises:
@@ -199,29 +199,23 @@ class BootstrapResult(Curved):
         rows = effects.effects(self.fit.design)
         if self.kind == "jackknife":
             raise InputError("bands() needs bootstrap draws; use kind='cluster'")
+        require_bool("studentised", studentised)
         known = [r.label for r in rows]
-        chosen = [r.label for r in rows if r.effect == "indirect"] if labels is None else list(labels)
-        if unknown := [label for label in chosen if label not in known]:
-            raise InputError(f"labels: there is no effect {shown(unknown[0])}; there are {', '.join(known)}")
-        if not chosen:
-            raise InputError("labels is empty: give at least one effect")
+        chosen = [r.label for r in rows if r.effect == "indirect"] if labels is None else chosen_names("labels", labels, known)
         at = [known.index(label) for label in chosen]
         sample = self._sample(rows, "studentised" if studentised else "percentile", "keep")
-        se = intervals.std_error(sample.draws)
-        every = se if sample.errors is None else sample.errors
-        own = se if sample.std_error is None else sample.std_error
-        low, high, p, c = studentise.bands(sample.draws[:, at], every[..., at], sample.estimate[at], own[at], level=level)
+        found = figures.bands(sample, at, level)
         table = pd.DataFrame(
             {
                 "label": chosen,
                 "estimate": sample.estimate[at],
-                "std_error": own[at],
-                "conf_low": low,
-                "conf_high": high,
-                "p_adjusted": p,
+                "std_error": found.std_error,
+                "conf_low": found.low,
+                "conf_high": found.high,
+                "p_adjusted": found.p_adjusted,
             }
         )
-        table.attrs["critical_value"] = c
+        table.attrs["critical_value"] = found.critical
         return table
 
     @property

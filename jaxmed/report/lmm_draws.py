@@ -8,7 +8,7 @@ from typing import Literal, Protocol, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_option, require_whole
+from jaxmed.arguments import require_bool, require_option, require_whole
 from jaxmed.design.lmm_design import LmmDesign
 from jaxmed.design.matrices import resample_rows
 from jaxmed.errors import InputError
@@ -206,11 +206,11 @@ class LMMBootstrap(Shown):
         return tables.html_page("Bootstrap of a linear mixed model", self._blocks())
 
 
-def check_lmm_bootstrap(n_resamples, seed, kind, design: LmmDesign) -> Kind:
+def check_lmm_bootstrap(n_resamples, kind, progress, design: LmmDesign) -> Kind:
     """The kind that is meant; an InputError where the arguments, or the kind for this model, cannot be used."""
     chosen = cast(Kind, require_option("kind", kind, lmm_responses.KINDS))
     require_whole("n_resamples", n_resamples, 1)
-    require_whole("seed", seed, 0)
+    require_bool("progress", progress)
     groups = list(dict.fromkeys(term.group for term in design.terms))
     if chosen in lmm_responses.CLUSTERS and len(groups) > 1:
         raise InputError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_option, require_whole
+from jaxmed.arguments import Seed, read_seed, require_bool, require_option
 from jaxmed.design.anova import type3_contrasts
 from jaxmed.design.checks import read_table
 from jaxmed.design.lmm_design import LmmDesign, new_matrices
@@ -204,6 +204,7 @@ class LMMResult(Shown):
             >>> round(float(fit.test("t = 1", joint=False)["estimate"][0]), 3)
             2.5
         """
+        require_bool("joint", joint)
         return lmm_hypotheses.contrast_frame(self.design, self._estimated, contrast, rhs, joint=joint, level=level)
 
     def conf_int(self, method: Literal["wald", "profile"] = "wald", level: float = 0.95, progress: bool = True) -> pd.DataFrame:
@@ -232,6 +233,7 @@ class LMMResult(Shown):
             ['sd_Intercept|g', 'sigma', 'Intercept', 't']
         """
         method = require_option("method", method, ("wald", "profile"))
+        require_bool("progress", progress)
         if method == "profile" and not self.converged:
             raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
         return lmm_hypotheses.interval_frame(self.design, self._estimated, self._term_fits, self.sigma, method, level, progress)
@@ -340,13 +342,14 @@ class LMMResult(Shown):
         out[rows] = values
         return pd.Series(out, index=index, name=self.design.response)
 
-    def simulate(self, seed: int) -> pd.Series:
+    def simulate(self, seed: Seed = None) -> pd.Series:
         """New responses of the rows used, drawn from the fitted model: new random effects and residuals.
 
-        The same seed gives the same responses. Refit them with the formula by putting them into the response's place.
+        The same seed gives the same responses; None draws a fresh one, kept in ``.attrs["seed"]``. Seeds are those of
+        :meth:`bootstrap`. Refit the responses with the formula by putting them into the response's place.
 
         Raises:
-            InputError: a seed that is no whole number.
+            InputError: a seed that is none.
 
         Example:
             >>> import jaxmed
@@ -355,18 +358,20 @@ class LMMResult(Shown):
             >>> len(fit.simulate(seed=1)) == len(data)
             True
         """
-        require_whole("seed", seed, 0)
-        rng = np.random.default_rng(int(seed))
+        number = read_seed(seed)
+        rng = np.random.default_rng(number)
         d = self.design
         pairs = [(term.matrix, term.codes) for term in d.terms]
         y = lmm_prediction.simulate(rng, self._population, pairs, self._term_fits, self.sigma, d.weights)
-        return self._series(y, d.response)
+        made = self._series(y, d.response)
+        made.attrs["seed"] = number
+        return made
 
     def bootstrap(
         self,
         n_resamples: int = 1_000,
         *,
-        seed: int = 0,
+        seed: Seed = None,
         kind: Literal["parametric", "residual", "cluster", "bayesian"] = "parametric",
         progress: bool = True,
     ) -> LMMBootstrap:
@@ -377,7 +382,8 @@ class LMMResult(Shown):
 
         Args:
             n_resamples: replicates.
-            seed: replicate i depends on (seed, i) alone.
+            seed: a whole number; replicate i depends on (seed, i) alone. None draws a fresh one, kept as ``boot.seed``: with it
+                the run can be repeated. A numpy Generator gives its next number, a SeedSequence the one that belongs to it.
             kind: "parametric" draws random effects and residuals from the fitted normal distributions, "residual" resamples
                 the predicted ones, reflated to the fitted variances (Carpenter, Goldstein & Rasbash 2003). "cluster"
                 resamples whole groups, "bayesian" weights them by Dirichlet draws: one grouping factor only.
@@ -387,7 +393,7 @@ class LMMResult(Shown):
             An LMMBootstrap: ``tidy()``, ``draws``, ``status``, ``resample(i)``, ``summary()``.
 
         Raises:
-            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind or one that does not fit the model.
+            InputError: n_resamples < 1, a seed that is none, an unknown kind or one that does not fit the model.
 
         Example:
             >>> import jaxmed
@@ -400,17 +406,15 @@ class LMMResult(Shown):
         from jaxmed.inference import bootstrap, lmm_bootstrap, lmm_responses
         from jaxmed.report import lmm_draws
 
-        kind = lmm_draws.check_lmm_bootstrap(n_resamples, seed, kind, self.design)
+        kind = lmm_draws.check_lmm_bootstrap(n_resamples, kind, progress, self.design)
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify its random effects first")
-        d = self.design
+        d, number = self.design, read_seed(seed)
         factors, _ = crossed.factors_of(d.terms)
         model = lmm_responses.Model(factors, d.fixed, d.y - d.offset, d.weights, self.reml, self.estimates)
         with progress_bar(n_resamples, progress) as update:
-            raw = lmm_bootstrap.run(
-                model, int(n_resamples), seed=int(seed), kind=kind, workers=bootstrap.workers(), progress=update
-            )
-        return lmm_draws.LMMBootstrap(self, model, raw, kind, int(seed))
+            raw = lmm_bootstrap.run(model, int(n_resamples), seed=number, kind=kind, workers=bootstrap.workers(), progress=update)
+        return lmm_draws.LMMBootstrap(self, model, raw, kind, number)
 
     # tidy ------------------------------------------------------------------------------------------------------------
 

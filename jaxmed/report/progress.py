@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jaxmed.arguments import require_bool
+
 
 class progress_bar:
     """A progress bar, or nothing; as a context it gives the function that counts what is done.
@@ -12,6 +14,7 @@ class progress_bar:
     """
 
     def __init__(self, total: int, shown: bool, unit: str = "replicates", delay: float = 0.0):
+        require_bool("progress", shown)
         self.total, self.shown, self.unit, self.delay, self.bar = total, shown, unit, delay, None
 
     def __enter__(self) -> Callable[[float], object]:

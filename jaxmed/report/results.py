@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_option
+from jaxmed.arguments import Seed, read_seed, require_option
 from jaxmed.design import rebuild
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
@@ -22,7 +22,7 @@ from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes,
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml_fit
 from jaxmed.report import cluster_tables, tables
-from jaxmed.report.bootstrap_input import check_bootstrap, strata_numbers, warn_rademacher
+from jaxmed.report.bootstrap_input import check_bootstrap, chosen_seed, strata_numbers, warn_rademacher
 from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes
@@ -267,13 +267,14 @@ class MediationResult(Curved):
             out.isetitem(k, rebuild.to_table(self.design, k, fitted, elsewhere=np.nan))
         return out
 
-    def simulate(self, seed: int) -> pd.DataFrame:
+    def simulate(self, seed: Seed = None) -> pd.DataFrame:
         """The data with M and Y drawn anew from the fitted model: M first, then Y from that M, with its centring redone.
 
-        Values in rows that their equation did not use stay as they are, text coded as numbers.
+        Values in rows that their equation did not use stay as they are, text coded as numbers. The same seed gives the same
+        data; None draws a fresh one, kept in ``.attrs["seed"]``. Seeds are those of :meth:`bootstrap`.
 
         Raises:
-            InputError: a fit of sums without rows.
+            InputError: a seed that is none, a fit of sums without rows.
 
         Example:
             >>> import jaxmed
@@ -283,9 +284,11 @@ class MediationResult(Curved):
             ['id', 'x', 'm', 'y']
         """
         require_rows(self.design, "simulate()")
+        number = read_seed(seed)
         out = fill_clusters(self.data, self.design.carried, self.design.table_codes).copy()
-        for k, y in enumerate(prediction.simulate(self.system, seed)):
+        for k, y in enumerate(prediction.simulate(self.system, number)):
             out[self.design.equations[k].response] = rebuild.to_table(self.design, k, y)
+        out.attrs = {**out.attrs, "seed": number}
         return out
 
     def tidy(self, effects: Literal["fixed", "ran_pars"] = "fixed", level: float = 0.95) -> pd.DataFrame:
@@ -338,7 +341,7 @@ class MediationResult(Curved):
         self,
         n_resamples: int = 10_000,
         *,
-        seed: int = 0,
+        seed: Seed = None,
         kind: str = "cluster",
         progress: bool = True,
         chunk_size: int | None = None,
@@ -351,7 +354,9 @@ class MediationResult(Curved):
 
         Args:
             n_resamples: replicates; ignored by the jackknife, which has one per cluster.
-            seed: replicate i depends on (seed, i) alone, whatever the chunk size and the devices.
+            seed: a whole number; replicate i depends on (seed, i) alone, whatever the chunk size and the devices. None draws a
+                fresh one, kept as ``boot.seed``: with it the run can be repeated (in a folder that has draws, None takes
+                theirs). A numpy Generator gives its next number, a SeedSequence the one that belongs to it.
             kind: schemes that draw clusters: "cluster" (with replacement, copies under labels of their own), "bayesian"
                 (weights n_clusters times a Dirichlet(1) draw), "jackknife" (one left out at a time), "two_stage" (clusters, then
                 rows within them). "rows" draws rows within clusters: too narrow, for comparison. Schemes that make new
@@ -359,7 +364,8 @@ class MediationResult(Curved):
                 (predicted random effects and residuals, centred and reflated), "wild" (a cluster's marginal residuals times one
                 random factor).
             progress: show a progress bar.
-            chunk_size: replicates per compiled batch (default 1024): bounds memory, does not change the draws.
+            chunk_size: replicates per compiled batch (default 1024): bounds memory; weights stay the same bit by bit, draws to
+                rounding.
             strata: a column, or one value per row, constant within clusters: clusters are drawn within each stratum. A missing
                 value is that of the cluster's other rows.
             factor: of kind="wild": "mammen" or "rademacher". The latter leaves products of residuals as they are, so that
@@ -373,7 +379,7 @@ class MediationResult(Curved):
             A BootstrapResult: draws of effects and parameters, a status per replicate, tables.
 
         Raises:
-            InputError: n_resamples < 1, a seed that is no whole number, an unknown kind, strata that split a cluster or go
+            InputError: n_resamples < 1, a seed that is none, an unknown kind, strata that split a cluster or go
                 with a scheme that draws none, a scheme that the model does not allow, a folder with other draws.
             StorageError: a folder that cannot be written to.
 
@@ -388,7 +394,7 @@ class MediationResult(Curved):
         Sources: Davison & Hinkley (1997), sections 3.2 and 3.8; Rubin (1981); Carpenter, Goldstein & Rasbash (2003);
         Modugno & Giannerini (2015).
         """
-        kind = check_bootstrap(n_resamples, seed, kind, chunk_size, replicates)
+        kind = check_bootstrap(n_resamples, kind, progress, chunk_size, replicates)
         factor = require_option("factor", factor, schemes.FACTORS)
         if kind in (*schemes.ROWS, *schemes.RESPONSES):
             require_rows(self.design, f"bootstrap(kind={kind!r})")
@@ -397,7 +403,8 @@ class MediationResult(Curved):
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify `random` first")
         started = time.perf_counter()
-        scheme = schemes.make(self.system, kind, int(seed), strata_numbers(self.design, self.data, strata), factor)
+        number = chosen_seed(seed, kind, save_to, replicates)
+        scheme = schemes.make(self.system, kind, number, strata_numbers(self.design, self.data, strata), factor)
         if factor == "rademacher":
             warn_rademacher(self.design)
         chosen = replicates or range(self.n_clusters if kind == "jackknife" else int(n_resamples))

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as hypothesis_arrays
 from scipy import stats
 
 import jaxmed
-from jaxmed.inference import figures, jackknife, studentised
+from jaxmed.inference import figures, jackknife, p_values, studentised
 from jaxmed.inference.figures import Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:too few draws")  # small bootstraps are enough here
@@ -221,10 +224,44 @@ def test_bands_of_a_result(boot):
     assert bands.attrs["critical_value"] > 1.64
     assert len(boot.bands()) == 1
     assert np.isfinite(boot.bands(studentised=True)["conf_low"]).all()
-    with pytest.raises(jaxmed.InputError, match="no effect 'c'"):
+    with pytest.raises(jaxmed.InputError, match="labels='c' is no label of the table"):
         boot.bands(["c"])
-    with pytest.raises(jaxmed.InputError, match="labels is empty"):
+    with pytest.raises(jaxmed.InputError, match=r"labels=\[\] is empty"):
         boot.bands([])
+    for labels in (5, [5], None.__class__, b"ratio"):
+        with pytest.raises(jaxmed.InputError, match="neither a label of the table nor a list of them"):
+            boot.bands(labels)
+    with pytest.raises(jaxmed.InputError, match=r"did you mean 'indirect\[m\] conflated'"):
+        boot.bands("indirect[m] conflatd")
+    with pytest.raises(jaxmed.InputError, match="studentised='yes'"):
+        boot.bands(studentised="yes")
+    assert boot.bands("ratio")["label"].tolist() == ["ratio"]
+
+
+@pytest.mark.parametrize("studentised", [False, True])
+def test_adjusted_p_of_a_result_is_never_below_the_unadjusted_ones(boot, studentised):
+    alone = boot.tidy(level=0.9, method="studentised" if studentised else "percentile").set_index("label")
+    for labels in (None, alone.index.tolist()):
+        bands = boot.bands(labels, studentised=studentised).set_index("label")
+        for column in ("p_value", "p_count"):
+            unadjusted = alone.loc[bands.index, column]
+            assert (bands["p_adjusted"].isna() | unadjusted.isna() | (bands["p_adjusted"] >= unadjusted)).all()
+
+
+@given(
+    draws=hypothesis_arrays(float, st.tuples(st.integers(2, 12), st.integers(1, 3)), elements=st.integers(-2, 9)),
+    estimate=st.lists(st.floats(-3, 9), min_size=3, max_size=3),
+    shape=st.sampled_from([lambda z: z, np.exp, np.cbrt]),
+)
+def test_adjusted_p_is_never_below_the_unadjusted_ones(draws, estimate, shape):
+    """Whatever the draws: few, skewed, tied, all on one side."""
+    draws = shape(draws)
+    B, E = draws.shape
+    sample = figures.Sample(draws, np.array(estimate[:E]), np.zeros(B, bool))
+    adjusted = figures.bands(sample, range(E), 0.9).p_adjusted
+    for unadjusted in (figures.p_value(sample, "percentile"), p_values.p_count(draws)):
+        assert (np.isnan(adjusted) | (adjusted >= unadjusted)).all()
+    assert (np.isnan(adjusted) | (adjusted <= 1)).all()
 
 
 def test_stratified_bca_and_jackknife(fit):

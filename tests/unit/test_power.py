@@ -40,7 +40,9 @@ def test_power_of_a_planned_study_like_a_fitted_one():
 def test_power_of_a_moderated_fit_keeps_the_values_of_its_moderators():
     data = jaxmed.datasets.moderated_model(n_clusters=40).data
     fit = jaxmed.mediate(data, x="x", m="m1", y="y", cluster="id", moderators={"a": "w"}, center="none")
-    table = jaxmed.power(fit, n_clusters=[60], cluster_size=[8], n_simulations=100, interval="monte_carlo").set_index("label")
+    table = jaxmed.power(fit, n_clusters=[60], cluster_size=[8], n_simulations=100, interval="monte_carlo", seed=0).set_index(
+        "label"
+    )
     expected = fit.effects().set_index("label")["estimate"]
     assert list(table.index) == list(expected.index)
     np.testing.assert_allclose(table["truth"], expected)
@@ -54,6 +56,18 @@ def test_power_of_a_moderated_fit_keeps_the_values_of_its_moderators():
         ({"planning": {"var_a": -1}}, "var_a=-1"),
         ({"planning": {"sigma2_m": 0}}, "sigma2_m=0 must be positive"),
         ({"planning": {"var_a": 0.1, "cov_ab": 0.5}}, "cov_ab=0.5 is larger"),
+        ({"planning": {"var_a": float("nan")}}, r"planning\['var_a'\]=nan is no finite number"),
+        ({"planning": {"a_within": None}}, r"planning\['a_within'\]=None is no finite number"),
+        ({"planning": {"a_within": [0.3, 0.5]}}, r"planning\['a_within'\]=\[0.3, 0.5\] is no finite number"),
+        ({"planning": {"a_within": "0.3"}}, r"planning\['a_within'\]='0.3' is no finite number"),
+        ({"planning": {"a_within": True}}, r"planning\['a_within'\]=True is no finite number"),
+        ({"planning": {"a_withn": 0.3}}, "did you mean 'a_within'"),
+        ({"planning": {1: 0.3}}, "1 is no planning value"),
+        ({"planning": None}, "planning=None is no plan"),
+        ({"planning": [0.3, 0.3]}, r"planning=\[0.3, 0.3\] is no plan"),
+        ({"planning": jaxmed.datasets.split_model(n_clusters=3).data}, "is no plan"),
+        ({"progress": "no"}, "progress='no'"),
+        ({"n_clusters": [float("nan")]}, "n_clusters holds nan"),
         ({"n_clusters": 50}, "n_clusters=50 must be a list"),
         ({"n_clusters": [2]}, "n_clusters holds 2"),
         ({"cluster_size": [1]}, "cluster_size holds 1"),
