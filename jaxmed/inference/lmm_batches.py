@@ -64,9 +64,10 @@ def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, pr
     """Refits by the number of their first replicate."""
     fit = made.fits[0]
     built, equation = fit.problem, made.design.equations[0]
-    scaling, J = built.scalings[0], built.gram.n.shape[1]
+    made_of, J = built.standards[0], built.gram.n.shape[1]
     at = slots.slots(equation.codes, J)
-    columns = scaling.columns(equation.fixed, equation.random, equation.y)[:, :-1]
+    columns = made_of.columns(equation.fixed, equation.random, equation.y)[:, :-1]
+    taken = equation.fixed @ made_of.response
     blocks = np.where(at >= 0, columns.T[:, at], 0.0)
     shared = [jnp.asarray(a) for a in (blocks, at, built.gram.n)]
     # the rows of a batch's responses exist at a time
@@ -77,7 +78,7 @@ def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, pr
         with own_settings():  # a thread of its own has the user's settings
             y = np.zeros((size, len(model.y)))
             y[: span[1] - span[0]] = lmm_responses.responses(model, sources, kind, seed, *span) * root
-            standardised = jnp.asarray((y - scaling.y_shift) / scaling.y)
+            standardised = jnp.asarray(y / made_of.unit + taken)
             grams = programs.with_responses(standardised, *shared, layout=built.layout, places=slots.places(built))
             return reml.refit(fit, np.ones((span[1] - span[0], J)), rows=size, data=grams)
 

@@ -63,13 +63,13 @@ def intervals(
         for bar, a, b in wanted:
             factor, order, at = _brought_forward(bars, members, bar, a, b)
             moved, theta = _reorder(factors, best.theta, factor, order)
-            made = crossed_fit.standardise(moved, X, y, weights)
+            made = crossed_fit.standardise(moved, X, y, weights, held=(factor, (at,) if a == b else (at, at + 1)))
             start = _start(made, theta)
             G = best.theta[factor] @ best.theta[factor].T * best.sigma2
             sd = np.sqrt(np.diag(G))
             if a == b:
                 size = float(sd[order[at]])
-                unit = made.unit / made.scale[made.order.index(factor)][at]
+                unit = made.unit * float(made.maps[made.order.index(factor)][at, at])
                 profile = _of_sd(made, start, (factor, at), np.sqrt(best.sigma2) / made.unit, unit)
                 ends.append(_interval(profile, best, made, size, max(0.3 * size, 0.1 * sigma * unit / made.unit), z, low=0.0))
             else:
@@ -284,25 +284,9 @@ def _reorder(
 
 
 def _start(made: Standardised, theta: list[np.ndarray]) -> np.ndarray:
-    """Lambda's free elements on the standardised columns, made triangular again."""
-    parts = []
-    for scale, g, mask in zip(made.scale, made.order, made.blocks.masks, strict=True):
-        L = theta[g] * scale[:, None]
-        square = L @ L.T
-        lower = np.zeros_like(L)
-        for at in _blocks_of(mask):
-            # the factor of a matrix that may be singular, by QR of a square root of it
-            lam, V = np.linalg.eigh(square[at, at])
-            R = np.asarray(np.linalg.qr((V * np.sqrt(np.maximum(lam, 0.0))).T, mode="r"))
-            lower[at, at] = (R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]).T
-        parts.append(lower[mask])
-    return np.concatenate(parts)
-
-
-def _blocks_of(mask: np.ndarray) -> list[slice]:
-    """The bars within a factor."""
-    starts = [a for a in range(len(mask)) if a == 0 or not mask[a, a - 1]]
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(mask)], strict=True)]
+    """Lambda's free elements on the standardised columns."""
+    lambdas = crossed_fit.internal(made, theta)
+    return np.concatenate([L[mask] for L, mask in zip(lambdas, made.blocks.masks, strict=True)])
 
 
 def _element(made: Standardised, place: tuple[int, int], row: int, column: int) -> int:

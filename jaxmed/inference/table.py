@@ -31,6 +31,7 @@ class EquationPlan(NamedTuple):
     fixed: tuple[tuple[Made, ...], ...]
     random: tuple[tuple[Made, ...], ...]
     others: tuple[int, ...]  # fixed effects without a random counterpart
+    mixed: tuple[tuple[int, ...], ...]  # the own columns that each standardised column is made of
     effects: tuple[int, int]  # first random effect in G and behind the last
     coefficients: tuple[int, int]
     level: int
@@ -43,16 +44,6 @@ class Plan(NamedTuple):
     groups: tuple[tuple[tuple[int, ...], Layout, tuple[slots.Place, ...]], ...]  # of equations fitted together
 
 
-class Scales(NamedTuple):
-    """One equation's standardisation, see problem.Scaling."""
-
-    random: Any
-    shift: Any
-    fixed: Any
-    y_shift: Any
-    y: Any
-
-
 class Table(NamedTuple):
     """The full sample's values; NumPy or JAX arrays."""
 
@@ -62,7 +53,7 @@ class Table(NamedTuple):
     shifts: Float[Any, " F"]  # less the column's origin
     used: Bool[Any, "K m J"]  # rows of each equation; at level 2 all complete ones
     first: Bool[Any, "K m J"]  # rows of each equation; at level 2 the one that stands for its cluster
-    scales: tuple[Scales, ...]
+    matrices: tuple[Float[Any, "c c"], ...]  # by equation, own columns to standardised ones (design/standard.py)
 
 
 def row_codes(design: Design) -> np.ndarray:
@@ -95,7 +86,7 @@ def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
 
     equations, used, first = [], np.zeros((len(design.equations), *at.shape), bool), []
     p = q = 0
-    scalings = {k: s for fit in system.fits for k, s in zip(fit.equations, fit.problem.scalings, strict=True)}
+    standards = {k: s for fit in system.fits for k, s in zip(fit.equations, fit.problem.standards, strict=True)}
     for k, e in enumerate(design.equations):
         if e.recipes:
             fixed = tuple(tuple(made(f) for f in recipe) for recipe in e.recipes)
@@ -107,7 +98,10 @@ def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
         )
         response = column(e.response, design.columns[e.response] if design.columns else _on_table(e, e.y, len(codes)))
         stop = p + len(fixed), q + len(random)
-        equations.append(EquationPlan(response, fixed, random, scalings[k].others, (q, stop[1]), (p, stop[0]), e.level))
+        mixed = tuple(tuple(map(int, np.flatnonzero(column))) for column in standards[k].matrix.T)
+        equations.append(
+            EquationPlan(response, fixed, random, standards[k].others, mixed, (q, stop[1]), (p, stop[0]), e.level)
+        )
         p, q = stop
         own = np.isin(np.arange(len(codes)), e.rows if len(design.table_codes) else np.arange(len(codes)))
         first.append(own[at] & (at >= 0))
@@ -124,10 +118,7 @@ def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
         np.array([shift - origin[c] for c, shift in factors]),
         used,
         np.stack(first),
-        tuple(
-            Scales(s.random, s.shift, s.fixed, np.asarray(s.y_shift), np.asarray(s.y))
-            for s in (scalings[k] for k in range(len(equations)))
-        ),
+        tuple(standards[k].matrix for k in range(len(equations))),
     )
     return Plan(tuple(equations), groups), table, at
 
@@ -182,11 +173,11 @@ def grams(plan: Plan, table: Table, columns: Columns, used: Bool[Array, "K m J"]
     for members, layout, places in plan.groups:
         own = []
         for k in members:
-            e, s = plan.equations[k], table.scales[k]
-            random = [columns.term(t) / s.random[i] for i, t in enumerate(e.random)]
-            other = [(columns.term(e.fixed[a]) - s.shift[a]) / s.fixed[a] for a in e.others]
-            y = (columns.values[e.response] + (table.origin[e.response] - s.y_shift)) / s.y
-            own.append([jnp.where(used[k], column, 0.0) for column in (*random, *other, y)])
+            e, matrix = plan.equations[k], table.matrices[k]
+            raw = [columns.term(t) for t in (*e.random, *(e.fixed[a] for a in e.others))]
+            raw.append(columns.values[e.response] + table.origin[e.response])
+            made = [sum(raw[r] * matrix[r, s] for r in rows) for s, rows in enumerate(e.mixed)]
+            own.append([jnp.where(used[k], column, 0.0) for column in made])
         n = jnp.stack([used[k].sum(0) for k in members]).astype(float)
         out.append(slots.gram(layout, places, own, n))
     return tuple(out)

@@ -210,6 +210,21 @@ def factors_of(bars: Sequence[Bar]) -> tuple[list[Factor], list[list[int]]]:
     return factors, list(members.values())
 
 
+def bars_of(mask: np.ndarray) -> list[slice]:
+    """The bars within a factor: the blocks of its mask."""
+    starts = [a for a in range(len(mask)) if a == 0 or not mask[a, a - 1]]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(mask)], strict=True)]
+
+
+def triangular(root: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The lower triangular L with L L' = root root' in every bar, its diagonal not negative; ``root`` may be singular."""
+    L = np.zeros_like(root)
+    for at in bars_of(mask):
+        R = np.asarray(np.linalg.qr(root[at, at].T, mode="r"))
+        L[at, at] = (R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]).T
+    return L
+
+
 def unpack(theta: np.ndarray, blocks: Blocks) -> list[np.ndarray]:
     """The factors' Lambda from theta: their free elements, row by row, factor by factor."""
     out, at = [], 0

@@ -1,7 +1,7 @@
 """Fit one response with any grouping factors: quasi-Newton on the exact gradient, then Newton steps to the optimum.
 
-The search is over the free elements of Lambda without bounds (a column's sign does not matter), on columns of unit mean
-square. The Hessian is a central difference of the exact gradient: for the last Newton steps, for the check that
+The search is over the free elements of Lambda without bounds (a column's sign does not matter), on columns that are
+orthonormal within each bar, so that neither their origin nor their unit matters. The Hessian is a central difference of the exact gradient: for the last Newton steps, for the check that
 the point is a minimum, and for the covariance of the variance parameters.
 """
 
@@ -25,6 +25,7 @@ SNAP = 1e-4  # elements of Lambda below it are tried at 0 (lme4's tolerance)
 STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
 NEWTON_STEPS = 20
 THREADED = 2000  # rows of dense matrices from which threads are worth the harm that they do on a busy machine
+NOTHING = 1e-12  # share of its length below which what is left of a column is rounding
 KEEP = 1e-7  # decrement below which the next step may use the same Hessian
 
 
@@ -38,8 +39,8 @@ class CrossedFit(NamedTuple):
     random: list[np.ndarray]  # (L, k): predicted random effects
     spread: list[np.ndarray]  # (L, k, k): their conditional covariance
     vcov: np.ndarray  # (p, p): of beta
-    vcov_slope: np.ndarray  # (t + 1, p, p): derivative of vcov in (theta, sigma)
-    variance: np.ndarray  # (t + 1, t + 1): covariance of (theta, sigma) estimates
+    vcov_slope: np.ndarray  # (t + 1, p, p): derivative of vcov in (internal theta, its diagonal not negative, and sigma)
+    variance: np.ndarray  # (t + 1, t + 1): covariance of the estimates of these
     decrement: float
     smallest: float  # smallest eigenvalue of the Hessian in theta, relative to the largest
     converged: bool
@@ -53,11 +54,11 @@ class CrossedFit(NamedTuple):
 
 
 class Standardised(NamedTuple):
-    """Blocks on orthonormal fixed-effect columns, random-effect columns of unit mean square and the residual of y on X."""
+    """Blocks on orthonormal fixed-effect columns, random-effect columns orthonormal within bars and the residual of y on X."""
 
     blocks: Blocks
     order: list[int]
-    scale: list[np.ndarray]  # (k,) by factor in the order of the blocks
+    maps: list[np.ndarray]  # (k, k) by factor in the order of the blocks: random effects = map @ internal ones
     back: np.ndarray  # (p, p): beta = shift + back @ internal beta
     shift: np.ndarray  # (p,)
     unit: float  # standard deviation of that residual
@@ -65,20 +66,63 @@ class Standardised(NamedTuple):
     log_det: float
 
 
-def standardise(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Standardised:
-    """Make the blocks on well-scaled columns. The spans, and with them the fit, stay the same."""
+def standardise(
+    factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, held: tuple[int, tuple[int, ...]] = (0, ())
+) -> Standardised:
+    """Make the blocks on well-scaled columns. The spans, and with them the fit, stay the same.
+
+    ``held``: a factor and those of its random effects whose variances and correlations are wanted: they are combined with no
+    others, so that internally they are themselves but for their unit.
+    """
     root = np.sqrt(weights)
-    Q, R = np.linalg.qr(X * root[:, None])
+    # first without the part along the first column, the intercept, for the sake of columns with a far-away origin
+    first, weighted = X[:, :1], X * root[:, None]
+    part = (weighted[:, 0] @ weighted) / (weighted[:, 0] @ weighted[:, 0]) if X.shape[1] else np.zeros(0)
+    part[:1] = 0.0
+    Q, R = np.linalg.qr(weighted - root[:, None] * first * part)
     shift = linalg.solve_triangular(R, Q.T @ (y * root))
-    left = y - X @ shift
+    left = y - (X - first * part) @ shift
     unit = float(np.sqrt(np.mean(left**2 * weights))) or 1.0
-    scales = [np.sqrt((f.matrix**2).mean(0)) for f in factors]
-    scaled = [f._replace(matrix=f.matrix / s) for f, s in zip(factors, scales, strict=True)]
+    back = np.linalg.inv(R)
+    back[:1] -= part @ back
+    shift[:1] -= part @ shift
+    maps = [orthonormal(f, held[1] if g == held[0] else ()) for g, f in enumerate(factors)]
+    scaled = [f._replace(matrix=f.matrix @ A) for f, A in zip(factors, maps, strict=True)]
     grow = np.sqrt(len(y))
     blocks, order = crossed.build(scaled, Q / root[:, None] * grow, left / unit, weights)
-    back = np.linalg.inv(R) * (unit * grow)
     log_det = 2 * np.log(np.abs(np.diag(R))).sum() - len(R) * np.log(len(y))
-    return Standardised(blocks, order, [scales[g] for g in order], back, shift, unit, 2 * np.log(unit), float(log_det))
+    return Standardised(
+        blocks, order, [maps[g] for g in order], back * (unit * grow), shift, unit, 2 * np.log(unit), float(log_det)
+    )
+
+
+def orthonormal(factor: Factor, held: Sequence[int] = ()) -> np.ndarray:
+    """A (k, k): the columns of ``factor.matrix @ A`` have unit mean square and are orthogonal to each other within each bar.
+
+    The random effects of a bar are freely correlated, so that any combination of its columns leaves the model as it is. The
+    columns ``held`` are taken off no other, and the others off them. A column that is a combination of others is left alone:
+    the variances are not identified then (:mod:`jaxmed.design.identified`).
+    """
+    size = np.sqrt((factor.matrix**2).mean(0))
+    A = np.diag(1 / size)
+    for at in crossed.bars_of(factor.mask):
+        own = sorted(range(at.start, at.stop), key=lambda c: c in held)
+        made: list[np.ndarray] = []
+        basis: list[int] = []
+        for c in own if len(own) > 1 else ():
+            v, w = factor.matrix[:, c] / size[c], A[:, c].copy()
+            for _ in range(2):  # the second pass removes the rounding of the first
+                for u, other in zip(made, basis, strict=True):
+                    part = u @ v / len(v)
+                    v, w = v - part * u, w - part * A[:, other]
+            length = float(np.sqrt((v**2).mean()))
+            if length < NOTHING:
+                continue
+            A[:, c] = w / length
+            if c not in held:
+                made.append(v / length)
+                basis.append(c)
+    return A
 
 
 def deviance_shift(made: Standardised, reml: bool) -> float:
@@ -126,9 +170,9 @@ class Refitting:
         self.made, self.reml = standardise(list(factors), X, y, weights), reml
         self.root = root = np.sqrt(weights)
         self.X = (X * root[:, None]) @ self.made.back / self.made.unit
-        scaled = [factors[g].matrix / s * root[:, None] for g, s in zip(self.made.order, self.made.scale, strict=True)]
+        scaled = [factors[g].matrix @ A * root[:, None] for g, A in zip(self.made.order, self.made.maps, strict=True)]
         self.factors = [factors[g]._replace(matrix=m) for g, m in zip(self.made.order, scaled, strict=True)]
-        lambdas = [fit.theta[g] * s[:, None] for g, s in zip(self.made.order, self.made.scale, strict=True)]
+        lambdas = internal(self.made, fit.theta)
         # off the boundary, where the gradient is 0 whatever the data
         lambdas = [L + 0.03 * np.eye(len(L)) * (np.diag(L) < 0.03) for L in lambdas]
         self.start = np.concatenate([L[m] for L, m in zip(lambdas, self.made.blocks.masks, strict=True)])
@@ -140,8 +184,8 @@ class Refitting:
         lambdas, at = crossed.unpack(found.theta, blocks), found.at
         sigma2 = at.quad / at.degrees * made.unit**2
         G: list[np.ndarray] = [np.empty(0)] * len(lambdas)
-        for L, scale, g in zip(lambdas, made.scale, made.order, strict=True):
-            G[g] = sigma2 * L @ L.T / np.outer(scale, scale)
+        for L, A, g in zip(lambdas, made.maps, made.order, strict=True):
+            G[g] = sigma2 * A @ L @ L.T @ A.T
         deviance = at.value + deviance_shift(made, self.reml)
         return Refit(made.back @ at.beta, G, sigma2, deviance, found.converged, any(_singular(L) for L in lambdas))
 
@@ -155,6 +199,14 @@ class Refit(NamedTuple):
     deviance: float
     converged: bool
     singular: bool
+
+
+def internal(made: Standardised, theta: list[np.ndarray]) -> list[np.ndarray]:
+    """Lambda on the standardised columns, in the order of the blocks, from that of every factor in the user's units."""
+    return [
+        crossed.triangular(np.linalg.solve(A, theta[g]), mask)
+        for A, g, mask in zip(made.maps, made.order, made.blocks.masks, strict=True)
+    ]
 
 
 def profile(made: Standardised, theta: np.ndarray, reml: bool) -> CrossedEvaluation:
@@ -273,13 +325,14 @@ def _snap(look, theta, at):
 
 
 def _finish(made: Standardised, found: _Found, reml: bool) -> CrossedFit:
-    """Signs, units and the covariances."""
+    """Units and the covariances."""
     blocks, at, theta = made.blocks, found.at, found.theta
     if not np.isfinite(at.value):
         return _failed(made, found)
     lambdas = crossed.unpack(theta, blocks)
     signs = [np.where(np.diag(L) < 0, -1.0, 1.0) for L in lambdas]
     flips = np.concatenate([np.broadcast_to(s, L.shape)[m] for s, L, m in zip(signs, lambdas, blocks.masks, strict=True)])
+    change = np.append(flips, 1.0)
     whole = crossed.evaluate(theta, blocks, reml=reml, by_level=True)
     assert whole.T is not None
     sigma2 = at.quad / at.degrees
@@ -288,13 +341,12 @@ def _finish(made: Standardised, found: _Found, reml: bool) -> CrossedFit:
     slope = [made.back @ d @ made.back.T for d in _vcov_slope(lambdas, whole, blocks, sigma2)]
     slope = np.array([*slope, 2 / np.sqrt(sigma2) * vcov])
     variance = _variance(found, sigma2)
-    change = np.append(flips, 1.0)
     theta_user, random, spread = [None] * len(lambdas), [None] * len(lambdas), [None] * len(lambdas)
-    for L, s, scale, g, v, T in zip(lambdas, signs, made.scale, made.order, whole.v, whole.T, strict=True):
+    for L, A, g, mask, v, T in zip(lambdas, made.maps, made.order, blocks.masks, whole.v, whole.T, strict=True):
         G = L @ L.T
-        theta_user[g] = (L * s) / scale[:, None]
-        random[g] = (v @ G) * made.unit / scale
-        spread[g] = (G - G @ T @ G) * (sigma2 * unit2) / np.outer(scale, scale)
+        theta_user[g] = crossed.triangular(A @ L, mask)
+        random[g] = (v @ G) @ A.T * made.unit
+        spread[g] = A @ (G - G @ T @ G) @ A.T * (sigma2 * unit2)
     lam = np.linalg.eigvalsh(found.hessian)
     return CrossedFit(
         theta=theta_user,  # pyright: ignore[reportArgumentType]
@@ -357,6 +409,8 @@ def _variance(found: _Found, sigma2: float) -> np.ndarray:
     H[:t, :t] = A + B / sigma2
     H[t, :t] = H[:t, t] = -2 * at.quad_gradient / sigma2**1.5
     H[t, t] = 4 * at.degrees / sigma2
-    lam, V = np.linalg.eigh(H)
+    size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
+    lam, V = np.linalg.eigh(H / np.outer(size, size))
     keep = lam > 1e-8 * lam[-1]
-    return 2 * (V[:, keep] / lam[keep]) @ V[:, keep].T
+    V = V[:, keep] / size[:, None]
+    return 2 * (V / lam[keep]) @ V.T

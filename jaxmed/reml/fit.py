@@ -150,9 +150,8 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
 def fit_at(design: Design, G: np.ndarray, sigma2: float, *, decrement: float, reml: bool = True) -> System:
     """A system of one equation at an optimum found elsewhere: ``G`` (q, q) and the residual variance in the user's units."""
     built = problem.build(design.equations, design.free, len(design.clusters))
-    inner, o = sigma2 / built.response_scale[0] ** 2, built.order
-    relative = G[np.ix_(o, o)] / (inner * np.outer(built.random_scale, built.random_scale))
-    point = newton.Point(covariance.packed(relative), np.zeros(0))
+    relative, ratio = built.relative(G, np.array([sigma2]))
+    point = newton.Point(covariance.packed(relative), ratio)
     return System((_describe(built, (0,), reml, point, True, decrement, 0),), design)
 
 

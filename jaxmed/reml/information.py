@@ -40,7 +40,7 @@ def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, at
     moments, root = np.asarray(at.moments), np.asarray(at.root)
     last = moments[..., p, p]
     d = last.shape[-1]
-    i, l, packed = packed_index(q)
+    i, l, _ = packed_index(q)
     # undo the profiling of the scale: parameters (packed relative G, log s, log sigma^2)
     full = np.empty((*lead, d + 1, d + 1))
     full[..., :d, :d] = H + last[..., :, None] * last[..., None, :] / degrees
@@ -72,11 +72,10 @@ def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, at
 
     # to G and sigma_k^2 in the user's units and order
     T = np.zeros((*lead, len(i) + K, d + 1))
-    back = np.argsort(problem.order)
-    where = packed[back[i], back[l]]
-    units = (problem.random_scale[back[i]] * problem.random_scale[back[l]]) * scale[..., 0]
-    T[..., np.arange(len(i)), where] = units
-    T[..., : len(i), d] = units * relative[..., where]
+    F = problem.random_map
+    units = F[i][:, i] * F[l][:, l] + (F[i][:, l] * F[l][:, i]) * (i != l)
+    T[..., : len(i), : len(i)] = units * scale
+    T[..., : len(i), d] = np.asarray(relative) @ units.T * scale[..., 0]
     ratios = np.exp(np.concatenate([log_ratio, np.zeros((*lead, 1))], -1))
     sigma2 = scale[..., 0] * ratios * problem.response_scale**2
     T[..., np.arange(len(i), len(i) + K - 1), np.arange(len(i), d)] = sigma2[..., :-1]

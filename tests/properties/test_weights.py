@@ -55,15 +55,13 @@ def test_criterion_and_beta_at_fixed_variances(system, seed, reml):
         value, beta, sigma2, root = map(np.asarray, run(weighted.gram, weights.astype(float), G, log_ratio))
         # the copies have units of their own: the same point in the user's units is another one there
         at = weighted.estimates(beta, G, sigma2, log_ratio)
-        there = at.sigma2 / copied.response_scale**2
-        scale = np.multiply.outer(copied.random_scale, copied.random_scale)
-        G_there = at.G[np.ix_(copied.order, copied.order)] / scale / there[-1]
-        result = run(copied.gram, np.ones(COPIES), G_there, np.log(there[:-1] / there[-1]))
+        G_there, ratio_there = copied.relative(at.G, at.sigma2)
+        result = run(copied.gram, np.ones(COPIES), G_there, ratio_there)
     value_there, beta_there, sigma2_there, _ = map(np.asarray, result)
     shift = weighted.deviance_shift(weighted.gram.n @ weights, reml)
     shift_there = copied.deviance_shift(copied.gram.n.sum(1), reml)
     assert value + shift == pytest.approx(value_there + shift_there, rel=1e-9, abs=1e-9)
-    found = copied.estimates(beta_there, G_there, sigma2_there, np.log(there[:-1] / there[-1]))
+    found = copied.estimates(beta_there, G_there, sigma2_there, ratio_there)
     std_error = np.sqrt(((weighted.fixed_map @ root) ** 2).sum(1) * sigma2)
     assert (np.abs(at.beta - found.beta) < 1e-9 * std_error + 1e-9 * np.abs(at.beta)).all()
     np.testing.assert_allclose(at.sigma2, found.sigma2, rtol=1e-9)
