@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ import pandas as pd
 from jaxmed.arguments import listed, shown, warn_user
 from jaxmed.design import dirty
 from jaxmed.design.frames import to_pandas
+from jaxmed.design.identified import Levels, not_identified
+from jaxmed.design.standard import standard
 from jaxmed.design.system import Design, Equation, Products
 from jaxmed.errors import InputError
 
@@ -22,7 +24,6 @@ COLLINEAR_TOLERANCE = 1e-9  # of a column's norm, after projection on the column
 # Sums of squares hold half the digits: of columns known by these alone
 COLLINEAR_IN_SUMS = 1e-6
 CONSTANT_IN_SUMS = 1e-13  # of a column's sum of squares, what is left of it after the cluster's mean is taken off
-IDENTIFIED_TOLERANCE = 1e-10  # smallest eigenvalue of a correlation-scaled Gram matrix
 FEW_CLUSTERS = 20
 
 
@@ -190,90 +191,53 @@ def check_random(equation: Equation, free: np.ndarray) -> None:
     """The variances of the equation's random effects and residual can be told apart.
 
     ``free`` (q, q) is the equation's block of the mask of estimated elements of G. Errors: all clusters of
-    size 1, a slope whose column varies within no cluster, or any other exact confounding.
+    size 1, a slope whose column varies within no cluster, or any other exact confounding, the fixed effects included.
     """
     name = equation.response
     q = equation.random.shape[1]
     if q == 0:
         return
-    z = _random_in_rows(equation) if equation.products is None else _random_in_sums(equation.products, equation.positions())
-    if z.sizes.max() == 1:
+    sizes = equation.sizes(int(equation.codes.max(initial=-1)) + 1)
+    sizes = sizes[sizes > 0]
+    if sizes.max() == 1:
         effects = "random intercept" if q == 1 else "random intercept and slopes"
         raise InputError(
-            f"equation {name!r}: each of its {len(z.sizes)} clusters has one complete row, so that its {effects} "
+            f"equation {name!r}: each of its {len(sizes)} clusters has one complete row, so that its {effects} "
             "cannot be told from the residual; more complete rows per cluster are needed."
         )
-    for effect, constant in zip(equation.random_names[1:], z.constant, strict=True):
+    for effect, constant in zip(equation.random_names[1:], _constant_slopes(equation), strict=True):
         if constant:
             raise InputError(
                 f"equation {name!r}: the random slope of {effect!r} cannot be estimated, because within every cluster "
                 "it has one value in the rows used; leave this slope out of random or random_covariates."
             )
-    if not _variances_identified(z.gram, z.sizes.sum(), free):
+    made = standard(equation, free, slice(0, q))
+    products = made.products(equation, len(equation.sizes(int(equation.codes.max(initial=-1)) + 1)))
+    fixed = made.position
+    root = np.linalg.cholesky(products[:, fixed[:, None], fixed].sum(0))
+    levels = Levels(products[:, :q, :q], np.linalg.solve(root, products[:, fixed, :q]), free)
+    null = not_identified([levels], {}, int(sizes.sum()), len(fixed))
+    if null.shape[1]:
         raise InputError(
             f"equation {name!r}: the variances of its random effects ({listed(equation.random_names, 12)}) and of its "
-            f"residual cannot be told apart with clusters of at most {z.sizes.max()} rows; leave out a random slope."
+            f"residual cannot be told apart with clusters of at most {sizes.max()} rows and the fixed effects "
+            f"{listed(equation.fixed_names, 12)}; leave out a random slope, or what is constant within clusters."
         )
 
 
-class _Random(NamedTuple):
-    """The columns of random effects, scaled to unit mean square, in the clusters that have rows."""
-
-    sizes: np.ndarray  # (J,)
-    gram: np.ndarray  # (J, q, q)
-    constant: np.ndarray  # (q - 1,) bool, of the slopes: one value in every cluster
-
-
-def _random_in_rows(equation: Equation) -> _Random:
-    present, codes = np.unique(equation.codes, return_inverse=True)
-    sizes = np.bincount(codes)
-    z = equation.random / np.sqrt(np.mean(equation.random**2, axis=0))
-    q = z.shape[1]
-    gram = np.empty((len(present), q, q))
-    for a in range(q):
-        for b in range(q):
-            gram[:, a, b] = np.bincount(codes, weights=z[:, a] * z[:, b], minlength=len(present))
-    means = gram[:, 0] / sizes[:, None]
-    return _Random(sizes, gram, np.array([np.abs(z[:, k] - means[codes, k]).max() <= 1e-8 for k in range(1, q)]))
-
-
-def _random_in_sums(products: Products, at: list[int]) -> _Random:
+def _constant_slopes(equation: Equation) -> np.ndarray:
+    """(q - 1,) bool: the slope's column has one value in every cluster."""
+    products = equation.products
+    if products is None:
+        slopes = equation.random[:, 1:] - equation.random[:, 1:].mean(0)
+        sizes = np.maximum(np.bincount(equation.codes), 1)
+        means = np.array([np.bincount(equation.codes, column) / sizes for column in slopes.T]).reshape(-1, len(sizes))
+        away = np.abs(slopes - means[:, equation.codes].T).max(0)
+        return away <= 1e-8 * np.sqrt((slopes**2).mean(0))
+    at = equation.positions()[1:]
     sums = products.sums[products.n > 0]
-    sizes = np.rint(sums[:, 0, 0]).astype(int)
-    left = sums[:, at, at] - sums[:, 0, at] ** 2 / sizes[:, None]  # about the cluster's own mean
-    constant = left <= CONSTANT_IN_SUMS * (sums[:, at, at] + sizes[:, None])
-    map_ = products.combined(np.eye(len(products.shift))[:, at])
-    gram = map_.T @ sums @ map_
-    scale = np.sqrt(np.einsum("jaa->a", gram) / sizes.sum())
-    return _Random(sizes, gram / np.multiply.outer(scale, scale), np.asarray(constant[:, 1:].all(axis=0)))
-
-
-def _variances_identified(gram: np.ndarray, n_rows: int, free: np.ndarray) -> bool:
-    """No symmetric S with the pattern ``free``, other than 0, has Z_j S Z_j' = s I in every cluster j.
-
-    The sum over clusters of |Z_j S Z_j' - s I|^2 is a quadratic form in (S, s); it must have no null vector.
-    It needs only A_j = Z_j'Z_j, ``gram`` (J, q, q).
-    """
-    q = gram.shape[1]
-    directions = []
-    for a in range(q):
-        for b in range(a + 1):
-            if free[a, b]:
-                direction = np.zeros((q, q))
-                direction[a, b] = direction[b, a] = 1.0
-                directions.append(direction)
-    products = [d @ gram for d in directions]  # each (J, q, q)
-    size = len(directions) + 1
-    form = np.empty((size, size))
-    for i, left in enumerate(products):
-        for k, right in enumerate(products):
-            form[i, k] = np.einsum("jab,jba->", left, right)
-        form[i, -1] = form[-1, i] = -np.einsum("jaa->", left)
-    form[-1, -1] = n_rows
-    scale = np.sqrt(np.diag(form))
-    if not np.all(scale > 0):
-        return False
-    return bool(np.linalg.eigvalsh(form / np.outer(scale, scale))[0] > IDENTIFIED_TOLERANCE)
+    left = sums[:, at, at] - sums[:, 0, at] ** 2 / sums[:, :1, 0]  # about the cluster's own mean
+    return np.asarray((left <= CONSTANT_IN_SUMS * (sums[:, at, at] + sums[:, :1, 0])).all(axis=0))
 
 
 def require_rows(design: Design, what: str) -> None:

@@ -70,6 +70,28 @@ class Standard:
         """Standardised own columns (n, c) of rows of the equation."""
         return np.concatenate([random, fixed[:, list(self.others)], y[:, None]], 1) @ self.matrix
 
+    def products(self, equation: Equation, n_clusters: int) -> np.ndarray:
+        """Cross-products (J, c, c) of an equation's standardised own columns, from its rows or from their sums."""
+        known = equation.products
+        if known is None:
+            return cross_products(self.columns(equation.fixed, equation.random, equation.y), equation.codes, n_clusters)
+        raw = [*equation.positions(), *self.others, len(known.shift) - 1]
+        own = known.combined(np.eye(len(known.shift))[:, raw] @ self.matrix)
+        return own.T @ known.sums @ own
+
+
+def cross_products(columns: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Sums over each cluster's rows of the products of all pairs of columns: (n, c), (n,) -> (J, c, c)."""
+    order = np.argsort(codes, kind="stable")
+    sorted_columns, sorted_codes = columns[order], codes[order]
+    present, starts = np.unique(sorted_codes, return_index=True)
+    out = np.zeros((n_clusters, columns.shape[1], columns.shape[1]))
+    for a in range(columns.shape[1]):
+        products = sorted_columns[:, a:] * sorted_columns[:, a : a + 1]
+        out[present, a, a:] = np.add.reduceat(products, starts, axis=0)
+        out[:, a:, a] = out[:, a, a:]
+    return out
+
 
 def standard(equation: Equation, free: np.ndarray, at: slice) -> Standard:
     """How to standardise an equation whose random effects stand ``at`` in the system's mask ``free`` (q, q) of G."""

@@ -60,19 +60,6 @@ class Gram(NamedTuple):
     n: Float[Any, "K J"]  # rows per equation and cluster
 
 
-def cross_products(columns: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Sums over each cluster's rows of the products of all pairs of columns: (n, c), (n,) -> (J, c, c)."""
-    order = np.argsort(codes, kind="stable")
-    sorted_columns, sorted_codes = columns[order], codes[order]
-    present, starts = np.unique(sorted_codes, return_index=True)
-    out = np.zeros((n_clusters, columns.shape[1], columns.shape[1]))
-    for a in range(columns.shape[1]):
-        products = sorted_columns[:, a:] * sorted_columns[:, a : a + 1]
-        out[present, a, a:] = np.add.reduceat(products, starts, axis=0)
-        out[:, a:, a] = out[:, a, a:]
-    return out
-
-
 def split(products: np.ndarray, random: tuple[int, ...], tolerance: float = 1e-11) -> tuple[np.ndarray, np.ndarray]:
     """Split cross-products (J, c, c) into pseudo-observations on the columns ``random`` and the rest.
 

@@ -68,16 +68,6 @@ class Problem:
         return shift - 2 * np.linalg.slogdet(self.fixed_map)[1] if reml else shift
 
 
-def _products(equation: Equation, made: Standard, n_clusters: int) -> np.ndarray:
-    """Cross-products (J, c_k, c_k) of an equation's standardised own columns."""
-    known = equation.products
-    if known is None:
-        return gram.cross_products(made.columns(equation.fixed, equation.random, equation.y), equation.codes, n_clusters)
-    raw = [*equation.positions(), *made.others, len(known.shift) - 1]
-    own = known.combined(np.eye(len(known.shift))[:, raw] @ made.matrix)
-    return own.T @ known.sums @ own
-
-
 def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) -> Problem:
     """Standardise the equations and sum their products over clusters.
 
@@ -98,7 +88,7 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
         extra = len(made.others)
         place = internal[np.r_[z0 : z0 + qk, x0 : x0 + extra, c - 1]]
         full = np.zeros((n_clusters, c, c))
-        full[:, place[:, None], place] = _products(e, made, n_clusters)
+        full[:, place[:, None], place] = made.products(e, n_clusters)
         products.append(full)
         fixed.append(place[made.position])
         at.append(place)

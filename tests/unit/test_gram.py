@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxmed.reml.gram import Layout, cross_products, from_products, split
+from jaxmed.design.standard import cross_products
+from jaxmed.reml.gram import Layout, from_products, split
 
 
 def table(sizes, c=4, seed=0):
