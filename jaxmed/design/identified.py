@@ -38,73 +38,72 @@ class Pairs(NamedTuple):
     gram: np.ndarray  # (m, k, k2)
 
 
-Direction = tuple[int, int, int]  # a factor and an element of its G, row not before column
-
-
-def directions(factors: Sequence[Levels]) -> list[Direction]:
-    """The free elements of every factor's G; sigma^2 comes after them."""
-    found = ((f, i, m) for f, one in enumerate(factors) for i in range(len(one.free)) for m in range(i + 1) if one.free[i, m])
-    return list(found)
-
-
 def not_identified(factors: Sequence[Levels], pairs: Mapping[tuple[int, int], Pairs], n_rows: int, n_fixed: int) -> np.ndarray:
     """An orthonormal basis (t + 1, d) of the directions that no restricted likelihood depends on; d = 0 where there are none.
 
-    Rows go by :func:`directions`, the last one is sigma^2. ``pairs`` maps two factors (f before g) to their products.
+    Rows go by factor over the free elements of G (row not before column, by rows), the last one is sigma^2. ``pairs`` maps two factors (f before g) to their products.
     """
-    parts = directions(factors)
-    size = len(parts) + 1
-    form, plain = np.zeros((size, size)), np.zeros(size)
-    contracted = {}
-    for f, one in enumerate(factors):
-        for g in range(f, len(factors)):
-            contracted[f, g] = _same(one) if f == g else _different(one, factors[g], pairs[f, g])
-    for a, (f, i, m) in enumerate(parts):
-        E = _symmetric(len(factors[f].free), i, m)
-        squares = (np.diagonal(factors[f].gram, axis1=1, axis2=2) ** 2).sum(0)
-        plain[a] = (1 if i == m else 2) * np.sqrt(squares[i] * squares[m])
-        left = factors[f].gram.sum(0) - np.einsum("lpa,lpb->ab", factors[f].fixed, factors[f].fixed)
-        form[a, -1] = form[-1, a] = (E * left).sum()
-        for b, (g, j, n) in enumerate(parts[: a + 1]):
-            F = _symmetric(len(factors[g].free), j, n)
-            # the factor that comes first stands first: parts go by factor, so that g is not after f
-            form[a, b] = form[b, a] = np.einsum("ab,abcd,cd->", F, contracted[g, f], E)
+    parts = [_directions(one.free) for one in factors]
+    ends = np.cumsum([0, *map(len, parts)])
+    form = np.empty((ends[-1] + 1, ends[-1] + 1))
+    plain = np.full(len(form), float(n_rows))
     form[-1, -1] = n_rows - n_fixed
-    plain[-1] = n_rows
+    for f, one in enumerate(factors):
+        here = slice(ends[f], ends[f + 1])
+        squares = np.sqrt((np.diagonal(one.gram, axis1=1, axis2=2) ** 2).sum(0))
+        i, m = _elements(one.free)
+        plain[here] = np.where(i == m, 1, 2) * squares[i] * squares[m]
+        left = one.gram.sum(0) - np.tensordot(one.fixed, one.fixed, ((0, 1), (0, 1)))
+        form[here, -1] = form[-1, here] = parts[f] @ left.reshape(-1)
+        for g in range(f, len(factors)):
+            there = slice(ends[g], ends[g + 1])
+            same = _same(one) if f == g else _different(one, factors[g], pairs[f, g])
+            form[here, there] = parts[f] @ same @ parts[g].T
+            form[there, here] = form[here, there].T
     scale = 1 / np.sqrt(np.where(plain > 0, plain, 1.0))
     lam, V = np.linalg.eigh(form * np.outer(scale, scale))
     null = V[:, lam < TOLERANCE] * scale[:, None]
     return np.linalg.qr(null)[0] if null.shape[1] else null
 
 
-def _symmetric(k: int, i: int, m: int) -> np.ndarray:
-    E = np.zeros((k, k))
-    E[i, m] = E[m, i] = 1.0
-    return E
+def _elements(free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The free elements of a factor's G, row not before column, by rows."""
+    return np.nonzero(np.tril(free))
+
+
+def _directions(free: np.ndarray) -> np.ndarray:
+    """(t, k^2): for each of them the symmetric matrix with ones there, and zeros else."""
+    i, m = _elements(free)
+    out = np.zeros((len(i), *free.shape))
+    out[np.arange(len(i)), i, m] = out[np.arange(len(i)), m, i] = 1.0
+    return out.reshape(len(i), -1)
 
 
 def _same(one: Levels) -> np.ndarray:
-    """[a, b, c, d]: the sum over pairs of levels of N_lm[a, c] N_lm[b, d], of one factor."""
-    U = np.einsum("lpa,lpb->lab", one.fixed, one.fixed, optimize=True)
-    flat = one.gram.reshape(len(one.gram), -1)
+    """[(a, b), (c, d)]: the sum over pairs of levels of N_lm[a, c] N_lm[b, d], of one factor."""
     k = one.gram.shape[1]
-
-    def together(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-        return (A.T @ B).reshape(k, k, k, k).transpose(0, 2, 1, 3)
-
-    cross = together(flat, U.reshape(len(U), -1))
-    return together(flat, flat) - cross - cross.transpose(1, 0, 3, 2) + _low_rank(one, one)
+    U = one.fixed.transpose(0, 2, 1) @ one.fixed
+    return _together(one.gram, one.gram - U, k, k) - _together(U, one.gram, k, k) + _low_rank(one, one)
 
 
 def _different(one: Levels, other: Levels, pairs: Pairs) -> np.ndarray:
     """The same of two factors."""
-    A = pairs.gram
-    U = np.einsum("mpa,mpb->mab", one.fixed[pairs.first], other.fixed[pairs.second], optimize=True)
-    plain = np.einsum("mac,mbd->abcd", A, A, optimize=True)
-    cross = np.einsum("mac,mbd->abcd", A, U, optimize=True)
-    return plain - cross - cross.transpose(1, 0, 3, 2) + _low_rank(one, other)
+    k, k2 = pairs.gram.shape[1:]
+    U = one.fixed[pairs.first].transpose(0, 2, 1) @ other.fixed[pairs.second]
+    return _together(pairs.gram, pairs.gram - U, k, k2) - _together(U, pairs.gram, k, k2) + _low_rank(one, other)
+
+
+def _together(A: np.ndarray, B: np.ndarray, k: int, k2: int) -> np.ndarray:
+    """[(a, b), (c, d)]: the sum over l of A_l[a, c] B_l[b, d]."""
+    flat = A.reshape(len(A), -1).T @ B.reshape(len(B), -1)
+    return flat.reshape(k, k2, k, k2).transpose(0, 2, 1, 3).reshape(k * k, k2 * k2)
 
 
 def _low_rank(one: Levels, other: Levels) -> np.ndarray:
-    left, right = (np.einsum("lpa,lqb->pqab", x.fixed, x.fixed, optimize=True) for x in (one, other))
-    return np.einsum("pqab,pqcd->abcd", left, right, optimize=True)
+    """[(a, b), (c, d)]: the sum over pairs of levels of (U_l'U_m)[a, c] (U_l'U_m)[b, d]."""
+    sides = []
+    for U in (one.fixed, other.fixed):
+        L, p, k = U.shape
+        flat = U.reshape(L, -1)
+        sides.append((flat.T @ flat).reshape(p, k, p, k).transpose(0, 2, 1, 3).reshape(p * p, k * k))
+    return sides[0].T @ sides[1]

@@ -27,6 +27,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy import linalg, sparse
 
+from jaxmed.design.identified import Levels, Pairs
+from jaxmed.design.identified import not_identified as not_identified_of
+
 DENSE = 2e7  # elements of an intermediate dense block that may exist at a time
 FILLED = 0.1  # share of non-zeros from which Z_2'Z_1 is kept as a dense array,
 SMALL = 1e5  # as it is where it has no more elements than this
@@ -208,6 +211,36 @@ def factors_of(bars: Sequence[Bar]) -> tuple[list[Factor], list[list[int]]]:
         matrix = np.concatenate([bars[i].matrix for i in own], 1)
         factors.append(Factor(matrix, bars[own[0]].codes, len(bars[own[0]].levels), mask))
     return factors, list(members.values())
+
+
+def not_identified(blocks: Blocks) -> np.ndarray:
+    """Directions of (the free elements of every G, sigma^2) that no restricted likelihood depends on (design/identified.py).
+
+    For blocks on orthogonal fixed-effect columns of mean square 1. Rows go as theta does, the last one is sigma^2.
+    """
+    p, n = blocks.n_fixed, blocks.n
+    parts = [Levels(blocks.first, blocks.first_x[:, :, :p].transpose(0, 2, 1) / np.sqrt(n), _free(blocks.masks[0]))]
+    pairs: dict[tuple[int, int], Pairs] = {}
+    ends = np.cumsum([0, *(L * k for L, k in zip(blocks.levels[1:], blocks.widths[1:], strict=True))])
+    spans = [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
+    for g, (at, L, k, mask) in enumerate(zip(spans, blocks.levels[1:], blocks.widths[1:], blocks.masks[1:], strict=True), 1):
+        own = blocks.rest[at, at].reshape(L, k, L, k)
+        fixed = blocks.rest_x[at, :p].reshape(L, k, p).transpose(0, 2, 1) / np.sqrt(n)
+        parts.append(Levels(own[np.arange(L), :, np.arange(L)], fixed, _free(mask)))
+        # the k columns of a level stand together, and so do their products with a level of factor 0
+        here = np.flatnonzero((blocks.row >= at.start) & (blocks.row < at.stop))[::k]
+        values = np.stack([blocks.mixed[here + c] for c in range(k)], 2) if len(here) else np.zeros((0, blocks.widths[0], k))
+        pairs[0, g] = Pairs(blocks.level[here], (blocks.row[here] - at.start) // k, values)
+        for h in range(g + 1, len(blocks.widths)):
+            there, K = spans[h - 1], blocks.widths[h]
+            both = blocks.rest[at, there].reshape(L, k, -1, K).transpose(0, 2, 1, 3)
+            l, m = np.nonzero(both.any((2, 3)))
+            pairs[g, h] = Pairs(l, m, both[l, m])
+    return not_identified_of(parts, pairs, n, p)
+
+
+def _free(mask: np.ndarray) -> np.ndarray:
+    return mask | mask.T
 
 
 def bars_of(mask: np.ndarray) -> list[slice]:

@@ -26,7 +26,25 @@ STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first f
 NEWTON_STEPS = 20
 THREADED = 2000  # rows of dense matrices from which threads are worth the harm that they do on a busy machine
 NOTHING = 1e-12  # share of its length below which what is left of a column is rounding
+MOVED = 1e-6  # relative change from which a number depends on what is not identified
 KEEP = 1e-7  # decrement below which the next step may use the same Hessian
+
+
+class Unidentified(NamedTuple):
+    """What of a fit depends on directions of the variance parameters that no restricted likelihood depends on.
+
+    Numbers that do are arbitrary: the search has stopped somewhere along such a direction. Lists go by factor as given.
+    """
+
+    G: list[np.ndarray]  # (k, k) bool: elements of the covariance matrix
+    sigma: bool
+    beta: np.ndarray  # (p,) the move of the fixed effects along the directions, 0 but for rounding where there is none
+    vcov: np.ndarray  # (p, p) and that of their covariance, relative to
+    size: np.ndarray  # (p, p) it
+    random: list[np.ndarray]  # (L, k) bool: predicted random effects
+    spread: list[np.ndarray]  # (L, k) bool: their conditional variances
+    fitted: bool  # fitted values with random effects
+    n_directions: int
 
 
 class CrossedFit(NamedTuple):
@@ -46,6 +64,7 @@ class CrossedFit(NamedTuple):
     converged: bool
     singular: bool
     evaluations: int
+    unidentified: Unidentified | None = None  # what the data cannot tell; None: nothing
 
     @property
     def G(self) -> list[np.ndarray]:
@@ -147,7 +166,71 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
             if best.converged:
                 break
         assert best is not None
-        return _finish(made, best, reml)
+        return _finish(made, best, reml)._replace(unidentified=unidentified(made, factors, X))
+
+
+def unidentified(made: Standardised, factors: list[Factor], X: np.ndarray) -> Unidentified | None:
+    """What the data cannot tell, found by a look at two points that no restricted likelihood can tell apart.
+
+    The directions are the same at every point, so that the two may lie where G is well inside.
+    """
+    blocks = made.blocks
+    null = crossed.not_identified(blocks)
+    count = null.shape[1]
+    if not count:
+        return None
+    null = null @ np.random.default_rng(0).normal(size=count)  # a move in all of the directions at once
+    *elements, s = null / np.abs(null).max()
+    S, at = [], 0
+    for mask, size in zip(blocks.masks, blocks.sizes, strict=True):
+        lower = np.zeros(mask.shape)
+        lower[mask] = elements[at : at + size]
+        S.append(lower + np.tril(lower, -1).T)
+        at += size
+    step = 0.4 / max([abs(s), *(np.abs(np.linalg.eigvalsh(one)).max() for one in S)])
+    here = [np.eye(len(one)) for one in S]
+    there = [(one + step * move) / (1 + step * s) for one, move in zip(here, S, strict=True)]
+    (b0, V0, u0, d0), (b1, V1, u1, d1) = (
+        _look(made, G, sigma2) for G, sigma2 in zip((here, there), (1.0, 1 + step * s), strict=True)
+    )
+    p = blocks.n_fixed
+    change = X @ (b1 - b0) if p else np.zeros(len(X))
+    inverse = np.argsort(made.order)
+    for f, i in zip(factors, inverse, strict=True):
+        change = change + ((u1[i] - u0[i])[f.codes] * f.matrix).sum(1)
+
+    def moved(a: np.ndarray, b: np.ndarray, least: np.ndarray) -> np.ndarray:
+        return np.abs(b - a) > MOVED * np.maximum(np.abs(a).max(0), least)
+
+    G = [A @ one @ A.T for A, one in zip(made.maps, S, strict=True)]
+    sizes = [np.sqrt(np.diag(A @ A.T)) for A in made.maps]
+    return Unidentified(
+        G=[np.abs(G[i]) > MOVED * np.outer(sizes[i], sizes[i]) for i in inverse],
+        sigma=bool(abs(s) > MOVED),
+        beta=b1 - b0,
+        vcov=V1 - V0,
+        size=V0,
+        random=[moved(u0[i], u1[i], made.unit * sizes[i]) for i in inverse],
+        spread=[moved(d0[i], d1[i], made.unit**2 * sizes[i] ** 2) for i in inverse],
+        fitted=bool(np.abs(change).max() > MOVED * made.unit),
+        n_directions=count,
+    )
+
+
+def _look(made: Standardised, G: list[np.ndarray], sigma2: float):
+    """At given internal G, relative to sigma^2: fixed effects, their covariance, by factor in the order of the blocks random
+    effects and their conditional variances, in the user's units."""
+    blocks = made.blocks
+    theta = np.concatenate([np.linalg.cholesky(one)[mask] for one, mask in zip(G, blocks.masks, strict=True)])
+    at = crossed.evaluate(theta, blocks, reml=True, by_level=True)
+    assert at.T is not None
+    vcov = sigma2 * made.back @ at.root @ at.root.T @ made.back.T
+    modes = [made.unit * v @ one @ A.T for v, one, A in zip(at.v, G, made.maps, strict=True)]
+    spread = [  # in units of the response, too
+        made.unit**2 * np.einsum("ak,lkm,am->la", A, sigma2 * (one - one @ T @ one), A)
+        for T, one, A in zip(at.T, G, made.maps, strict=True)
+    ]
+    return made.shift + made.back @ at.beta, vcov, modes, spread
 
 
 def few_threads(n_effects: int) -> AbstractContextManager[Any]:
