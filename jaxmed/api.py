@@ -68,6 +68,8 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     fit = fit_lmm(lmm_design(formula, data, weights), data, reml=bool(reml))
     if not fit.converged:
         warn_user("lmm: the fit did not converge; its numbers must not be used. print(fit.summary()) says what may help.")
+    elif not fit.identified:
+        warn_user(f"lmm: {fit.unidentified_words()[0]}")
     return fit
 
 

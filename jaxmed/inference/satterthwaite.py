@@ -18,6 +18,7 @@ import numpy as np
 from scipy import special
 
 from jaxmed.arguments import require_level
+from jaxmed.reml.crossed_fit import MOVED, Unidentified
 
 NULL = 1.5e-8  # share of the largest eigenvalue below which a direction of L V L' is none (R's sqrt(eps))
 SAME = 1e-8  # degrees of freedom that differ by less are one number
@@ -30,6 +31,7 @@ class Estimated(NamedTuple):
     vcov: np.ndarray  # (p, p)
     slope: np.ndarray  # (t, p, p): derivatives of vcov in the variance parameters
     variance: np.ndarray  # (t, t): covariance of the variance parameters
+    unidentified: Unidentified | None = None  # what depends on variance parameters that the data cannot tell
 
 
 class TTests(NamedTuple):
@@ -62,6 +64,9 @@ def t_tests(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> T
     """
     estimate = L @ given.beta
     variance = np.einsum("ra,ab,rb->r", L, given.vcov, L)
+    if given.unidentified is not None:
+        moved, lost = _unknown(given.unidentified, L)
+        estimate, variance = np.where(moved, np.nan, estimate), np.where(np.diagonal(lost), np.nan, variance)
     with np.errstate(divide="ignore", invalid="ignore"):
         se = np.sqrt(variance)
         statistic = (estimate - rhs) / se
@@ -81,6 +86,8 @@ def f_test(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> FT
     distance = L @ given.beta - rhs
     if not len(L) or not np.all(np.isfinite(given.vcov)):
         return FTest(np.nan, 0, np.nan, np.nan)
+    if given.unidentified is not None and any(a.any() for a in _unknown(given.unidentified, L)):
+        return FTest(np.nan, int(np.linalg.matrix_rank(L)), np.nan, np.nan)
     size, P = np.linalg.eigh(L @ given.vcov @ L.T)
     keep = size > NULL * max(size[-1], 0.0)
     size, P = size[keep][::-1], P[:, keep][:, ::-1]
@@ -90,6 +97,21 @@ def f_test(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> FT
     statistic = float(np.mean((P.T @ distance) ** 2 / size))
     den_df = _joint(_degrees(given, P.T @ L, size))
     return FTest(statistic, q, den_df, f_p_value(statistic, q, den_df))
+
+
+def _unknown(given: Unidentified, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows of L beta (r,), and which elements of their covariance (r, r), the data cannot tell."""
+    variance = np.maximum(np.einsum("ra,ab,rb->r", L, given.size, L), 0.0)
+    moved = np.abs(L @ given.beta) > MOVED * np.sqrt(variance)
+    lost = np.abs(L @ given.vcov @ L.T) > MOVED * np.sqrt(np.outer(variance, variance))
+    return moved, lost | moved[:, None] | moved
+
+
+def known_vcov(given: Estimated) -> np.ndarray:
+    """The covariance of the fixed effects (p, p), NaN where it is not identified."""
+    if given.unidentified is None:
+        return given.vcov
+    return np.where(_unknown(given.unidentified, np.eye(len(given.beta)))[1], np.nan, given.vcov)
 
 
 def t_interval(estimate: np.ndarray, std_error: np.ndarray, df: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -33,17 +33,19 @@ KEEP = 1e-7  # decrement below which the next step may use the same Hessian
 class Unidentified(NamedTuple):
     """What of a fit depends on directions of the variance parameters that no restricted likelihood depends on.
 
-    Numbers that do are arbitrary: the search has stopped somewhere along such a direction. Lists go by factor as given.
+    Numbers that do are arbitrary: the search has stopped somewhere along such a direction. A move is the change of a number along
+    the directions, 0 but for rounding where it does not depend on them. Lists go by factor as given.
     """
 
     G: list[np.ndarray]  # (k, k) bool: elements of the covariance matrix
     sigma: bool
-    beta: np.ndarray  # (p,) the move of the fixed effects along the directions, 0 but for rounding where there is none
-    vcov: np.ndarray  # (p, p) and that of their covariance, relative to
+    beta: np.ndarray  # (p,) move of the fixed effects
+    vcov: np.ndarray  # (p, p) move of their covariance, relative to
     size: np.ndarray  # (p, p) it
-    random: list[np.ndarray]  # (L, k) bool: predicted random effects
+    random: list[np.ndarray]  # (L, k) moves of the predicted random effects
+    scale: list[np.ndarray]  # (k,) and their sizes for a residual standard deviation of the response
     spread: list[np.ndarray]  # (L, k) bool: their conditional variances
-    fitted: bool  # fitted values with random effects
+    unit: float  # standard deviation of the response about the fixed effects
     n_directions: int
 
 
@@ -166,10 +168,10 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
             if best.converged:
                 break
         assert best is not None
-        return _finish(made, best, reml)._replace(unidentified=unidentified(made, factors, X))
+        return _finish(made, best, reml)
 
 
-def unidentified(made: Standardised, factors: list[Factor], X: np.ndarray) -> Unidentified | None:
+def unidentified(made: Standardised) -> Unidentified | None:
     """What the data cannot tell, found by a look at two points that no restricted likelihood can tell apart.
 
     The directions are the same at every point, so that the two may lie where G is well inside.
@@ -193,26 +195,19 @@ def unidentified(made: Standardised, factors: list[Factor], X: np.ndarray) -> Un
     (b0, V0, u0, d0), (b1, V1, u1, d1) = (
         _look(made, G, sigma2) for G, sigma2 in zip((here, there), (1.0, 1 + step * s), strict=True)
     )
-    p = blocks.n_fixed
-    change = X @ (b1 - b0) if p else np.zeros(len(X))
+    moves = [A @ one @ A.T for A, one in zip(made.maps, S, strict=True)]
+    scale = [np.sqrt(np.diag(A @ A.T)) * made.unit for A in made.maps]
     inverse = np.argsort(made.order)
-    for f, i in zip(factors, inverse, strict=True):
-        change = change + ((u1[i] - u0[i])[f.codes] * f.matrix).sum(1)
-
-    def moved(a: np.ndarray, b: np.ndarray, least: np.ndarray) -> np.ndarray:
-        return np.abs(b - a) > MOVED * np.maximum(np.abs(a).max(0), least)
-
-    G = [A @ one @ A.T for A, one in zip(made.maps, S, strict=True)]
-    sizes = [np.sqrt(np.diag(A @ A.T)) for A in made.maps]
     return Unidentified(
-        G=[np.abs(G[i]) > MOVED * np.outer(sizes[i], sizes[i]) for i in inverse],
+        G=[np.abs(moves[i]) * made.unit**2 > MOVED * np.outer(scale[i], scale[i]) for i in inverse],
         sigma=bool(abs(s) > MOVED),
         beta=b1 - b0,
         vcov=V1 - V0,
         size=V0,
-        random=[moved(u0[i], u1[i], made.unit * sizes[i]) for i in inverse],
-        spread=[moved(d0[i], d1[i], made.unit**2 * sizes[i] ** 2) for i in inverse],
-        fitted=bool(np.abs(change).max() > MOVED * made.unit),
+        random=[u1[i] - u0[i] for i in inverse],
+        scale=[scale[i] for i in inverse],
+        spread=[np.abs(d1[i] - d0[i]) > MOVED * scale[i] ** 2 for i in inverse],
+        unit=made.unit,
         n_directions=count,
     )
 
@@ -224,7 +219,7 @@ def _look(made: Standardised, G: list[np.ndarray], sigma2: float):
     theta = np.concatenate([np.linalg.cholesky(one)[mask] for one, mask in zip(G, blocks.masks, strict=True)])
     at = crossed.evaluate(theta, blocks, reml=True, by_level=True)
     assert at.T is not None
-    vcov = sigma2 * made.back @ at.root @ at.root.T @ made.back.T
+    vcov = sigma2 * made.back @ at.root @ at.root.T @ made.back.T  # back has the response's unit
     modes = [made.unit * v @ one @ A.T for v, one, A in zip(at.v, G, made.maps, strict=True)]
     spread = [  # in units of the response, too
         made.unit**2 * np.einsum("ak,lkm,am->la", A, sigma2 * (one - one @ T @ one), A)
@@ -431,6 +426,7 @@ def _finish(made: Standardised, found: _Found, reml: bool) -> CrossedFit:
         random[g] = (v @ G) @ A.T * made.unit
         spread[g] = A @ (G - G @ T @ G) @ A.T * (sigma2 * unit2)
     lam = np.linalg.eigvalsh(found.hessian)
+    unknown = unidentified(made)
     return CrossedFit(
         theta=theta_user,  # pyright: ignore[reportArgumentType]
         beta=made.shift + made.back @ at.beta,
@@ -444,9 +440,23 @@ def _finish(made: Standardised, found: _Found, reml: bool) -> CrossedFit:
         decrement=found.decrement,
         smallest=float(lam[0] / max(abs(lam[-1]), 1e-300)),
         converged=found.converged,
-        singular=any(_singular(L) for L in lambdas),
+        singular=_is_singular(made, lambdas, unknown),
         evaluations=found.evaluations,
+        unidentified=unknown,
     )
+
+
+def _is_singular(made: Standardised, lambdas: list[np.ndarray], unknown: Unidentified | None) -> bool:
+    """Whether some bar's G is singular; that of one with elements which are not identified is arbitrary, and does not count."""
+    if unknown is None:
+        return any(_singular(L) for L in lambdas)
+    known = [
+        L[at, at]
+        for L, mask, g in zip(lambdas, made.blocks.masks, made.order, strict=True)
+        for at in crossed.bars_of(mask)
+        if not unknown.G[g][at, at].any()
+    ]
+    return any(_singular(L) for L in known)
 
 
 def _failed(made: Standardised, found: _Found) -> CrossedFit:

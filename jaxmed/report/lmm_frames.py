@@ -24,20 +24,24 @@ def unique_groups(terms: Sequence[RandomTerm]) -> list[str]:
     return names
 
 
-def varcorr_frame(terms: Sequence[RandomTerm], fits: Sequence[TermFit], sigma: float) -> pd.DataFrame:
-    """as.data.frame(VarCorr(.)): by term the variances, then the covariances (below the diagonal, by column)."""
-    rows: list[tuple[str, str | None, str | None, float, float]] = []
+def varcorr_frame(terms: Sequence[RandomTerm], fits: Sequence[TermFit], sigma: float, known: bool) -> pd.DataFrame:
+    """as.data.frame(VarCorr(.)): by term the variances, then the covariances (below the diagonal, by column).
+
+    What the data cannot identify is NaN, and False in the column "identified".
+    """
+    rows: list[tuple[str, str | None, str | None, float, float, bool]] = []
     for group, term, found in zip(unique_groups(terms), terms, fits, strict=True):
-        G = sigma**2 * found.relative @ found.relative.T
+        G = found.covariance(sigma)
         sd = np.sqrt(np.diag(G))
-        rows += [(group, name, None, G[a, a], sd[a]) for a, name in enumerate(term.names)]
+        rows += [(group, name, None, G[a, a], sd[a], bool(found.known[a, a])) for a, name in enumerate(term.names)]
         rows += [
-            (group, term.names[b], term.names[a], G[a, b], correlation(G, a, b))
+            (group, term.names[b], term.names[a], G[a, b], correlation(G, a, b), bool(found.known[[a, a, b], [a, b, b]].all()))
             for b in range(len(sd))
             for a in range(b + 1, len(sd))
         ]
-    rows.append(("Residual", None, None, sigma**2, sigma))
-    frame = pd.DataFrame(rows, columns=["group", "term1", "term2", "vcov", "sdcor"])
+    residual = sigma if known else np.nan
+    rows.append(("Residual", None, None, residual**2, residual, known))
+    frame = pd.DataFrame(rows, columns=["group", "term1", "term2", "vcov", "sdcor", "identified"])
     return frame.astype({"group": object, "term1": object, "term2": object})
 
 
@@ -103,7 +107,7 @@ def ranef_frame(terms: Sequence[RandomTerm], fits: Sequence[TermFit]) -> pd.Data
                 "group": pd.Series([term.group] * len(term.levels), dtype=object),
                 "level": pd.Series(list(term.levels), dtype=object),
                 "term": pd.Series([name] * len(term.levels), dtype=object),
-                "estimate": found.modes[:, a],
+                "estimate": np.where(found.lost[:, a], np.nan, found.modes[:, a]),
                 "std_error": found.sd[:, a],
             }
         )

@@ -53,14 +53,16 @@ def interval_frame(
     estimated: Estimated,
     fits: Sequence[TermFit],
     sigma: float,
+    known: bool,
     method: Literal["wald", "profile"],
     level: float,
     progress: bool,
 ) -> pd.DataFrame:
-    """See ``LMMResult.conf_int``."""
+    """See ``LMMResult.conf_int``; ``known``: sigma is identified."""
     level = require_level(level)
     parameters = lmm_frames.parameter_names(design.terms)
-    covariances = [sigma**2 * found.relative @ found.relative.T for found in fits]
+    tests = satterthwaite.t_tests(estimated, np.eye(len(design.fixed_names)))
+    covariances = [found.covariance(sigma) for found in fits]
     random = [
         np.sqrt(covariances[t][a, a]) if a == b else lmm_frames.correlation(covariances[t], a, b) for _, t, a, b in parameters
     ]
@@ -70,15 +72,18 @@ def interval_frame(
         with progress_bar(len(wanted) + 1 + len(design.fixed_names), progress, "parameters", delay=1.0) as update:
             low, high = profiles.intervals(design.terms, design.fixed, y, design.weights, wanted, level, update)
     else:
-        tests = satterthwaite.t_tests(estimated, np.eye(len(design.fixed_names)))
         sides = satterthwaite.t_interval(tests.estimate, tests.std_error, tests.df, level)
         low, high = (np.concatenate([np.full(len(random) + 1, np.nan), side]) for side in sides)
+    estimate = [*random, sigma if known else np.nan, *tests.estimate]
+    # a variance of 0 has no correlations, and yet an interval
+    told = [fits[t].known[[a, a, b], [a, b, b]].all() for _, t, a, b in parameters]
+    told = np.array([*told, known, *np.isfinite(tests.std_error)])
     return pd.DataFrame(
         {
             "parameter": [*(name for name, *_ in parameters), "sigma", *design.fixed_names],
-            "estimate": [*random, sigma, *estimated.beta],
-            "conf_low": low,
-            "conf_high": high,
+            "estimate": estimate,
+            "conf_low": np.where(told, low, np.nan),
+            "conf_high": np.where(told, high, np.nan),
         }
     )
 

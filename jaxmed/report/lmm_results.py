@@ -76,9 +76,13 @@ class LMMResult(Shown):
 
     @property
     def n_parameters(self) -> int:
-        """Fixed effects, free elements of the relative covariance factors, and sigma; the same for REML, as in lme4."""
+        """Fixed effects, free elements of the relative covariance factors, and sigma; the same for REML, as in lme4.
+
+        Variance parameters that are not identified do not count.
+        """
         free = sum(k * (k + 1) // 2 for k in (len(term.names) for term in self.design.terms))
-        return len(self.design.fixed_names) + free + 1
+        unknown = self.estimates.unidentified
+        return len(self.design.fixed_names) + free + 1 - (unknown.n_directions if unknown else 0)
 
     @property
     def aic(self) -> float:
@@ -92,8 +96,18 @@ class LMMResult(Shown):
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation (of a row of weight 1)."""
-        return float(np.sqrt(self.estimates.sigma2))
+        """Residual standard deviation (of a row of weight 1); NaN where it is not identified."""
+        return self._sigma if self._sigma_known else float("nan")
+
+    @property
+    def identified(self) -> bool:
+        """Whether the data can tell all variance parameters.
+
+        If not, the restricted likelihood does not depend on some of them (or on a combination), whatever the responses:
+        a random intercept of a factor that is also fixed, a covariance of effects that no group shows together. They are NaN, as
+        is what depends on them; ``varcorr()["identified"]`` and the summary name them. What does not depend on them stands.
+        """
+        return self.estimates.unidentified is None
 
     @property
     def converged(self) -> bool:
@@ -143,7 +157,7 @@ class LMMResult(Shown):
             (2, 2)
         """
         names = list(self.design.fixed_names)
-        return pd.DataFrame(self.estimates.vcov, index=names, columns=names)
+        return pd.DataFrame(satterthwaite.known_vcov(self._estimated), index=names, columns=names)
 
     def fixef_correlation(self) -> pd.DataFrame:
         """Correlation matrix of the estimates of the fixed effects.
@@ -236,15 +250,17 @@ class LMMResult(Shown):
         require_bool("progress", progress)
         if method == "profile" and not self.converged:
             raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
-        return lmm_hypotheses.interval_frame(self.design, self._estimated, self._term_fits, self.sigma, method, level, progress)
+        return lmm_hypotheses.interval_frame(
+            self.design, self._estimated, self._term_fits, self._sigma, self._sigma_known, method, level, progress
+        )
 
     # random effects --------------------------------------------------------------------------------------------------
 
     def varcorr(self) -> pd.DataFrame:
         """Variances and covariances of the random effects, as lme4's as.data.frame(VarCorr(.)).
 
-        Columns: group, term1, term2 (None in rows of variances), vcov, sdcor (standard deviation or correlation); the last
-        row is "Residual". Terms without correlation, as from ``||``, are groups "g", "g.1", ...
+        Columns: group, term1, term2 (None in rows of variances), vcov, sdcor (standard deviation or correlation), identified
+        (see :attr:`identified`); the last row is "Residual". Terms without correlation, as from ``||``, are groups "g", "g.1", ...
 
         Example:
             >>> import jaxmed
@@ -253,7 +269,7 @@ class LMMResult(Shown):
             >>> fit.varcorr()["group"].tolist()
             ['id', 'Residual']
         """
-        return lmm_frames.varcorr_frame(self.design.terms, self._term_fits, self.sigma)
+        return lmm_frames.varcorr_frame(self.design.terms, self._term_fits, self._sigma, self._sigma_known)
 
     def ranef(self) -> pd.DataFrame:
         """Predicted random effects (conditional modes): group, level, term, estimate, std_error (conditional SD).
@@ -279,7 +295,7 @@ class LMMResult(Shown):
             >>> len(fit.fitted()) == len(data)
             True
         """
-        return self._series(self._population + self._random, "fitted")
+        return self._series(self._fitted, "fitted")
 
     def residuals(self, kind: Literal["response", "scaled"] = "response") -> pd.Series:
         """Response minus fitted values; "scaled": times sqrt(weight) / sigma, as in lme4's summary.
@@ -295,7 +311,7 @@ class LMMResult(Shown):
             True
         """
         kind = require_option("kind", kind, ("response", "scaled"))
-        left = self.design.y - self._population - self._random
+        left = self.design.y - self._fitted
         return self._series(left if kind == "response" else left * np.sqrt(self.design.weights) / self.sigma, "residual")
 
     def predict(
@@ -329,14 +345,16 @@ class LMMResult(Shown):
         new_levels = require_option("new_levels", new_levels, ("raise", "population"))
         conditional = random == "conditional"
         if new_data is None:
-            values, rows, index = self._population + (self._random if conditional else 0.0), self.design.rows, self.data.index
+            values, rows, index = self._fitted if conditional else self._mean, self.design.rows, self.data.index
         else:
             new_data = read_table(new_data, "new_data")
             new = new_matrices(self.design, new_data, random=conditional)
             if conditional and new_levels == "raise":
                 lmm_hypotheses.refuse_new_groups(self.design, new_data, new)
             values = lmm_prediction.fixed_part(new.fixed, self.estimates.beta, new.offset)
-            values += lmm_prediction.random_part(new.terms, self._modes if conditional else [], len(values))
+            terms = new.terms if conditional else ()
+            values += lmm_prediction.random_part(terms, self._modes if conditional else [], len(values))
+            values = lmm_prediction.told(values, new.fixed, terms, self._term_fits, self.estimates.unidentified)
             rows, index = new.rows, new_data.index
         out = np.full(len(index), np.nan)
         out[rows] = values
@@ -358,11 +376,12 @@ class LMMResult(Shown):
             >>> len(fit.simulate(seed=1)) == len(data)
             True
         """
+        self._require_identified("simulate()")
         number = read_seed(seed)
         rng = np.random.default_rng(number)
         d = self.design
         pairs = [(term.matrix, term.codes) for term in d.terms]
-        y = lmm_prediction.simulate(rng, self._population, pairs, self._term_fits, self.sigma, d.weights)
+        y = lmm_prediction.simulate(rng, self._population, pairs, self._term_fits, self._sigma, d.weights)
         made = self._series(y, d.response)
         made.attrs["seed"] = number
         return made
@@ -407,6 +426,7 @@ class LMMResult(Shown):
         from jaxmed.report import lmm_draws
 
         kind = lmm_draws.check_lmm_bootstrap(n_resamples, kind, progress, self.design)
+        self._require_identified("bootstrap()")
         if not self.converged:
             raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify its random effects first")
         d, number = self.design, read_seed(seed)
@@ -443,7 +463,7 @@ class LMMResult(Shown):
 
         Columns: n_obs, sigma, loglik, aic, bic, reml_criterion, deviance, n_parameters, icc (given the fixed effects),
         r2_marginal and r2_conditional (Nakagawa & Schielzeth 2013, with Johnson's 2014 mean for random slopes),
-        converged, singular.
+        converged, singular, identified (see :attr:`identified`).
 
         Example:
             >>> import jaxmed
@@ -458,7 +478,7 @@ class LMMResult(Shown):
         own = ("n_obs", "sigma", "loglik", "aic", "bic", "reml_criterion", "deviance", "n_parameters")
         row = {name: getattr(self, name) for name in own}
         row |= {"icc": shares.icc, "r2_marginal": shares.marginal, "r2_conditional": shares.conditional}
-        return pd.DataFrame(row | {"converged": self.converged, "singular": self.singular}, index=[0])
+        return pd.DataFrame(row | {"converged": self.converged, "singular": self.singular, "identified": self.identified}, index=[0])
 
     def augment(self) -> pd.DataFrame:
         """The rows used with ".fitted", ".fixed" (without random effects), ".resid", ".scaled_resid" beside their columns.
@@ -471,8 +491,8 @@ class LMMResult(Shown):
             True
         """
         frame = self.data.iloc[self.design.rows].copy()
-        frame[".fitted"] = self._population + self._random
-        frame[".fixed"] = self._population
+        frame[".fitted"] = self._fitted
+        frame[".fixed"] = self._mean
         frame[".resid"] = self.residuals().to_numpy()
         frame[".scaled_resid"] = self.residuals("scaled").to_numpy()
         return frame
@@ -503,7 +523,7 @@ class LMMResult(Shown):
             n_groups=self.n_groups,
             fixed=self.fixef(),
             correlation=self.fixef_correlation(),
-            sentences=[*self.design.notes, *lmm_tables.words(self.converged, self.singular, varcorr)],
+            sentences=[*self.design.notes, *lmm_tables.words(self.converged, self.singular, varcorr), *self.unidentified_words()],
         )
 
     # pieces ----------------------------------------------------------------------------------------------------------
@@ -524,16 +544,43 @@ class LMMResult(Shown):
     @property
     def _estimated(self) -> Estimated:
         e = self.estimates
-        return Estimated(e.beta, e.vcov, e.vcov_slope, e.variance)
+        return Estimated(e.beta, e.vcov, e.vcov_slope, e.variance, e.unidentified)
+
+    @property
+    def _sigma(self) -> float:
+        return float(np.sqrt(self.estimates.sigma2))
+
+    @property
+    def _sigma_known(self) -> bool:
+        return not (self.estimates.unidentified and self.estimates.unidentified.sigma)
 
     @property
     def _population(self) -> np.ndarray:
         return lmm_prediction.fixed_part(self.design.fixed, self.estimates.beta, self.design.offset)
 
     @property
-    def _random(self) -> np.ndarray:
+    def _mean(self) -> np.ndarray:
+        """Fitted values without random effects."""
+        return lmm_prediction.told(self._population, self.design.fixed, (), self._term_fits, self.estimates.unidentified)
+
+    @property
+    def _fitted(self) -> np.ndarray:
+        """Fitted values with random effects."""
         pairs = [(term.matrix, term.codes) for term in self.design.terms]
-        return lmm_prediction.random_part(pairs, self._modes, self.n_obs)
+        values = self._population + lmm_prediction.random_part(pairs, self._modes, self.n_obs)
+        return lmm_prediction.told(values, self.design.fixed, pairs, self._term_fits, self.estimates.unidentified)
+
+    def unidentified_words(self) -> list[str]:
+        """What the data cannot tell, in a sentence; empty where they can tell all."""
+        if self.identified:
+            return []
+        tests = satterthwaite.t_tests(self._estimated, np.eye(len(self.design.fixed_names)))
+        lost = [name for name, se in zip(self.design.fixed_names, tests.std_error, strict=True) if np.isnan(se)]
+        return [lmm_tables.not_identified(self.varcorr(), lost)]
+
+    def _require_identified(self, what: str) -> None:
+        if not self.identified:
+            raise InputError(f"{what} draws from the fitted model, and not all of it is known. {self.unidentified_words()[0]}")
 
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         return pd.Series(values, index=self.data.index[self.design.rows], name=name)

@@ -118,6 +118,31 @@ def words(converged: bool, singular: bool, varcorr: pd.DataFrame) -> list[str]:
     ]
 
 
+def not_identified(varcorr: pd.DataFrame, lost: Sequence[str]) -> str:
+    """Which variance parameters the criterion does not depend on, and what of the fixed effects hangs on them."""
+    named = []
+    unknown = varcorr[~varcorr["identified"]]
+    for group, first, second in zip(unknown["group"], unknown["term1"], unknown["term2"], strict=True):
+        if pd.isna(first):
+            named.append("the residual variance")
+        else:
+            named.append(f"the variance of {first} by {group}" if pd.isna(second) else f"cov({first}, {second}) by {group}")
+    shown = listed_words(named)
+    said = f"Not identified: the criterion does not depend on {shown} (or on a combination of these), whatever the responses. "
+    if lost:
+        said += f"The standard errors of {listed_words(lost)} depend on it. "
+    return said + (
+        "These figures, and what depends on them, are NaN; the others stand. Leave out the random effect, or the fixed effects "
+        "that say the same."
+    )
+
+
+def listed_words(names: Sequence[str], limit: int = 8) -> str:
+    """Names with "and" before the last; beyond the limit their number."""
+    shown = list(names[:limit]) + ([f"{len(names) - limit} more"] if len(names) > limit else [])
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
+
+
 def text(reml: bool, parts: Sequence[Block]) -> str:
     return tables.page(_title(reml), parts, **_options(parts))
 
