@@ -1,7 +1,7 @@
 """Which variance parameters the data can tell apart: the expected information of (G, sigma^2).
 
-Let M project the fixed effects' columns out of the rows. A direction (S, s) of the parameters, S being a symmetric change of every
-factor's G and s one of sigma^2, changes no restricted likelihood, whatever the response, where
+Let M project the fixed effects' columns out of the rows. A direction (S, s) of the parameters, S being a symmetric change of
+every factor's G and s one of sigma^2, changes no restricted likelihood, whatever the response, where
 
     M (sum_f Z_f S_f Z_f' + s I) M = 0,        Z_f S_f Z_f' = sum over levels l of Z_fl S_f Z_fl'
 
@@ -41,7 +41,8 @@ class Pairs(NamedTuple):
 def not_identified(factors: Sequence[Levels], pairs: Mapping[tuple[int, int], Pairs], n_rows: int, n_fixed: int) -> np.ndarray:
     """An orthonormal basis (t + 1, d) of the directions that no restricted likelihood depends on; d = 0 where there are none.
 
-    Rows go by factor over the free elements of G (row not before column, by rows), the last one is sigma^2. ``pairs`` maps two factors (f before g) to their products.
+    Rows go by factor over the free elements of G (row not before column, by rows), the last one is sigma^2. ``pairs`` maps two
+    factors (f before g) to their products.
     """
     parts = [_directions(one.free) for one in factors]
     ends = np.cumsum([0, *map(len, parts)])
@@ -63,12 +64,13 @@ def not_identified(factors: Sequence[Levels], pairs: Mapping[tuple[int, int], Pa
     scale = 1 / np.sqrt(np.where(plain > 0, plain, 1.0))
     lam, V = np.linalg.eigh(form * np.outer(scale, scale))
     null = V[:, lam < TOLERANCE] * scale[:, None]
-    return np.linalg.qr(null)[0] if null.shape[1] else null
+    return np.asarray(np.linalg.qr(null)[0]) if null.shape[1] else null
 
 
 def _elements(free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The free elements of a factor's G, row not before column, by rows."""
-    return np.nonzero(np.tril(free))
+    rows, columns = np.nonzero(np.tril(free))
+    return rows, columns
 
 
 def _directions(free: np.ndarray) -> np.ndarray:

@@ -127,7 +127,7 @@ def standard(equation: Equation, free: np.ndarray, at: slice) -> Standard:
 
 
 def _less(v: np.ndarray, w: np.ndarray, made: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A column, as coordinates ``v`` and as a combination ``w`` of raw ones, less its part along others that say nearly the same."""
+    """A column, as coordinates ``v`` and a combination ``w`` of raw ones, less its part along others that say nearly the same."""
     if not made.shape[1]:
         return v, w
     rest, taken = v, np.zeros(made.shape[1])
@@ -142,7 +142,7 @@ def _less(v: np.ndarray, w: np.ndarray, made: np.ndarray, weights: np.ndarray) -
 
 def _contained(free: np.ndarray) -> np.ndarray:
     """[s, i]: every covariance that effect s has, effect i has too."""
-    return ~(free[:, None, :] & ~free[None, :, :]).any(2)
+    return np.asarray(~(free[:, None, :] & ~free[None, :, :]).any(2))
 
 
 def _coordinates(
@@ -167,4 +167,4 @@ def _coordinates(
             shift += part
     scale = np.sqrt((columns**2).mean(0))
     scale = np.where(scale > 0, scale, 1.0)
-    return np.linalg.qr(columns / scale, mode="r"), shift, scale, float(len(columns))
+    return np.asarray(np.linalg.qr(columns / scale, mode="r")), shift, scale, float(len(columns))

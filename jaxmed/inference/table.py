@@ -99,9 +99,7 @@ def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
         response = column(e.response, design.columns[e.response] if design.columns else _on_table(e, e.y, len(codes)))
         stop = p + len(fixed), q + len(random)
         mixed = tuple(tuple(map(int, np.flatnonzero(column))) for column in standards[k].matrix.T)
-        equations.append(
-            EquationPlan(response, fixed, random, standards[k].others, mixed, (q, stop[1]), (p, stop[0]), e.level)
-        )
+        equations.append(EquationPlan(response, fixed, random, standards[k].others, mixed, (q, stop[1]), (p, stop[0]), e.level))
         p, q = stop
         own = np.isin(np.arange(len(codes)), e.rows if len(design.table_codes) else np.arange(len(codes)))
         first.append(own[at] & (at >= 0))

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -222,7 +223,7 @@ def not_identified(blocks: Blocks) -> np.ndarray:
     parts = [Levels(blocks.first, blocks.first_x[:, :, :p].transpose(0, 2, 1) / np.sqrt(n), _free(blocks.masks[0]))]
     pairs: dict[tuple[int, int], Pairs] = {}
     ends = np.cumsum([0, *(L * k for L, k in zip(blocks.levels[1:], blocks.widths[1:], strict=True))])
-    spans = [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
+    spans = [slice(int(a), int(b)) for a, b in pairwise(ends)]
     for g, (at, L, k, mask) in enumerate(zip(spans, blocks.levels[1:], blocks.widths[1:], blocks.masks[1:], strict=True), 1):
         own = blocks.rest[at, at].reshape(L, k, L, k)
         fixed = blocks.rest_x[at, :p].reshape(L, k, p).transpose(0, 2, 1) / np.sqrt(n)

@@ -1,8 +1,9 @@
 """Fit one response with any grouping factors: quasi-Newton on the exact gradient, then Newton steps to the optimum.
 
 The search is over the free elements of Lambda without bounds (a column's sign does not matter), on columns that are
-orthonormal within each bar, so that neither their origin nor their unit matters. The Hessian is a central difference of the exact gradient: for the last Newton steps, for the check that
-the point is a minimum, and for the covariance of the variance parameters.
+orthonormal within each bar, so that neither their origin nor their unit matters. The Hessian is a central difference of the
+exact gradient: for the last Newton steps, for the check that the point is a minimum, and for the covariance of the variance
+parameters.
 """
 
 from __future__ import annotations

@@ -42,8 +42,7 @@ class Problem:
     def places(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """By equation: positions of its own columns in C, and its random effects among them, in internal order."""
         return [
-            (at, np.array([int(np.flatnonzero(at == i)[0]) for i in self.layout.members(k)], int))
-            for k, at in enumerate(self.at)
+            (at, np.array([int(np.flatnonzero(at == i)[0]) for i in self.layout.members(k)], int)) for k, at in enumerate(self.at)
         ]
 
     def estimates(self, beta, G, sigma2, log_ratio) -> Estimates:

@@ -35,7 +35,7 @@ def varcorr_frame(terms: Sequence[RandomTerm], fits: Sequence[TermFit], sigma: f
         sd = np.sqrt(np.diag(G))
         rows += [(group, name, None, G[a, a], sd[a], bool(found.known[a, a])) for a, name in enumerate(term.names)]
         rows += [
-            (group, term.names[b], term.names[a], G[a, b], correlation(G, a, b), bool(found.known[[a, a, b], [a, b, b]].all()))
+            (group, term.names[b], term.names[a], G[a, b], correlation(G, a, b), bool(found.known[a, b]))
             for b in range(len(sd))
             for a in range(b + 1, len(sd))
         ]

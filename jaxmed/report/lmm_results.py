@@ -260,7 +260,8 @@ class LMMResult(Shown):
         """Variances and covariances of the random effects, as lme4's as.data.frame(VarCorr(.)).
 
         Columns: group, term1, term2 (None in rows of variances), vcov, sdcor (standard deviation or correlation), identified
-        (see :attr:`identified`); the last row is "Residual". Terms without correlation, as from ``||``, are groups "g", "g.1", ...
+        (see :attr:`identified`); the last row is "Residual". Terms without correlation, as from ``||``, are groups "g",
+        "g.1", ...
 
         Example:
             >>> import jaxmed
@@ -478,7 +479,9 @@ class LMMResult(Shown):
         own = ("n_obs", "sigma", "loglik", "aic", "bic", "reml_criterion", "deviance", "n_parameters")
         row = {name: getattr(self, name) for name in own}
         row |= {"icc": shares.icc, "r2_marginal": shares.marginal, "r2_conditional": shares.conditional}
-        return pd.DataFrame(row | {"converged": self.converged, "singular": self.singular, "identified": self.identified}, index=[0])
+        return pd.DataFrame(
+            row | {"converged": self.converged, "singular": self.singular, "identified": self.identified}, index=[0]
+        )
 
     def augment(self) -> pd.DataFrame:
         """The rows used with ".fitted", ".fixed" (without random effects), ".resid", ".scaled_resid" beside their columns.
