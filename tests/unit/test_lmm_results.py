@@ -90,7 +90,7 @@ def test_fixed_effects_and_intervals(fit):
 
 def test_varcorr_rows(fit):
     frame = fit.varcorr()
-    assert list(frame.columns) == ["group", "term1", "term2", "vcov", "sdcor"]
+    assert list(frame.columns) == ["group", "term1", "term2", "vcov", "sdcor", "identified"]
     assert list(frame["group"]) == ["g", "g", "g", "h", "Residual"]
     assert list(frame["term1"].fillna("")) == ["Intercept", "x", "Intercept", "Intercept", ""]
     assert list(frame["term2"].fillna("")) == ["", "", "x", "", ""]
