@@ -121,6 +121,7 @@ def mediate(
     covariance: Literal["full", "by_equation", "diagonal"] = "full",
     levels: Mapping[str, int] | None = None,
     extra: Mapping[str, Callable] | None = None,
+    coding: Mapping[str, Sequence[Any]] | None = None,
     reml: bool = True,
 ) -> MediationResult:
     """Fit the mediator and outcome models of a multilevel mediation as one joint mixed-model system.
@@ -130,7 +131,8 @@ def mediate(
             DuckDB relation, Dask, PySpark), of which only sums per cluster come into memory; or a :class:`jaxmed.GramData`,
             with which x, m, y and cluster are left out. Other arguments at their defaults, given or not, are then as the sums
             were made; ``sums.mediate(center="group_mean")`` goes back to a default.
-        x: predictor; a two-valued string, category or boolean is coded 0/1.
+        x: predictor; a two-valued string, category or boolean is coded 0/1, and its terms name the level that is 1
+            ("arm[treated]_within").
         m: mediator, or a list of parallel mediators, of either level (a level-2 one only with an x at level 2).
         y: outcome.
         cluster: column that names each row's cluster.
@@ -155,6 +157,9 @@ def mediate(
         extra: further rows of the table of effects, {"name": function}: each function takes the parameters by name (the
             columns of ``boot.parameters``: "m:x_within", "var(...)", "cov(..., ...)", "sigma(...)") and works element by
             element, such as ``lambda p: p["m:x_within"] / p["y:m_within"]``.
+        coding: the order of the values of columns of text, categories or booleans, {"x": ["waitlist", "intervention"]}: the
+            first is 0, or the reference of a covariate or moderator with more values. Default: the order of the categories, else
+            sorted. ``fit.effects().attrs["coding"]`` shows what was used.
         reml: restricted (True) or full maximum likelihood.
 
     Returns:
@@ -203,6 +208,7 @@ def mediate(
         moderators=moderators,
         moderator_values=moderator_values,
         extra=extra,
+        coding=coding,
     )
     if isinstance(data, GramData):
         # what is left at its default is as the sums were made

@@ -35,7 +35,8 @@ def main() -> None:
 
     fit = jm.mediate(
         pupils,
-        x="minrty",  # "No" / "Yes" becomes 0 / 1
+        x="minrty",
+        coding={"minrty": ["No", "Yes"]},  # "No" is 0, "Yes" is 1: the terms are called minrty[Yes]
         m="ses",
         y="mAch",
         cluster="school",

@@ -58,7 +58,7 @@ class GramData:
         arguments = {name: plain(value) for name, value in arguments.items() if name not in ("extra", "reml")}
         specification = specify(**arguments)
         arguments |= {"center": specification.center, "covariance": specification.covariance}
-        query = engine.open_query(data, specification.roles)
+        query = engine.open_query(data, specification)
         found = engine.summarised(query, specification.roles)
         _, _, terms = plan(specification, found)
         return cls(arguments, engine.summed(query, found, specification.roles, terms))

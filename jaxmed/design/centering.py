@@ -5,7 +5,7 @@ Axis letters: n rows of the table, J clusters. Missing values are NaN throughout
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from numbers import Real
@@ -44,21 +44,23 @@ class Coded:
         return self.known or {name: summarise(values, codes, n_clusters) for name, values in self.columns.items()}
 
 
-def code_column(series: pd.Series, argument: str) -> Coded:
+def code_column(series: pd.Series, argument: str, asked: Sequence[object] | None = None) -> Coded:
     """Code a column as 64-bit floats, NaN where missing.
 
-    Two-valued text, categories and booleans become 0/1 (category order, else sorted). More values: treatment
-    contrasts for covariates and moderators, an InputError for x, m and y. Errors also for infinite values, an
-    all-missing and a constant column.
+    Two-valued text, categories and booleans become 0/1, in the order of ``asked``, of the categories, else sorted; as a
+    predictor the column is named after the level that is 1, "arm[treated]", as a response (m, y) it keeps its name. More values:
+    treatment contrasts for covariates and moderators, an InputError for x, m and y. Errors also for infinite values, an
+    all-missing and a constant column, and levels asked for that are not those of the data.
     """
     name = str(series.name)
     where = f"{argument}={name!r}"
     if bool(series.isna().all()):
         raise InputError(f"{where}: all {len(series)} values are missing; use another column or fill it in.")
     if is_numeric(series):
+        refuse_coding(name, asked)
         coded = Coded(name, {name: series.to_numpy(dtype=float, na_value=np.nan)})
     else:
-        coded = _code_levels(series, argument)
+        coded = _code_levels(series, argument, asked)
     for values in coded.columns.values():
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
@@ -90,7 +92,16 @@ def is_numeric(series: pd.Series) -> bool:
     return False
 
 
-def _code_levels(series: pd.Series, argument: str) -> Coded:
+def refuse_coding(name: str, asked: Sequence[object] | None) -> None:
+    """An InputError where a coding is asked for of a column of numbers."""
+    if asked is not None:
+        raise InputError(
+            f"coding[{name!r}]={list(asked)!r}: the column holds numbers, which enter as they are; coding is for text, "
+            f"categories and booleans. Recode it in the table, such as data[{name!r}] = (data[{name!r}] == {asked[-1]!r}) * 1.0."
+        )
+
+
+def _code_levels(series: pd.Series, argument: str, asked: Sequence[object] | None) -> Coded:
     """Code text, categories and booleans by their levels."""
     name = str(series.name)
     series = _read_labels(series, f"{argument}={name!r}")
@@ -99,13 +110,17 @@ def _code_levels(series: pd.Series, argument: str) -> Coded:
         positions = np.asarray(series.cat.remove_unused_categories().cat.codes)
     else:
         positions = np.asarray(pd.Categorical(series, categories=levels).codes)
-    codes = np.where(positions < 0, np.nan, positions.astype(float))
     if len(levels) == 1:
         raise InputError(f"{argument}={name!r}: the column is constant (all {shown(levels[0])}); leave it out or use another.")
-    if len(levels) == 2:
-        return Coded(name, {name: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1", tuple(levels))
-    if argument not in ("covariates", "moderators"):
+    if len(levels) > 2 and argument not in ("covariates", "moderators"):
         raise InputError(_not_numeric(series, argument, levels))
+    if asked is not None:
+        order = _asked_order(name, levels, asked)
+        levels, positions = [levels[k] for k in order], np.append(np.argsort(order), -1)[positions]
+    codes = np.where(positions < 0, np.nan, positions.astype(float))
+    if len(levels) == 2:
+        column = name if argument in ("m", "y") else f"{name}[{levels[1]}]"
+        return Coded(name, {column: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1", tuple(levels))
     observed = ~np.isnan(codes)
     columns = {
         f"{name}[{level}]": np.where(observed, (codes == k).astype(float), np.nan) for k, level in enumerate(levels) if k > 0
@@ -113,6 +128,18 @@ def _code_levels(series: pd.Series, argument: str) -> Coded:
     if len(columns) < len(levels) - 1:
         raise InputError(f"{argument}={name!r}: some of its levels read alike ({listed(levels)}); rename them.")
     return Coded(name, columns, f"{name}: treatment contrasts, reference {levels[0]}", tuple(levels))
+
+
+def _asked_order(name: str, levels: Sequence[object], asked: Sequence[object]) -> list[int]:
+    """The positions of the levels in the order asked for; values are compared by what they read, as files keep texts."""
+    texts = [str(level) for level in levels]
+    order = [texts.index(str(value)) if str(value) in texts else -1 for value in asked]
+    strange = [value for value, k in zip(asked, order, strict=True) if k < 0]
+    absent = [level for k, level in enumerate(levels) if k not in order]
+    if strange or absent:
+        wrong = f"{listed(strange)} is not in the column" if strange else f"{listed(absent)} is left out"
+        raise InputError(f"coding[{name!r}]={list(asked)!r}: {wrong}; name each of its values once: {listed(levels, 12)}.")
+    return order
 
 
 def _read_labels(series: pd.Series, where: str) -> pd.Series:

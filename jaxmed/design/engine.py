@@ -6,7 +6,7 @@ group_by().agg(): the only form that runs on every engine. Only one row per clus
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design import dirty
-from jaxmed.design.centering import Coded, carry, check_constant, code_column
+from jaxmed.design.centering import Coded, carry, check_constant, code_column, refuse_coding
 from jaxmed.design.checks import check_clusters, check_columns
 from jaxmed.design.frames import is_lazy, to_pandas, to_series
-from jaxmed.design.matrices import Rows
+from jaxmed.design.matrices import Rows, Specification
 from jaxmed.design.roles import Roles
 from jaxmed.design.summary import Summary
 from jaxmed.design.sums import Monomial, RawSums, Sums, monomials
@@ -42,10 +42,11 @@ class Query:
         return f"c{self.columns.index(column)}"
 
 
-def open_query(data: Any, roles: Roles) -> Query:
+def open_query(data: Any, specification: Specification) -> Query:
     """The columns of the roles, coded by expressions; of a table in memory, coded as ever."""
+    roles = specification.roles
     if not is_lazy(data):
-        rows = Rows.of(to_pandas(data), roles)
+        rows = Rows.of(to_pandas(data), specification)
         values = {name: v for c in rows.coded.values() for name, v in c.columns.items()}
         table = {f"c{k}": v for k, v in enumerate(values.values())}
         frame = nw.from_native(pd.DataFrame({"g": rows.codes} | table)).lazy()
@@ -56,7 +57,7 @@ def open_query(data: Any, roles: Roles) -> Query:
     coded, expressions = {}, {}
     for column, argument in roles.arguments.items():
         if argument != "cluster":
-            coded[column], found = _coded(frame, column, schema[column], argument)
+            coded[column], found = _coded(frame, column, schema[column], argument, specification.coding.get(column))
             expressions |= found
     selected = [nw.col(roles.cluster).alias("g"), *(e.alias(f"c{k}") for k, e in enumerate(expressions.values()))]
     return Query(frame.select(*selected), tuple(expressions), coded)
@@ -160,11 +161,14 @@ def summed(query: Query, found: Sums, roles: Roles, terms: Mapping[str, Terms]) 
 # ------------------------------------------------------------------------------------------------------- coding
 
 
-def _coded(frame: nw.LazyFrame, column: str, dtype: Any, argument: str) -> tuple[Coded, dict[str, nw.Expr]]:
+def _coded(
+    frame: nw.LazyFrame, column: str, dtype: Any, argument: str, asked: Sequence[object] | None
+) -> tuple[Coded, dict[str, nw.Expr]]:
     """A column's coding, and its coded columns as expressions: 64-bit floats, null where missing."""
     value = nw.col(column)
     where = f"{argument}={column!r}"
     if dtype.is_numeric():
+        refuse_coding(column, asked)
         return _emptied(Coded(column, {column: np.empty(0)})), {column: _number(value, dtype)}
     if isinstance(dtype, nw.Date | nw.Datetime | nw.Duration | nw.Time):
         raise InputError(f"{where}: the column holds dates or times; turn them into numbers first.")
@@ -179,7 +183,7 @@ def _coded(frame: nw.LazyFrame, column: str, dtype: Any, argument: str) -> tuple
         raise InputError(f"{where}: the column is not numeric and has more than {MOST_LEVELS} values; give another column.")
     if isinstance(dtype, nw.Enum):
         distinct = pd.Series(pd.Categorical(distinct, categories=list(dtype.categories)), name=column)
-    coded = code_column(distinct, argument)
+    coded = code_column(distinct, argument, asked)
     if empty := [label for label in distinct if dirty.is_empty(label)]:
         value = nw.when(~value.is_in(empty)).then(value)
     boolean = isinstance(dtype, nw.Boolean)

@@ -31,6 +31,7 @@ from jaxmed.design.roles import (
     Names,
     RandomArgument,
     Roles,
+    parse_coding,
     parse_roles,
 )
 from jaxmed.design.system import Design, Equation, Recipe
@@ -49,7 +50,7 @@ def mediation_design(data: pd.DataFrame, **arguments: Any) -> Design:
     Warnings: few clusters, two-valued responses, moderator values outside the data.
     """
     specification = specify(**arguments)
-    return assemble(specification, Rows.of(checks.read_table(data), specification.roles))
+    return assemble(specification, Rows.of(checks.read_table(data), specification))
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Specification:
     levels: Mapping[str, int] | None
     moderator_values: Mapping[str, object]
     extra: Mapping[str, Callable]
+    coding: Mapping[str, tuple[object, ...]]
 
 
 def specify(
@@ -83,6 +85,7 @@ def specify(
     moderators: ModeratorArgument = None,
     moderator_values: Mapping[str, Any] | None = None,
     extra: Mapping[str, Callable] | None = None,
+    coding: Mapping[str, Sequence[object]] | None = None,
 ) -> Specification:
     """Read and check the arguments of ``jaxmed.mediate``."""
     roles = parse_roles(
@@ -100,7 +103,8 @@ def specify(
     center = require_option("center", center, CENTRINGS)
     covariance = require_option("covariance", covariance, COVARIANCES)
     require_bool("center_covariates", center_covariates)
-    return Specification(roles, center, center_covariates, between, covariance, levels, asked_values, extra or {})
+    order = parse_coding(coding, roles)
+    return Specification(roles, center, center_covariates, between, covariance, levels, asked_values, extra or {}, order)
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         table_codes=renumbered[codes],
         levels=found_levels,
         carried=tuple(carried),
+        coding={name: tuple(str(level) for level in c.levels) for name, c in coded.items() if c.levels},
         columns={name: values for c in coded.values() for name, values in c.columns.items()},
         moderators=tuple(
             moderator(name, coded[name], found_levels[name], codes, len(labels), specification.moderator_values.get(name))
@@ -237,14 +242,15 @@ class Rows:
     codes: np.ndarray
 
     @classmethod
-    def of(cls, data: pd.DataFrame, roles: Roles) -> Rows:
+    def of(cls, data: pd.DataFrame, specification: Specification) -> Rows:
         """Code the columns of the roles and number the clusters."""
+        roles = specification.roles
         checks.check_columns(list(data.columns), roles.arguments)
         codes, labels = checks.cluster_codes(_series(data, roles.cluster))
         coded = {}
         for column, argument in roles.arguments.items():
             if argument != "cluster":
-                coded[column] = code_column(_series(data, column), argument)
+                coded[column] = code_column(_series(data, column), argument, specification.coding.get(column))
         sizes = np.bincount(codes, minlength=len(labels))
         return cls(labels, {column: carry(one, codes, sizes) for column, one in coded.items()}, codes)
 

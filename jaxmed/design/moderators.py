@@ -21,13 +21,15 @@ def moderator(name: str, coded: Coded, level: int, codes: np.ndarray, n_clusters
     """A moderator with the values ``asked`` for, or its default values.
 
     Default: both values of a two-valued one, all levels of a categorical one, else mean - SD, mean and mean + SD, over clusters
-    for a level-2 moderator and over rows for a level-1 one, with n - 1.
+    for a level-2 moderator and over rows for a level-1 one, with n - 1. Levels are values by their names.
     """
     columns = tuple(coded.columns)
     if columns != (name,):
         levels = [str(level) for level in coded.levels]
         chosen = levels if asked is None else [_level(name, value, coded.levels) for value in _list(name, asked)]
-        at = [tuple(float(k == levels.index(value)) for k in range(1, len(levels))) for value in chosen]
+        if len(set(chosen)) < len(chosen):
+            raise InputError(f"moderator_values[{name!r}]={asked!r} names a value twice; name it once.")
+        at = [_coordinates(value, levels) for value in chosen]
         return Moderator(name, level, columns, tuple(chosen), tuple(at))
     summary = coded.summaries(codes, n_clusters)[name]
     numbers = _defaults(summary, level) if asked is None else _numbers(name, _list(name, asked), coded, summary)
@@ -63,10 +65,20 @@ def _list(name: str, asked: object) -> list[object]:
     return values
 
 
-def _level(name: str, value: object, levels: tuple[object, ...]) -> str:
-    if str(value) not in map(str, levels):
-        raise InputError(f"moderator_values[{name!r}] names {shown(value)}, which is no level; they are {listed(levels, 12)}.")
-    return str(value)
+def _level(name: str, value: object, levels: tuple[object, ...]) -> float | str:
+    """A level as it reads; of two levels also 0, 1, and numbers between them."""
+    if str(value) in map(str, levels):
+        return str(value)
+    if len(levels) == 2 and isinstance(value, Real) and 0 <= float(value) <= 1:
+        number = float(value)
+        return str(levels[int(number)]) if number in (0.0, 1.0) else number
+    raise InputError(f"moderator_values[{name!r}] names {shown(value)}, which is no level; they are {listed(levels, 12)}.")
+
+
+def _coordinates(value: float | str, levels: list[str]) -> tuple[float, ...]:
+    if not isinstance(value, str):
+        return (value,)
+    return tuple(float(k == levels.index(value)) for k in range(1, len(levels)))
 
 
 def _numbers(name: str, asked: list[object], coded: Coded, summary: Summary) -> list[float]:

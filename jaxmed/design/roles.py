@@ -269,6 +269,27 @@ def _mediators_of(arrow: str, value: object, mediators: tuple[str, ...]) -> tupl
     return tuple(name for name in mediators if name in names)
 
 
+def parse_coding(coding: Mapping[str, Sequence[object]] | None, roles: Roles) -> dict[str, tuple[object, ...]]:
+    """Read ``coding``: a dictionary from columns in roles to lists of their values, the one that is 0 or the reference first."""
+    if coding is None:
+        return {}
+    if not isinstance(coding, Mapping):
+        raise InputError(
+            f"coding={coding!r} is not a dictionary from columns to lists of values such as {{'x': ['control', 'treated']}}."
+        )
+    known = [column for column, argument in roles.arguments.items() if argument != "cluster"]
+    for column, values in coding.items():
+        if column not in known:
+            raise InputError(f"coding names {column!r}, which is no variable of the model; they are {listed(known, 12)}.")
+        if isinstance(values, str) or not isinstance(values, Sequence) or len(values) < 2:
+            raise InputError(
+                f"coding[{column!r}]={values!r} is not a list of the column's values; give all of them, the one that is 0 first."
+            )
+        if len(set(map(str, values))) < len(values):
+            raise InputError(f"coding[{column!r}]={list(values)!r} names a value twice; name each once.")
+    return {str(column): tuple(values) for column, values in coding.items()}
+
+
 def _by_equation(argument: str, value: CovariateArgument, mediators: tuple[str, ...], y: str) -> dict[str, tuple[str, ...]]:
     """Covariates per equation, from one list for all or a dictionary keyed by role ("m", "y") or response."""
     equations = (*mediators, y)

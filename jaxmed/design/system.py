@@ -146,6 +146,7 @@ class Design:
     # (n rows of the user's table,) index into clusters for every row, complete or not; -1 in clusters left out
     table_codes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     levels: dict[str, int] = field(default_factory=dict)  # variable -> level found in the data (1 or 2)
+    coding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # variable that is no number -> its levels, 0 first
     carried: tuple[str, ...] = ()  # level-2 variables whose values were taken over to their clusters' other rows
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # coded columns over the rows of the user's table
     moderators: tuple[Moderator, ...] = ()
@@ -157,6 +158,15 @@ class Design:
     def has_rows(self) -> bool:
         """Whether the rows are here, and not only sums made by an engine."""
         return all(e.products is None for e in self.equations)
+
+    def variable_of(self, column: str) -> str:
+        """The user's name of a coded column: "arm" of "arm[treated]"."""
+        return next((v for v, levels in self.coding.items() if column in [f"{v}[{level}]" for level in levels]), column)
+
+    def coding_of(self, variable: str) -> str:
+        """The coding of a two-valued variable in words, "control = 0, treated = 1"; empty for others."""
+        levels = self.coding.get(variable, ())
+        return f"{levels[0]} = 0, {levels[1]} = 1" if len(levels) == 2 else ""
 
     @property
     def random_labels(self) -> tuple[str, ...]:

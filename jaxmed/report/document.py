@@ -50,6 +50,7 @@ UNSAID = {
     "covariance": ("full",),
     **{name: (True,) for name in ("center_covariates", "between", "reml")},
     "extra": ([], None),
+    "coding": (None,),
 }
 CURVES = 6  # moderation curves that are drawn at most
 

@@ -24,7 +24,7 @@ from jaxmed.reml import fit as reml
 from jaxmed.reml.fitted import FAILED, SINGULAR, STATUS
 from jaxmed.report import prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
-from jaxmed.report.effect_tables import effect_frame, proportion_notes
+from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.shown import Curved
 
@@ -143,7 +143,7 @@ class BootstrapResult(Curved):
         failed = require_option("failed", failed, ("drop", "worst"))
         method = None if method is None else require_option("method", method, figures.ALL_METHODS)
         rows = effects.effects(self.fit.design)
-        frame = effect_frame(rows)
+        frame = with_coding(effect_frame(rows), self.fit.design)
         if self.kind == "jackknife":
             return self._jackknife(rows, frame, level, method or "normal")
         method = method or "percentile"
@@ -337,8 +337,8 @@ class BootstrapResult(Curved):
         """The data of replicate i; refit it with any other software: the result is row i of the draws.
 
         Schemes that draw clusters give every copy of a cluster a label of its own (0, 1, ...). Schemes that make responses give
-        the whole table with new M and Y (text coded as numbers); rows that an equation does not use keep their values. Level-2
-        values recorded in some rows of a cluster stand in all of them.
+        the whole table with new M and Y (text coded as numbers, which need no ``coding=``); rows that an equation does not use
+        keep their values. Level-2 values recorded in some rows of a cluster stand in all of them.
         Moderators' default values are those of the full sample: give them as ``moderator_values`` when refitting.
 
         Raises:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from jaxmed.design.system import Design
 from jaxmed.inference.effects import Effect
 
 
@@ -15,6 +16,13 @@ def effect_frame(rows: tuple[Effect, ...]) -> pd.DataFrame:
     for name in dict.fromkeys(name for row in rows for name, _ in row.at):
         frame[name] = [dict(row.at).get(name, np.nan) for row in rows]
     return pd.DataFrame(frame | {"versus": [row.versus for row in rows]})
+
+
+def with_coding(table: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """The table with the coding of the design's variables in ``attrs``."""
+    if design.coding:
+        table.attrs["coding"] = {name: list(levels) for name, levels in design.coding.items()}
+    return table
 
 
 def proportion_notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndarray) -> list[str]:

@@ -31,12 +31,13 @@ def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) 
     """What was done, then the effects component by component with interval and p value."""
     design, fit = boot.fit.design, boot.fit
     x, mediators, y = variables(design)
+    coded = {name: f"{name}{_coding(design, name)}" for name in (x, *mediators, y)}
     chosen = method or ("normal" if boot.kind == "jackknife" else "percentile")
     singular = ", ".join(f"{int((boot.status == s).sum()):,} {s}" for s in ("singular", "failed"))
     said = [
-        f"A multilevel mediation model with {x} as predictor, {_and(mediators)} as "
-        f"{'mediator' if len(mediators) == 1 else 'mediators'} and {y} as outcome was fitted to {fit.n_clusters:,} clusters "
-        f"({fit.cluster}).",
+        f"A multilevel mediation model with {coded[x]} as predictor, {_and([coded[m] for m in mediators])} as "
+        f"{'mediator' if len(mediators) == 1 else 'mediators'} and {coded[y]} as outcome was fitted to {fit.n_clusters:,} "
+        f"clusters ({fit.cluster}).",
         f"All equations were estimated jointly by {'restricted ' if fit.reml else ''}maximum likelihood{_centring(fit.center)}.",
         f"The {100 * level:g}% {METHODS.get(chosen, chosen)} confidence intervals come from {len(boot):,} "
         f"{SCHEMES.get(boot.kind, boot.kind)} (seed {boot.seed}; {singular}).",
@@ -53,6 +54,11 @@ def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) 
     return " ".join(said)
 
 
+def _coding(design: Design, column: str) -> str:
+    said = design.coding_of(design.variable_of(column))
+    return f" ({said})" if said else ""
+
+
 def _few(rows: list[dict], design: Design) -> tuple[str, list[dict]]:
     """No more rows than a paragraph bears: where there are more, those with every moderator at its middle value."""
     if len(rows) <= MOST:
@@ -67,7 +73,7 @@ def _missing(value: object) -> bool:
 
 
 def variables(design: Design) -> tuple[str, list[str], str]:
-    """X, the mediators, and Y."""
+    """X by the name of its column, the mediators, and Y."""
     first = design.paths[0]
     equation = next(e for e in design.equations if e.response == first.equation)
     x = equation.recipes[equation.fixed_names.index(first.term)][0].column
@@ -79,10 +85,10 @@ def design_sentences(fit: Any) -> list[str]:
     design: Design = fit.design
     x, mediators, y = variables(design)
     levels = design.levels
-    kinds = "-".join(str(levels.get(name, 1)) for name in (x, mediators[0], y))
+    kinds = "-".join(str(levels.get(name, 1)) for name in (design.variable_of(x), mediators[0], y))
     rows = ", ".join(f"{n:,} for {name}" for name, n in fit.n_obs.items())
     out = [
-        f"{x} acts on {y} directly and through {_and(mediators)}: a {kinds} design"
+        f"{x}{_coding(design, x)} acts on {y} directly and through {_and(mediators)}: a {kinds} design"
         f"{'' if len({levels.get(m, 1) for m in mediators}) == 1 else ' with mediators of both levels'}, "
         f"{fit.n_clusters:,} clusters of {fit.cluster}; rows used: {rows}.",
         f"All equations are one linear mixed system, fitted jointly by {'restricted ' if fit.reml else ''}maximum "

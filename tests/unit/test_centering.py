@@ -66,7 +66,9 @@ def test_numbers_stay_numbers(series, argument):
 @pytest.mark.parametrize("argument", ["x", "m", "covariates"])
 def test_two_values_become_0_and_1(series, expected, note, argument):
     coded = code_column(series, argument)
-    np.testing.assert_array_equal(coded.columns["z"], expected)
+    ((name, values),) = coded.columns.items()
+    assert name == ("z" if argument == "m" else f"z[{coded.levels[1]}]")
+    np.testing.assert_array_equal(values, expected)
     assert coded.note == note
 
 

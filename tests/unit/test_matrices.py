@@ -254,7 +254,7 @@ def test_text_x_is_coded_and_said():
     data = table()
     data["x"] = np.where(data["x"] > 0, "Yes", "No")
     d = design(data, center="none")
-    np.testing.assert_array_equal(column(d.equations[0], "x"), data["x"] == "Yes")
+    np.testing.assert_array_equal(column(d.equations[0], "x[Yes]"), data["x"] == "Yes")
     assert "x: No = 0, Yes = 1" in d.notes
 
 

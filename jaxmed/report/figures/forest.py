@@ -48,6 +48,9 @@ def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, 
     for tick, (_, row) in zip(ax.get_yticklabels(), lines, strict=True):
         tick.set_fontweight("normal" if row else "bold")
     finish(ax, len(lines), f"Estimate with {style.level_text(level)} {interval} interval")
+    if codings := table.attrs.get("coding"):
+        said = "; ".join(f"{name}: {levels[0]} = 0, {levels[1]} = 1" for name, levels in codings.items() if len(levels) == 2)
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{said}" if said else ax.get_xlabel())
     if left_out:
         ax.set_xlabel(f"{ax.get_xlabel()}\n(not shown: {', '.join(left_out)}; effects=[...] chooses)")
     return ax
