@@ -33,6 +33,7 @@ TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
 STEP = 1e-5  # of the differences
 LONGEST = 3.0  # Newton step, in residual SDs per standardised column
 NEWTON_STEPS = 60
+NEAR = 0.05  # signed root of the deviance at the estimate itself, above which a profile is lost in rounding
 GROWTH = 60  # steps outwards before an end is taken to be infinite
 
 Function = Callable[[float], float]
@@ -234,7 +235,8 @@ def _interval(
     def distance(x: float) -> float:
         return float(np.sqrt(max(profile(x, high=least + (1.5 * z) ** 2) - least, 0.0))) - z
 
-    distance(estimate)
+    if not distance(estimate) + z < NEAR:  # rounding alone keeps it from the minimum, as for a correlation of 1 - 1e-16
+        return np.nan, np.nan
     return _end(distance, estimate, -step, z, low), _end(distance, estimate, step, z, high)
 
 

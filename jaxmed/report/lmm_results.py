@@ -235,7 +235,8 @@ class LMMResult(Shown):
         Returns:
             One row per standard deviation ("sd_x|g"), correlation ("cor_x.Intercept|g"), "sigma", and fixed effect. A
             standard deviation's interval starts at 0 and a correlation's ends at -1 or 1 where the likelihood does not
-            exclude these.
+            exclude these. NaN of what is not identified, and where rounding hides the profile (the correlation of an intercept
+            and a slope whose origin lies very far away).
 
         Raises:
             InputError: an unknown method, a level outside (0, 1), a profile of a fit that failed.

@@ -74,6 +74,13 @@ def test_profile_intervals(origin):
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-5)
 
 
+def test_a_profile_that_rounding_hides_is_not_known():
+    """The intercept at a point 10^8 SD away and the slope are correlated by -1 to all digits."""
+    data = growth(1)
+    interval = jaxmed.lmm("y ~ t + (t | g)", data.assign(t=data["t"] + 1e8)).conf_int("profile", progress=False)
+    assert interval["conf_low"].isna().tolist() == interval["parameter"].str.startswith("cor_").tolist()
+
+
 # ------------------------------------------------------------------------------------------------------ mediation
 
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "g", "random": "all", "center": "none"}
