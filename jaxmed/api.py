@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from jaxmed.arguments import require_bool, require_option, warn_user
+from jaxmed.calls import check_names, verb
 from jaxmed.design.centering import CENTRINGS
 from jaxmed.design.checks import read_table
 from jaxmed.design.frames import from_pandas, is_lazy
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 EXAMPLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
 
 
+@verb
 def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequence[float] | np.ndarray | None = None) -> LMMResult:
     """Fit a linear mixed model written in lme4's formula language.
 
@@ -73,6 +75,7 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     return fit
 
 
+@verb
 def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
     """Compare nested mixed models of the same responses by likelihood ratio tests.
 
@@ -103,6 +106,7 @@ def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
     return compare_fits(fits, refit=bool(refit))
 
 
+@verb
 def mediate(
     data: IntoFrame | GramData,
     *,
@@ -225,6 +229,7 @@ def mediate(
     return fit_mediation(design, data, given, reml=bool(reml), started=started)
 
 
+@verb
 def as_frame(table: pd.DataFrame | pd.Series, like: Any) -> Any:
     """A table that jaxmed returned, as the caller's kind of data frame.
 
@@ -252,6 +257,7 @@ def as_frame(table: pd.DataFrame | pd.Series, like: Any) -> Any:
     return from_pandas(table, like)
 
 
+@verb
 def compare_table(
     results: Any,
     *,
@@ -287,6 +293,7 @@ def compare_table(
     return side_by_side.compare_table(results, what=what, level=level, interval=interval, digits=digits)
 
 
+@verb
 def coefplot(
     results: Any,
     *,
@@ -323,6 +330,7 @@ def coefplot(
     return plots.coefplot(results, what=what, level=level, intercepts=intercepts, ax=ax)
 
 
+@verb
 def to_latex(table: pd.DataFrame, **options: Any) -> str:
     """Any table of jaxmed in LaTeX (booktabs); options ``columns``, ``headers``, ``formats``, ``title``, ``digits``.
 
@@ -336,6 +344,7 @@ def to_latex(table: pd.DataFrame, **options: Any) -> str:
     return export.latex_table(table, **options)
 
 
+@verb
 def to_markdown(table: pd.DataFrame, **options: Any) -> str:
     """Any table of jaxmed in Markdown; options as in :func:`to_latex`.
 
@@ -349,6 +358,7 @@ def to_markdown(table: pd.DataFrame, **options: Any) -> str:
     return export.markdown_table(table, **options)
 
 
+@verb
 def to_html(table: pd.DataFrame, **options: Any) -> str:
     """Any table of jaxmed as an HTML table; options as in :func:`to_latex`.
 
@@ -359,9 +369,11 @@ def to_html(table: pd.DataFrame, **options: Any) -> str:
     """
     from jaxmed.report import tables
 
+    check_names("to_html", options, tables.OPTIONS)
     return tables.html_table(table, **options)
 
 
+@verb
 def enable_compilation_cache(folder: str | os.PathLike[str]) -> Path:
     """Keep compiled programs in ``folder`` so that later Python processes start faster; returns the folder used.
 

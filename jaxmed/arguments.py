@@ -121,16 +121,16 @@ def require_option(argument: str, value: object, valid: Sequence[Option]) -> Opt
         InputError: it means none of them; the message lists them.
     """
     if isinstance(value, str):
-        written = _folded(value)
+        written = folded(value)
         for option in valid:
-            if written == _folded(option) or written in SYNONYMS.get(option, ()):
+            if written == folded(option) or written in SYNONYMS.get(option, ()):
                 return option
-    near = difflib.get_close_matches(_folded(value), [_folded(option) for option in valid], n=1) if isinstance(value, str) else []
-    hint = "".join(f"did you mean {option!r}? Or " for option in valid if _folded(option) in near)
+    near = difflib.get_close_matches(folded(value), [folded(option) for option in valid], n=1) if isinstance(value, str) else []
+    hint = "".join(f"did you mean {option!r}? Or " for option in valid if folded(option) in near)
     raise InputError(f"{argument}={shown(value)} is not an option; {hint}use one of {listed(valid, len(valid))}.")
 
 
-def _folded(word: str) -> str:
+def folded(word: str) -> str:
     """A word without case, blanks, hyphens, points and underscores."""
     return "".join(character for character in word.lower() if character.isalnum())
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import read_seed
+from jaxmed.calls import verb
 from jaxmed.errors import InputError
 
 ClusterSize = int | tuple[int, int]
@@ -26,6 +27,7 @@ class Simulated(NamedTuple):
     truth: dict[str, float]
 
 
+@verb
 def bpg06_twin(seed: int = 2006, n_clusters: int = 100, cluster_size: ClusterSize = 8) -> Simulated:
     """Draw a twin of the 1-1-1 example of Bauer, Preacher & Gil (2006).
 
@@ -101,6 +103,7 @@ def bpg06_twin(seed: int = 2006, n_clusters: int = 100, cluster_size: ClusterSiz
     return Simulated(pd.DataFrame({"id": codes + 1, "x": x, "m": m, "y": y}), truth)
 
 
+@verb
 def split_model(seed: int = 2010, n_clusters: int = 120, cluster_size: ClusterSize = (6, 14)) -> Simulated:
     """Draw a 1-1-1 system whose within-cluster and between-cluster effects differ.
 
@@ -196,6 +199,7 @@ def split_model(seed: int = 2010, n_clusters: int = 120, cluster_size: ClusterSi
     return Simulated(pd.DataFrame({"id": codes + 1, "x": x, "m": m, "y": y}), truth)
 
 
+@verb
 def moderated_model(seed: int = 2015, n_clusters: int = 120, cluster_size: ClusterSize = 10) -> Simulated:
     """Draw a system of two parallel mediators whose paths are moderated at both levels.
 

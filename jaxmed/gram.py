@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed, require_bool
+from jaxmed.calls import check_names, verb, verbs
 from jaxmed.design import engine
 from jaxmed.design.centering import Coded
 from jaxmed.design.matrices import assemble, plan, specify
@@ -41,6 +43,7 @@ CHANGEABLE = (
 )
 
 
+@verbs
 @dataclass(frozen=True, repr=False)
 class GramData:
     """Sums of products per cluster, all that a mediation needs of its data; made by :func:`jaxmed.gram_data`.
@@ -55,6 +58,7 @@ class GramData:
     def from_data(cls, data: Any, **arguments: Any) -> GramData:
         """See :func:`jaxmed.gram_data`."""
         require_bool("reml", arguments.get("reml", True))
+        check_names("gram_data", arguments, [*inspect.signature(specify).parameters, "reml"])
         arguments = {name: plain(value) for name, value in arguments.items() if name not in ("extra", "reml")}
         specification = specify(**arguments)
         arguments |= {"center": specification.center, "covariance": specification.covariance}
@@ -99,6 +103,7 @@ class GramData:
             >>> sums.mediate(center="none").fixef()["term"].tolist()
             ['Intercept', 'x', 'Intercept', 'x', 'm']
         """
+        check_names("mediate", changes, [*inspect.signature(specify).parameters, "reml"])
         from jaxmed.report.results import fit_mediation  # with it comes JAX, which takes a while to import
 
         started = time.perf_counter()
@@ -200,6 +205,7 @@ class GramData:
         return cls(manifest["arguments"], Sums(arrays["labels"], coded, manifest["n_rows"], raw))
 
 
+@verb
 def gram_data(data: Any, *, x: str, m: Any, y: str, cluster: str, **arguments: Any) -> GramData:
     """The sums of products per cluster that a mediation needs of its data.
 

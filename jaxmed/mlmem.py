@@ -9,6 +9,7 @@ import pandas as pd
 
 from jaxmed.api import mediate
 from jaxmed.arguments import Seed, listed, read_seed, require_bool, require_level, require_option, require_whole, shown
+from jaxmed.calls import verb
 from jaxmed.errors import InputError
 from jaxmed.inference.sample import METHODS
 
@@ -34,6 +35,7 @@ class MlmemResult(NamedTuple):
     contrasts: dict[str, Figures]
 
 
+@verb
 def boot_mlmem(
     dataset: IntoFrame,
     x: str,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import Seed, near, read_seed, require_bool, require_level, require_option, require_whole, shown
+from jaxmed.calls import verb
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.errors import InputError
@@ -25,6 +26,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
+@verb
 def power(
     planning: MediationResult | Mapping[str, float],
     n_clusters: Sequence[int],

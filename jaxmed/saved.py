@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmed.calls import verb
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from jaxmed.report.results import MediationResult
 
 
+@verb
 def load_bootstrap(
     folder: str | os.PathLike[str],
     fit: MediationResult | None = None,
@@ -85,6 +87,7 @@ def load_bootstrap(
     return BootstrapResult(fit, whole, scheme, draws.seconds | {"total": 0.0})
 
 
+@verb
 def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
     """Put bootstraps of the same model, data, scheme and seed together, such as those of a job array.
 

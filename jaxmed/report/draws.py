@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import chosen_names, require_bool, require_option, warn_user
+from jaxmed.calls import verbs
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.design.system import Design
@@ -46,6 +47,7 @@ class Fitted(Protocol):
     def n_clusters(self) -> int: ...
 
 
+@verbs
 @dataclass(frozen=True, repr=False)
 class BootstrapResult(Curved):
     """Draws of a bootstrap; made by the ``bootstrap`` method of a fit."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from jaxmed.calls import check_names
 from jaxmed.report import tables
 
 LATEX = {
@@ -42,6 +43,7 @@ def markdown_table(frame: pd.DataFrame, *, title: str | None = None, **options: 
         | :--- | ---: |
         | a\\|b | 0.5000 |
     """
+    check_names("to_markdown", options, tables.OPTIONS)
     cells = tables.columns_of(frame, **options)
 
     def line(texts: list[str]) -> str:
@@ -74,6 +76,7 @@ def latex_table(frame: pd.DataFrame, *, title: str | None = None, **options: Any
         \\bottomrule
         \\end{tabular}
     """
+    check_names("to_latex", options, tables.OPTIONS)
     cells = tables.columns_of(frame, **options)
 
     def line(texts: list[str]) -> str:

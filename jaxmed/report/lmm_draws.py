@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import require_bool, require_option, require_whole
+from jaxmed.calls import verbs
 from jaxmed.design.lmm_design import LmmDesign
 from jaxmed.design.matrices import resample_rows
 from jaxmed.errors import InputError
@@ -34,6 +35,7 @@ class Fitted(Protocol):
     def varcorr(self) -> pd.DataFrame: ...
 
 
+@verbs
 @dataclass(frozen=True, repr=False, eq=False)
 class LMMBootstrap(Shown):
     """Draws of a bootstrap of a mixed model; made by :meth:`LMMResult.bootstrap`."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import Seed, read_seed, require_bool, require_option
+from jaxmed.calls import verbs
 from jaxmed.design.anova import type3_contrasts
 from jaxmed.design.checks import read_table
 from jaxmed.design.lmm_design import LmmDesign, new_matrices
@@ -39,6 +40,7 @@ def fit_lmm(design: LmmDesign, data: pd.DataFrame, *, reml: bool) -> LMMResult:
     return LMMResult(design, estimates, data.copy(deep=False), reml)
 
 
+@verbs
 @dataclass(frozen=True, repr=False, eq=False)
 class LMMResult(Shown):
     """A fitted linear mixed model; made by :func:`jaxmed.lmm`.

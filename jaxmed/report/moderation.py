@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed, require_level, shown
+from jaxmed.calls import verbs
 from jaxmed.design.system import Design, Moderator
 from jaxmed.errors import InputError
 from jaxmed.inference import curves
@@ -21,6 +22,7 @@ POINTS = 101
 Rows = Callable[[np.ndarray], tuple[Effect, ...]]
 
 
+@verbs
 @dataclass(frozen=True)
 class ModerationCurve:
     """An effect over the observed range of a moderator, with a pointwise and a simultaneous band.

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import Seed, read_seed, require_option
+from jaxmed.calls import verbs
 from jaxmed.design import rebuild
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
@@ -44,6 +45,7 @@ def fit_mediation(design: Design, data: pd.DataFrame, call: Mapping[str, Any], *
     return MediationResult(system, data.copy(deep=False), call["cluster"], reml, call["center"], seconds, said)
 
 
+@verbs
 @dataclass(frozen=True, repr=False)
 class MediationResult(Curved):
     """A fitted mediation system; made by :func:`jaxmed.mediate`."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 
 from jaxmed.arguments import listed
+from jaxmed.calls import check_names, verbs
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ TABLES = {
 }
 
 
+@verbs
 class Shown:
     """Figures, reports and exported tables of a result."""
 
@@ -84,6 +86,7 @@ class Shown:
         """A table of this result as an HTML table; see :meth:`to_latex` for the names."""
         from jaxmed.report import tables
 
+        check_names("to_html", options, tables.OPTIONS)
         return tables.html_table(self._table(table), **options)
 
     def to_markdown(self, table: str | None = None, **options: Any) -> str:
@@ -123,6 +126,7 @@ class Shown:
         return frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
 
 
+@verbs
 class Curved(Shown):
     """Beside that, moderation curves: fits of mediations and their bootstraps."""
 

@@ -16,6 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from jaxmed.arguments import listed, require_whole, shown
+from jaxmed.errors import InputError
+
 Format = str | Callable[[Any], str]
 Block = tuple[str | None, str | pd.DataFrame]
 
@@ -36,6 +39,7 @@ HEADERS: Mapping[str, str] = {
     "label": "Effect",
 }
 
+OPTIONS = ("columns", "headers", "formats", "title", "digits")
 FIXED = "0 (fixed)"
 GAP = 2
 
@@ -158,7 +162,7 @@ def text_table(
         Lines joined by newlines, without one at the end.
 
     Raises:
-        KeyError: a column that the frame lacks.
+        InputError: a column that the frame lacks, options of another kind.
 
     Example:
         >>> print(text_table(pd.DataFrame({"term": ["x", "m"], "estimate": [1.5, -0.25], "p_value": [0.2, 1e-5]})))
@@ -198,7 +202,7 @@ def html_table(
         One table element.
 
     Raises:
-        KeyError: a column that the frame lacks.
+        InputError: a column that the frame lacks, options of another kind.
 
     Example:
         >>> print(html_table(pd.DataFrame({"term": ["a<b"]})))
@@ -231,23 +235,48 @@ def columns_of(
     formats: Mapping[str, Format] | None = None,
     digits: int = 4,
 ) -> list[_Column]:
-    """The table as columns of text with their headings and sides, for whatever form it is written in."""
+    """The table as columns of text with their headings and sides, for whatever form it is written in.
+
+    Raises:
+        InputError: no table, columns that it lacks or has twice, options of another kind.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"table={shown(frame)} is no table; give a DataFrame, such as fit.fixef().")
+    if isinstance(columns, str) or not isinstance(columns, Sequence | pd.Index | None):
+        raise InputError(f"columns={shown(columns)} is no list of columns; give a list such as {list(frame.columns[:2])}.")
     names = list(frame.columns if columns is None else columns)
+    present = list(frame.columns)
+    if unknown := [name for name in names if present.count(name) != 1]:
+        many = "the table has no such column" if unknown[0] not in present else "the table has several columns of that name"
+        raise InputError(f"columns: {many}: {shown(unknown[0])}; its columns are {listed(present, 20)}.")
+    for argument, given in (("headers", headers), ("formats", formats)):
+        if given is not None and not isinstance(given, Mapping):
+            raise InputError(f"{argument}={shown(given)} is no dictionary; give {{column: ...}}.")
+    require_whole("digits", digits, 1)
     return [_column(str(name), list(frame[name]), headers or {}, formats or {}, digits) for name in names]
 
 
 def _column(name: str, values: list[Any], headers: Mapping[str, str], formats: Mapping[str, Format], digits: int) -> _Column:
-    header = _one_line(headers.get(name, _default_header(name)))
+    header = _one_line(str(headers.get(name, _default_header(name))))
     chosen = formats.get(name, _default_format(name))
     if chosen is None and _numeric(values):
         return _Column(header, format_column(values, digits), right=True)
-    show = _formatter(str if chosen is None else chosen)
+    show = _formatter(name, str if chosen is None else chosen)
     texts = ["" if _missing(v) else _one_line(show(v)) for v in values]
     return _Column(header, texts, right=chosen is not None)
 
 
-def _formatter(chosen: Format) -> Callable[[Any], str]:
-    return (lambda value: format(value, chosen)) if isinstance(chosen, str) else chosen
+def _formatter(name: str, chosen: Format) -> Callable[[Any], str]:
+    def show(value: Any) -> str:
+        try:
+            return format(value, chosen) if isinstance(chosen, str) else str(chosen(value))
+        except Exception as error:
+            raise InputError(
+                f"formats[{name!r}]={shown(chosen)} cannot show {shown(value)} ({error}); give a format such as '.2f' "
+                "or a function of one value."
+            ) from error
+
+    return show
 
 
 def _default_header(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxmed.errors import InputError
 from jaxmed.report.tables import (
     covariance_frame,
     covariance_text,
@@ -196,7 +197,7 @@ def test_no_rows():
 
 
 def test_a_column_that_is_not_there(effects):
-    with pytest.raises(KeyError, match="effect"):
+    with pytest.raises(InputError, match="no such column: 'effect'"):
         text_table(effects, columns=["effect"])
 
 
