@@ -271,7 +271,8 @@ def test_values_of_a_two_valued_text_by_name_or_code():
     data = table().assign(g=np.where(table()["g"] == "low", "low", "other"))
     for asked in (["other"], [1], 1):
         d = mediation_design(data, x="x", m="m1", y="y", cluster="id", moderators={"a": "g"}, moderator_values={"g": asked})
-        assert moderator_values(d) == {"g": (1.0,)}
+        assert moderator_values(d) == {"g": ("other",)}
+        assert d.moderators[0].coordinates == ((1.0,),)
     assert "g: low = 0, other = 1" in d.notes
 
 
