@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|devices|mixed|large] [--quick]``.
+"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|memory|devices|mixed|large] [--quick]``.
 
 Times depend on what else the machine does: run them on a quiet one.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from bench import cold, devices, large, mixed, scaling, schemes, speed
+from bench import cold, devices, large, memory, mixed, scaling, schemes, speed
 from bench.common import machine
 
 PARTS = {
@@ -16,6 +16,7 @@ PARTS = {
     "cold": cold.run,
     "scaling": scaling.run,
     "schemes": schemes.run,
+    "memory": memory.run,
     "devices": devices.run,
     "mixed": mixed.run,
     "large": large.run,

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
-from jaxmed.inference import effects, hosts
+from jaxmed.inference import effects, hosts, memory
 from jaxmed.inference.schemes import Scheme
 from jaxmed.reml import fit as reml
 from jaxmed.reml import programs, revisit
@@ -91,7 +91,8 @@ def run(
 
     With a ``store`` every chunk is written as soon as it is finished, and those written before are not done again.
     """
-    rows = scheme.chunk(chunk_size) * programs.n_devices()
+    rows = chunk_of(scheme, chunk_size, len(replicates))
+    threads = memory.threads(workers(), *scheme.memory(len(replicates), rows), rows)
     left = missing(replicates, store.done()) if store else [replicates]
     n = sum(map(len, left))
     # the compiled program takes any number of replicates up to its size: few are shared out evenly over the cores
@@ -111,7 +112,7 @@ def run(
 
     done: list[Draws] = []
     share = spans[jax.process_index() :: jax.process_count()]
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for span, draws in zip(share, pool.map(chunk, share), strict=True):
                 done.append(draws)
@@ -128,6 +129,12 @@ def run(
     if jax.process_count() > 1:
         mine = hosts.gather(from_arrays(mine, seconds).arrays() if mine else _blank(system))
     return from_arrays(mine, seconds)
+
+
+def chunk_of(scheme: Scheme, chunk_size: int, n: int) -> int:
+    """Replicates of a compiled program: what was asked for, but no more than the default where there are fewer, and than fit."""
+    most = max(reml.CHUNK, -(-n // reml.STEP) * reml.STEP)
+    return scheme.chunk(min(chunk_size, most)) * programs.n_devices()
 
 
 class Audit(NamedTuple):
@@ -166,7 +173,7 @@ def revisited(
         ]
         return look(mine, system.join_covariances(parts))
 
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(memory.threads(workers(), *scheme.memory(len(draws.index), size), size)) as pool:
         return tuple(np.concatenate(a) for a in zip(*pool.map(chunk, spans), strict=True))
 
 

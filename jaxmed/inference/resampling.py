@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Float, Int, UInt32
 
 from jaxmed.arguments import require_option
@@ -37,10 +38,21 @@ def weights(
     """
     kind = require_option("kind", kind, KINDS)
     if kind == "jackknife":
-        return 1.0 - np.eye(n_clusters)[first:last]
-    blocks = range(first // BLOCK, -(-last // BLOCK))
-    made = np.concatenate([_block(kind, seed, block, n_clusters, strata) for block in blocks])
-    return made[first - blocks[0] * BLOCK : last - blocks[0] * BLOCK]
+        out = np.ones((max(min(last, n_clusters) - first, 0), n_clusters))
+        out[np.arange(len(out)), first + np.arange(len(out))] = 0.0
+        return out
+    size = block_size(n_clusters)
+    blocks = range(first // size, -(-last // size))
+    # only the rows asked for are kept of each block
+    made = [
+        _block(kind, seed, b * size, size, n_clusters, strata)[max(first - b * size, 0) : max(last - b * size, 0)] for b in blocks
+    ]
+    return made[0] if len(made) == 1 else np.concatenate(made)
+
+
+def block_size(n_clusters: int) -> int:
+    """Replicates whose weights are drawn at a time: ``BLOCK``, fewer where a block would take more than 64 MB."""
+    return min(BLOCK, 2 ** max(23 - max(n_clusters - 1, 1).bit_length(), 0))
 
 
 @double_precision
@@ -55,10 +67,42 @@ def replicate_key(base: UInt32[Array, 2], index: Int[Array, ""]) -> Array:
     return jax.random.fold_in(jax.random.wrap_key_data(base, impl=PRNG), index)
 
 
-def below(key: Array, bounds: Int[Array, "*s"]) -> Int[Array, "*s"]:
+# Element i of a stream depends on (key, i) alone, so that an array may be made in parts: element i here is element i of the flat
+# array that jax.random makes.
+
+
+def _bits(key: Array, index: Int[Array, "*s"]) -> tuple[UInt32[Array, "*s"], UInt32[Array, "*s"]]:
+    """64 random bits of each element, as two halves."""
+    high, low = jax.random.key_data(key)
+    i = jnp.asarray(index).astype(jnp.uint64)
+    return tuple(threefry2x32_p.bind(high, low, (i >> 32).astype(jnp.uint32), i.astype(jnp.uint32)))
+
+
+def _whole(key: Array, index: Int[Array, "*s"]):
+    high, low = _bits(key, index)
+    return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
+
+
+def normal_at(key: Array, index: Int[Array, "*s"]) -> Float[Array, "*s"]:
+    """Standard normal numbers, elements ``index`` of the stream: those of jax.random.normal in 64 bits."""
+    mantissa = (_whole(key, index) >> 12) | jnp.uint64(np.float64(1.0).view(np.uint64))
+    low = np.nextafter(-1.0, 0.0)
+    u = (jax.lax.bitcast_convert_type(mantissa, jnp.float64) - 1.0) * (1.0 - low) + low
+    return np.sqrt(2.0) * jax.lax.erf_inv(jnp.maximum(low, u))
+
+
+def numbers_at(key: Array, index: Int[Array, "*s"], n: int) -> Int[Array, "*s"]:
+    """Whole numbers from 0 to n - 1, elements ``index`` of the stream: those of jax.random.randint in 64 bits."""
+    first, second = (_whole(k, index) for k in jax.random.split(key))
+    span = jnp.uint64(n)
+    half = jnp.uint64(2**32 % n)
+    return (((first % span) * (half * half % span) + second % span) % span).astype(int)
+
+
+def below_at(key: Array, index: Int[Array, "*s"], bounds: Int[Array, "*s"]) -> Int[Array, "*s"]:
     """Whole numbers from 0 to each of ``bounds`` - 1, by multiplication of 32 random bits: exact on every device."""
-    bits = jax.random.bits(key, bounds.shape, jnp.uint32).astype(jnp.uint64)
-    return ((bits * bounds.astype(jnp.uint64)) >> 32).astype(int)
+    high, low = _bits(key, index)
+    return (((high ^ low).astype(jnp.uint64) * bounds.astype(jnp.uint64)) >> 32).astype(int)
 
 
 class Strata:
@@ -76,23 +120,24 @@ def drawn_clusters(key: Array, n_clusters: int, strata: tuple[Array, Array, Arra
     if strata is None:
         return jax.random.randint(key, (n_clusters,), 0, n_clusters)
     order, start, size = strata
-    return order[start + below(key, size)]
+    return order[start + below_at(key, jnp.arange(n_clusters), size)]
 
 
 @double_precision
-def _block(kind: str, seed: int, block: int, n_clusters: int, strata: np.ndarray | None) -> np.ndarray:
+def _block(kind: str, seed: int, first: int, size: int, n_clusters: int, strata: np.ndarray | None) -> np.ndarray:
     groups = None
     if strata is not None:
         s = Strata(strata)
         groups = (jnp.asarray(s.order), jnp.asarray(s.start), jnp.asarray(s.size))
-    index = jnp.arange(block * BLOCK, (block + 1) * BLOCK)
+    index = jnp.arange(first, first + size)
     made = np.asarray(_draw(base_key(seed), index, groups, n_clusters=n_clusters, kind=kind))
     if kind == "cluster":
         return made
     if strata is None:
         return made * (n_clusters / made.sum(1, keepdims=True))
-    belongs = np.eye(strata.max() + 1)[strata]
-    return made * ((belongs.sum(0) / (made @ belongs)) @ belongs.T)
+    order = np.argsort(strata, kind="stable")
+    _, start, counts = np.unique(strata[order], return_index=True, return_counts=True)
+    return made * (counts / np.add.reduceat(made[:, order], start, axis=1))[:, strata]
 
 
 @partial(jax.jit, static_argnames=("n_clusters", "kind"))

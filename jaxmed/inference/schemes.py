@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -18,16 +19,16 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import prediction, redraw, resampling, table
 from jaxmed.inference.reflation import reflated, root
+from jaxmed.reml import fit as reml
 from jaxmed.reml.fit import System
 from jaxmed.reml.gram import Gram
-from jaxmed.reml.slots import slots
+from jaxmed.reml.slots import SizeClass, ragged
 
 ROWS = ("two_stage", "rows")
 RESPONSES = ("parametric", "residual", "wild")
 KINDS = (*resampling.KINDS, *ROWS, *RESPONSES)
 STRATIFIED = (*resampling.KINDS, "two_stage")
 FACTORS = ("mammen", "rademacher")
-BYTES = 2**28  # of cross-products that a chunk of replicates with data of their own may take
 
 
 class NewRows(NamedTuple):
@@ -43,7 +44,7 @@ class OwnData(NamedTuple):
 
     plan: table.Plan
     sources: redraw.Sources
-    at: Int[np.ndarray, "m J"]  # the table's row in every slot
+    classes: tuple[SizeClass, ...]  # the table's rows by slot
 
 
 @dataclass(frozen=True)
@@ -68,41 +69,61 @@ class Scheme:
         """Cross-products of each replicate, one Gram of leading axis ``rows`` per group of equations; None where shared."""
         if self.own is None:
             return None
-        draws = self.factor if self.kind == "wild" else self.kind
-        return list(redraw.grams(resampling.base_key(self.seed), first, last, rows, self.own.sources, self.own.plan, draws))
+        made = redraw.grams(resampling.base_key(self.seed), first, last, rows, self.own.sources, self.own.plan, self._draws)
+        return list(made)
 
     def chunk(self, rows: int) -> int:
         """How many of ``rows`` replicates fit into a chunk."""
-        if self.own is None:
-            return rows
-        each = 8 * sum(f.problem.gram.rows.size + f.problem.gram.rest.size for f in self.system.fits)
-        return int(np.clip(BYTES // each // redraw.LANES * redraw.LANES, redraw.LANES, rows))
+        rows = reml.chunk_rows(len(self.system.design.clusters), rows)
+        return rows if self.own is None else reml.fitting(rows, self._gram_bytes, reml.GRAM_BYTES)
+
+    @property
+    def _gram_bytes(self) -> int:
+        return 8 * sum(f.problem.gram.rows.size + f.problem.gram.rest.size for f in self.system.fits)
+
+    def memory(self, n: int, rows: int) -> tuple[int, int]:
+        """Bytes that n replicates will take: of the data and all draws, and of a chunk of ``rows`` replicates.
+
+        Weights and cross-products exist a few times over: as NumPy's, padded to the chunk, and as JAX's.
+        """
+        design, (beta, G, sigma2) = self.system.design, self.system.estimates
+        fixed, each = 4 * 8 * n * (beta.size + G.size + sigma2.size + 8), 4 * 8 * rows * len(design.clusters)
+        if self.own:
+            plan, sources, _ = self.own
+            fixed += 2 * sum(np.asarray(a).nbytes for a in jax.tree.leaves(sources))
+            side_by_side = redraw.lanes(plan, sources, rows)
+            each += 2 * rows * self._gram_bytes + side_by_side * table.bytes_per_replicate(plan, sources.cells)
+        return fixed, each
 
     def new_rows(self, i: int) -> NewRows:
         """The rows of replicate i, for schemes that draw clusters or rows."""
         design = self.system.design
+        codes = table.row_codes(design)
+        order = np.argsort(codes, kind="stable")[np.count_nonzero(codes < 0) :]
+        sizes = np.bincount(codes[order], minlength=len(design.clusters))
         if self.own:
-            slot, clusters = self._materials(self.own, i)
-            at = np.where(slot >= 0, self.own.at[np.maximum(slot, 0), clusters], -1)
+            place, cluster, row = redraw.new_rows(resampling.base_key(self.seed), i, self.own.sources, self.kind)
         else:
-            drawn = np.repeat(np.arange(len(design.clusters)), self.weights(i, i + 1)[0].astype(int))
-            at = slots(table.row_codes(design), len(design.clusters))[:, drawn]
-        codes = np.broadcast_to(np.arange(at.shape[1]), at.shape)
-        return NewRows(at.T[at.T >= 0], codes.T[at.T >= 0], self.kind != "rows")
+            clusters = np.repeat(np.arange(len(design.clusters)), self.weights(i, i + 1)[0].astype(int))
+            row, place = ragged(sizes[clusters])
+            cluster = clusters[place]
+        return NewRows(order[(np.cumsum(sizes) - sizes)[cluster] + row], place, self.kind != "rows")
 
     def new_responses(self, i: int) -> list[Float[np.ndarray, " n"]]:
         """The responses of replicate i over the rows of the table, equation by equation."""
         if self.own is None:
             raise ValueError(f"kind={self.kind!r} makes no responses")
         design, out = self.system.design, []
-        for k, (e, y) in enumerate(zip(design.equations, self._materials(self.own, i), strict=True)):
-            flat = table.to_rows(design, self.own.at, y)
+        made = redraw.new_responses(resampling.base_key(self.seed), i, self.own.sources, self.own.plan, self._draws)
+        for k, (e, y) in enumerate(zip(design.equations, made, strict=True)):
+            flat = table.to_rows(design, self.own.classes, y)
             out.append(rebuild.to_table(design, k, flat[e.rows]) if design.columns else flat)
         return out
 
-    def _materials(self, own: OwnData, i: int):
-        draws = self.factor if self.kind == "wild" else self.kind
-        return redraw.materials(resampling.base_key(self.seed), i, own.sources, own.plan, draws)
+    @property
+    def _draws(self) -> str:
+        """The kind as redraw.py knows it: a wild scheme goes by its factor."""
+        return self.factor if self.kind == "wild" else self.kind
 
 
 def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None, factor: str = "mammen") -> Scheme:
@@ -136,29 +157,36 @@ def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None,
         )
     if kind in resampling.KINDS:
         return Scheme(kind, seed, system, strata)
-    plan, laid_out, at = table.lay_out(system)
-    noise = _noise(system, kind, laid_out, at) if kind in RESPONSES else None
+    plan, laid_out, classes = table.lay_out(system)
+    noise = _noise(system, kind, laid_out, classes) if kind in RESPONSES else None
     groups = None
     if strata is not None:
         s = resampling.Strata(strata)
         groups = (s.order, s.start, s.size)
-    sources = redraw.Sources(laid_out, noise, groups, (at >= 0).sum(0))
-    return Scheme(kind, seed, system, strata, factor, OwnData(plan, sources, at))
+    sizes, of, place = np.zeros((3, len(system.design.clusters)), int)
+    for b, (members, at) in enumerate(classes):
+        sizes[members], of[members], place[members] = (at >= 0).sum(0), b, np.arange(len(members))
+    sources = redraw.Sources(laid_out, noise, groups, sizes, of, place)
+    return Scheme(kind, seed, system, strata, factor, OwnData(plan, sources, classes))
 
 
 # --- What responses are made of -------------------------------------------------------------------------------------
 
 
-def _noise(system: System, kind: str, laid_out: table.Table, at: np.ndarray) -> redraw.Noise:
+def _noise(system: System, kind: str, laid_out: table.Table, classes: tuple[SizeClass, ...]) -> redraw.Noise:
     design, (beta, G, sigma2) = system.design, system.estimates
     K, q = len(design.equations), len(G)
     level_2 = np.array([e.level == 2 for e in design.equations])
-    empty = redraw.Noise(beta, np.zeros((0, q)), np.zeros((0, K)), np.zeros((0, K)), np.zeros((K, 0, 0)))
+    empty = redraw.Noise(beta, np.zeros((0, q)), np.zeros((0, K)), np.zeros((0, K)), ())
     if kind == "wild":
         left = _residuals(system, conditional=False)
-        blocks = np.where(laid_out.first, np.nan_to_num(left.T[:, at]), 0.0)
+        blocks = [
+            np.where(part.first, np.nan_to_num(left.T[:, at]), 0.0) for part, (_, at) in zip(laid_out.parts, classes, strict=True)
+        ]
         # a level-2 residual is read from the first slot
-        return empty._replace(marginal=np.where(level_2[:, None, None], blocks.sum(1, keepdims=True), blocks))
+        return empty._replace(
+            marginal=tuple(np.where(level_2[:, None, None], block.sum(1, keepdims=True), block) for block in blocks)
+        )
     left = _residuals(system, conditional=True)
     if kind == "parametric":
         return empty._replace(random=root(G), residuals=root(residual_covariance(left, sigma2, level_2)))

@@ -4,11 +4,12 @@ What rebuild.py does for one table on the host is done here for thousands of rep
 factors (within, between, raw) of columns; new values of a mediator or other rows of a cluster move all that derives from them.
 Grand means stay those of the full sample.
 
-Axis letters: C columns of the table, F factors, m slots, J clusters, K equations, q random effects.
+Axis letters: C columns of the table, F factors, K equations, q random effects; m slots and J clusters of a size class (slots.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -44,15 +45,22 @@ class Plan(NamedTuple):
     groups: tuple[tuple[tuple[int, ...], Layout, tuple[slots.Place, ...]], ...]  # of equations fitted together
 
 
-class Table(NamedTuple):
-    """The full sample's values; NumPy or JAX arrays."""
+class Part(NamedTuple):
+    """The values of the clusters of one size class; NumPy or JAX arrays."""
 
+    members: Int[Any, " J"]
     values: Float[Any, "C m J"]  # less their origin, 0 where missing
     observed: Bool[Any, "C m J"]
-    origin: Float[Any, " C"]
-    shifts: Float[Any, " F"]  # less the column's origin
     used: Bool[Any, "K m J"]  # rows of each equation; at level 2 all complete ones
     first: Bool[Any, "K m J"]  # rows of each equation; at level 2 the one that stands for its cluster
+
+
+class Table(NamedTuple):
+    """The full sample; NumPy or JAX arrays."""
+
+    parts: tuple[Part, ...]
+    origin: Float[Any, " C"]
+    shifts: Float[Any, " F"]  # less the column's origin
     matrices: tuple[Float[Any, "c c"], ...]  # by equation, own columns to standardised ones (design/standard.py)
 
 
@@ -61,14 +69,14 @@ def row_codes(design: Design) -> np.ndarray:
     return design.table_codes if len(design.table_codes) else design.equations[0].codes
 
 
-def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
-    """The plan and arrays of a fitted system, and the table's row in every slot (-1: none).
+def lay_out(system: System) -> tuple[Plan, Table, tuple[slots.SizeClass, ...]]:
+    """The plan and arrays of a fitted system, and the table's rows by slot.
 
     Equations without recipes (a plain mixed model) have their matrices' columns as columns of the table.
     """
     design = system.design
     codes = row_codes(design)
-    at = slots.slots(codes, len(design.clusters))
+    classes = slots.by_size(codes, len(design.clusters))
     columns: dict[Any, np.ndarray] = {}
     factors: dict[tuple[int, float], int] = {}
 
@@ -84,7 +92,7 @@ def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
         c = column((k, what, i), _on_table(design.equations[k], values, len(codes)))
         return ((c, "raw", factors.setdefault((c, 0.0), len(factors))),)
 
-    equations, used, first = [], np.zeros((len(design.equations), *at.shape), bool), []
+    equations, used, first = [], [], []
     p = q = 0
     standards = {k: s for fit in system.fits for k, s in zip(fit.equations, fit.problem.standards, strict=True)}
     for k, e in enumerate(design.equations):
@@ -101,24 +109,27 @@ def lay_out(system: System) -> tuple[Plan, Table, Int[np.ndarray, "m J"]]:
         mixed = tuple(tuple(map(int, np.flatnonzero(column))) for column in standards[k].matrix.T)
         equations.append(EquationPlan(response, fixed, random, standards[k].others, mixed, (q, stop[1]), (p, stop[0]), e.level))
         p, q = stop
-        own = np.isin(np.arange(len(codes)), e.rows if len(design.table_codes) else np.arange(len(codes)))
-        first.append(own[at] & (at >= 0))
-        used[k] = (_whole_rows(design, e)[at] & (at >= 0)) if e.level == 2 else first[-1]
-    values = np.stack([np.where(at >= 0, v[at], np.nan) for v in columns.values()])
+        first.append(np.isin(np.arange(len(codes)), e.rows if len(design.table_codes) else np.arange(len(codes))))
+        used.append(_whole_rows(design, e) if e.level == 2 else first[-1])
     with np.errstate(invalid="ignore"):
         origin = np.array([0.0 if isinstance(key, tuple) else np.nanmean(v) for key, v in columns.items()])
-    observed = ~np.isnan(values)
+    parts = tuple(_part(c, list(columns.values()), origin, np.stack(used), np.stack(first)) for c in classes)
     groups = tuple((fit.equations, fit.problem.layout, slots.places(fit.problem)) for fit in system.fits)
     table = Table(
-        np.where(observed, values - origin[:, None, None], 0.0),
-        observed,
+        parts,
         origin,
         np.array([shift - origin[c] for c, shift in factors]),
-        used,
-        np.stack(first),
         tuple(standards[k].matrix for k in range(len(equations))),
     )
-    return Plan(tuple(equations), groups), table, at
+    return Plan(tuple(equations), groups), table, classes
+
+
+def _part(own: slots.SizeClass, columns: list[np.ndarray], origin: np.ndarray, used: np.ndarray, first: np.ndarray) -> Part:
+    """The rows of one size class."""
+    at, there = own.at, own.at >= 0
+    values = np.stack([np.where(there, v[at], np.nan) - o for v, o in zip(columns, origin, strict=True)])
+    observed = ~np.isnan(values)
+    return Part(own.members, np.where(observed, values, 0.0), observed, used[:, at] & there, first[:, at] & there)
 
 
 def _on_table(e: Equation, values: np.ndarray, n: int) -> np.ndarray:
@@ -181,8 +192,16 @@ def grams(plan: Plan, table: Table, columns: Columns, used: Bool[Array, "K m J"]
     return tuple(out)
 
 
-def to_rows(design: Design, at: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(m, J) values back to the rows of the table, NaN in rows of clusters left out."""
+def to_rows(design: Design, classes: Sequence[slots.SizeClass], values: Sequence[np.ndarray]) -> np.ndarray:
+    """Values by slot of every size class back to the rows of the table, NaN in rows of clusters left out."""
     out = np.full(len(row_codes(design)), np.nan)
-    out[at[at >= 0]] = values[at >= 0]
+    for (_, at), own in zip(classes, values, strict=True):
+        out[at[at >= 0]] = own[at >= 0]
     return out
+
+
+def bytes_per_replicate(plan: Plan, cells: int) -> int:
+    """Memory that one replicate's columns take while its cross-products are made from ``cells`` slots."""
+    own = sum(len(e.random) + len(e.others) + 1 for e in plan.equations)
+    values = 1 + max(c for e in plan.equations for term in (*e.fixed, *e.random) for c, *_ in term or ((0,),))
+    return 8 * cells * (2 * values + 4 * own)

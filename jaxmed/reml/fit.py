@@ -19,6 +19,29 @@ from jaxmed.reml.fitted import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, Fit,
 from jaxmed.reml.precision import double_precision
 
 CHUNK = 1024  # replicates of one compiled program
+WEIGHT_BYTES = 2**26  # that the cluster weights of a chunk may take
+GRAM_BYTES = 2**28  # that the cross-products of a chunk of replicates with data of their own may take
+STEP = 16  # replicates that programs work on side by side: chunks are multiples of it
+
+
+def fitting(rows: int, each: int, budget: int) -> int:
+    """How many of ``rows`` replicates of ``each`` bytes fit into a budget: one at least, a multiple of ``STEP`` if it can be.
+
+    It depends on the data alone, not on the machine: all hosts of a run make the same chunks.
+
+    Example:
+        >>> [fitting(1024, each, 2**20) for each in (1, 10_000, 100_000, 10**9)]
+        [1024, 96, 8, 1]
+    """
+    most = budget // max(each, 1)
+    if most >= rows:
+        return rows
+    return most // STEP * STEP if most >= STEP else 2 ** (max(most, 1).bit_length() - 1)
+
+
+def chunk_rows(n_clusters: int, rows: int = CHUNK) -> int:
+    """How many of ``rows`` replicates with weights of clusters make a chunk."""
+    return fitting(rows, 8 * n_clusters, WEIGHT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -124,11 +147,12 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     points = covariance.square(np.array(factors))
     rough = points[0]
     metric = programs.expand(data, ones, rough, log_ratio, layout=layout, reml=reml)[2]
-    relative = np.zeros((CHUNK, layout.n_random * (layout.n_random + 1) // 2))
+    rows = max(chunk_rows(J), len(points))  # the program that replicates run, too
+    relative = np.zeros((rows, layout.n_random * (layout.n_random + 1) // 2))
     relative[: len(points)] = covariance.packed(points)
-    start = newton.Point(jnp.asarray(relative), jnp.asarray(np.tile(log_ratio, (CHUNK, 1))))
+    start = newton.Point(jnp.asarray(relative), jnp.asarray(np.tile(log_ratio, (rows, 1))))
     found = programs.minimise(
-        data, jnp.ones((CHUNK, J)), start, metric, jnp.asarray(len(points)), layout=layout, pattern=pattern, reml=reml
+        data, jnp.ones((rows, J)), start, metric, jnp.asarray(len(points)), layout=layout, pattern=pattern, reml=reml
     )
     found = jax.tree.map(lambda a: np.asarray(a)[: len(points)], found)
     value = np.where(found.converged, found.value, np.inf)

@@ -180,9 +180,9 @@ def _on_each(*args: Any, program: Callable[..., Any], mesh, specs, split, **stat
     return spread(*args)
 
 
-def with_responses(*args, layout, places):
+def with_responses(*args, **static):
     """:func:`slots.with_responses`, compiled."""
-    return compiled.run(slots.with_responses, *args, options=_options(), layout=layout, places=places)
+    return compiled.run(slots.with_responses, *args, options=_options(), **static)
 
 
 def _lanes(n_clusters: int) -> int:

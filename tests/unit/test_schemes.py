@@ -78,10 +78,10 @@ def test_responses_follow_the_new_mediator(fit, boots):
     """Y is made from the new M: without residuals and random effects, M and Y are exact functions of x and of that M."""
     scheme = schemes.make(fit.system, "wild", 5)
     noise = scheme.own.sources.noise
-    still = scheme.own.sources._replace(noise=noise._replace(marginal=np.zeros_like(noise.marginal)))
-    made = redraw.materials(resampling.base_key(5), 0, still, scheme.own.plan, "mammen")
+    still = scheme.own.sources._replace(noise=noise._replace(marginal=tuple(map(np.zeros_like, noise.marginal))))
+    made = redraw.new_responses(resampling.base_key(5), 0, still, scheme.own.plan, "mammen")
     design = fit.design
-    m, y = (table.to_rows(design, scheme.own.at, a) for a in made)
+    m, y = (table.to_rows(design, scheme.own.classes, a) for a in made)
     beta = fit.fixef().set_index(["equation", "term"])["estimate"]
     rows = design.equations[1].rows
     codes = design.table_codes
@@ -139,7 +139,7 @@ def test_residuals_of_a_row_stay_together(fit):
     import jax
 
     with jax.enable_x64(True):
-        _, drawn = redraw._noise("residual", key, own.plan, own.sources)
+        _, (drawn,) = redraw._noise("residual", key, own.plan, own.sources)
     pairs = {tuple(np.round(r, 10)) for r in own.sources.noise.residuals}
     assert {tuple(np.round(r, 10)) for r in np.asarray(drawn).reshape(2, -1).T} <= pairs
 
