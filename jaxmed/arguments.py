@@ -85,16 +85,29 @@ def listed(items: Iterable[object], limit: int = 5) -> str:
     return ", ".join(map(shown, first[:limit])) + (", ..." if len(first) > limit else "")
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def near(name: object, known: Iterable[str]) -> str:
     """A question after the closest of the known names, or nothing where none is close.
 
     Example:
         >>> near("efects", ["effects", "level"]), near("colour", ["effects"])
         (" did you mean 'effects'?", '')
     """
+    if not isinstance(name, str):
+        return ""
     folded = {word.lower(): word for word in known}
     close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return f" did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def choices(name: object, known: Iterable[str]) -> str:
+    """What could have been meant, and what there is: the end of a message about a name that is not known.
+
+    Example:
+        >>> choices("pth", ["path", "forest"])
+        " did you mean 'path'? choose one of 'path', 'forest'."
+    """
+    known = list(known)
+    return f"{near(name, known)} choose one of {listed(known, 20)}."
 
 
 def chosen_names(argument: str, asked: object, known: Sequence[str], what: str = "label of the table") -> list[str]:
@@ -106,7 +119,7 @@ def chosen_names(argument: str, asked: object, known: Sequence[str], what: str =
     if not names:
         raise InputError(f"{argument}={shown(asked)} is empty; give at least one {what}; there are {listed(known, 20)}.")
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"{argument}={unknown[0]!r} is no {what};{near(unknown[0], known)} There are {listed(known, 20)}.")
+        raise InputError(f"{argument}={unknown[0]!r} is no {what};{choices(unknown[0], known)}")
     return names
 
 

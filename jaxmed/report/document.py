@@ -38,7 +38,8 @@ CAPTIONS = {
     "forest": "Estimates with their intervals; the dashed line is 0.",
     "density": "Distribution of the draws; below each the estimate with its interval; the dashed line is 0.",
     "moderation": "The effect over the observed range of its moderator. Ticks at the bottom: observed values.",
-    "clusters": "Each cluster's own indirect effect, predicted from its data and from all clusters together.",
+    "clusters": "Each cluster's own indirect effect, predicted from its data and from all clusters together; lines: the "
+    "average of these predictions, and the estimate.",
     "health": "How the replicates ended, how close to their optimum they came, and the interval as draws are added.",
     "coefficients": "Fixed effects with their intervals; the dashed line is 0.",
     "ranef": "Predicted random effects with conditional standard deviations.",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
 
 from jaxmed.calls import check_names
 from jaxmed.report import tables
+
+# What Markdown takes as signs of its own: an underscore within a word, or a bracket that no link follows, it does not.
+SIGNS = re.compile(r"[\\`*|~$^]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
+ENTITY = re.compile(r"&(?=#?\w+;)")
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -47,12 +53,22 @@ def markdown_table(frame: pd.DataFrame, *, title: str | None = None, **options: 
     cells = tables.columns_of(frame, **options)
 
     def line(texts: list[str]) -> str:
-        return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |"
+        return f"| {' | '.join(map(plain_markdown, texts))} |"
 
     body = [line(list(row)) for row in zip(*(c.cells for c in cells), strict=True)]
     rule = f"| {' | '.join('---:' if c.right else ':---' for c in cells)} |"
     lines = [line([c.header for c in cells]), rule, *body]
-    return "\n".join([title, "", *lines] if title else lines)
+    return "\n".join([plain_markdown(" ".join(str(title).split())), "", *lines] if title else lines)
+
+
+def plain_markdown(text: str) -> str:
+    """Text that Markdown (and the extensions for tables and mathematics) shows as it stands.
+
+    Example:
+        >>> print(plain_markdown("a|b <i> *x* _y_ x_w"))
+        a\\|b &lt;i> \\*x\\* \\_y\\_ x_w
+    """
+    return TAG.sub("&lt;", SIGNS.sub(r"\\\g<0>", ENTITY.sub("&amp;", text)))
 
 
 def latex_table(frame: pd.DataFrame, *, title: str | None = None, **options: Any) -> str:
@@ -80,7 +96,9 @@ def latex_table(frame: pd.DataFrame, *, title: str | None = None, **options: Any
     cells = tables.columns_of(frame, **options)
 
     def line(texts: list[str]) -> str:
-        return f"{' & '.join(texts)} \\\\"
+        # after a rule or the end of a row "[" would begin an option, and "*" stand for a row that is not broken
+        first = "{}" if texts and texts[0][:1] in ("[", "*") else ""
+        return f"{first}{' & '.join(texts)} \\\\"
 
     def shown(column: Any, text: str) -> str:
         negative = column.right and text.startswith("-")
@@ -91,7 +109,8 @@ def latex_table(frame: pd.DataFrame, *, title: str | None = None, **options: Any
     head = line([escape(c.header) for c in cells])
     lines = [f"\\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     if title:
-        lines = [r"\begin{table}", r"\centering", f"\\caption{{{escape(title)}}}", *lines, r"\end{table}"]
+        caption = escape(" ".join(str(title).split()))
+        lines = [r"\begin{table}", r"\centering", f"\\caption{{{caption}}}", *lines, r"\end{table}"]
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed, require_level, shown
+from jaxmed.arguments import choices, listed, require_level, shown
 from jaxmed.calls import verbs
 from jaxmed.design.system import Design, Moderator
 from jaxmed.errors import InputError
@@ -159,10 +159,10 @@ def _chosen(design: Design, effect: str | None, by: str | None) -> tuple[str, Mo
     if effect is None:
         effect = next((name for name in curved if name.startswith("indirect")), next(iter(curved)))
     if effect not in curved:
-        raise InputError(f"effect={shown(effect)} is not moderated by a number; choose one of {listed(list(curved), 12)}.")
+        raise InputError(f"effect={shown(effect)} is not moderated by a number;{choices(effect, curved)}")
     by = curved[effect][0] if by is None else by
     if by not in curved[effect]:
-        raise InputError(f"by={shown(by)} is no numeric moderator of {shown(effect)}; choose one of {listed(curved[effect])}.")
+        raise InputError(f"by={shown(by)} is no numeric moderator of {shown(effect)};{choices(by, curved[effect])}")
     return effect, numeric[by]
 
 

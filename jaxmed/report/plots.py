@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from scipy.special import ndtri
 
-from jaxmed.arguments import listed, require_level, require_option, require_whole, shown
+from jaxmed.arguments import choices, require_bool, require_level, require_option, require_whole, shown
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference.figures import ALL_METHODS
@@ -30,13 +30,16 @@ def draw(result: Any, shown_as: str, kind: str | None, ax: Axes | None, options:
     """The figure ``kind`` of a result; an InputError lists the valid names, or the options of the figure."""
     figures = FIGURES[shown_as]
     kind = DEFAULT[shown_as] if kind is None else kind
-    if kind not in figures:
-        raise InputError(f"plot({kind!r}): there is no such figure of this result; choose one of {listed(figures, 20)}.")
+    if not isinstance(kind, str) or kind not in figures:
+        raise InputError(f"plot({shown(kind)}): there is no such figure of this result;{choices(kind, figures)}")
     function = figures[kind]
     valid = [name for name in inspect.signature(function).parameters if name not in ("result", "ax")]
     for name in options:
         if name not in valid:
-            raise InputError(f"plot({kind!r}) has no option {name!r}; its options are {listed(valid, 20)}.")
+            raise InputError(f"plot({kind!r}) has no option {name!r};{choices(name, valid)}")
+    for name in ("shade", "intercepts"):
+        if name in options:
+            require_bool(name, options[name])
     if "level" in options:
         require_level(options["level"])
     style.require_pyplot()
@@ -88,7 +91,11 @@ def fit_clusters(
     level: float = 0.95,
     ax: Axes | None = None,
 ) -> Axes:
-    """Caterpillar of each cluster's own ``what`` ("indirect", "a" or "b"), with intervals from the conditional variances."""
+    """Caterpillar of each cluster's own ``what`` ("indirect", "a" or "b"), with intervals from the conditional variances.
+
+    Two lines are drawn and named: the average of the clusters' predictions, and the estimate. They differ, since predictions
+    are drawn towards the mean, and the average of products is not the product of the parameters.
+    """
     table = cluster_tables.cluster_effects(result.system, result.cluster, std_errors=True)
     if not len(table):
         raise InputError("plot('clusters') needs a random slope of a or b: without one all clusters share the same effect.")
@@ -96,7 +103,7 @@ def fit_clusters(
     for name, asked in (("mediator", mediator), ("component", component)):
         known = list(dict.fromkeys(table[name].tolist()))
         if asked is not None and asked not in known:
-            raise InputError(f"{name}={shown(asked)} has no random slope of a or b; choose one of {listed(known)}.")
+            raise InputError(f"{name}={shown(asked)} has no random slope of a or b;{choices(asked, known)}")
         table = table.loc[table[name] == (known[0] if asked is None else asked)]
     chosen = table.iloc[0]
     label = f"{what}[{chosen['mediator']}] {chosen['component']} of each cluster, {style.level_text(level)} interval"
@@ -104,7 +111,15 @@ def fit_clusters(
     spread = table[f"{what}_std_error"].to_numpy(float)
     z = float(-ndtri((1 - level) / 2))
     names = table[result.cluster].tolist()
-    return clusters.caterpillar(names, values, spread, average=float(values.mean()), label=label, z=z, ax=ax)
+    marks = {"average of the clusters": float(values.mean())} | _estimate(result.effects(), what, chosen)
+    return clusters.caterpillar(names, values, spread, marks=marks, label=label, z=z, ax=ax)
+
+
+def _estimate(effects: pd.DataFrame, what: str, of: pd.Series) -> dict[str, float]:
+    """The estimate beside which clusters' own values stand; none where a moderator makes it several."""
+    same = (effects["effect"] == what) & (effects["mediator"] == of["mediator"]) & (effects["component"] == of["component"])
+    rows = effects.loc[same, "estimate"].tolist()
+    return {"estimate": rows[0]} if len(rows) == 1 else {}
 
 
 def fit_influence(result: Any, *, effect: str | None = None, n: int = 15, ax: Axes | None = None) -> Axes:
@@ -190,12 +205,12 @@ def lmm_ranef(
     for name, asked in (("group", group), ("term", term)):
         known = list(dict.fromkeys(table[name].tolist()))
         if asked is not None and asked not in known:
-            raise InputError(f"{name}={shown(asked)} is no {name} of the random effects; choose one of {listed(known)}.")
+            raise InputError(f"{name}={shown(asked)} is no {name} of the random effects;{choices(asked, known)}")
         table = table.loc[table[name] == (known[0] if asked is None else asked)]
     label = f"{table['term'].iloc[0]} by {table['group'].iloc[0]}, {style.level_text(level)} interval"
     values, spread = table["estimate"].to_numpy(float), table["std_error"].to_numpy(float)
     z = float(-ndtri((1 - level) / 2))
-    return clusters.caterpillar(table["level"].tolist(), values, spread, average=None, label=label, z=z, ax=ax)
+    return clusters.caterpillar(table["level"].tolist(), values, spread, marks={}, label=label, z=z, ax=ax)
 
 
 def lmm_boot_forest(
@@ -213,6 +228,7 @@ def lmm_boot_forest(
 
 def coefplot(results: Any, *, what: str = "fixed", level: float = 0.95, intercepts: bool = False, ax: Axes | None = None) -> Axes:
     """Coefficients, or effects, of several results beside each other."""
+    require_bool("intercepts", intercepts)
     style.require_pyplot()
     named = side_by_side.named_results(results)
     frames = side_by_side.rows_of_all(named, level, what, intercepts)
@@ -248,7 +264,7 @@ def _path(
     design: Design = fit.design
     present = [c for c in ("within", "between", "conflated") if any(p.component == c for p in design.paths)]
     if component is not None and component not in present:
-        raise InputError(f"component={shown(component)} is no component of this fit; choose one of {listed(present)}.")
+        raise InputError(f"component={shown(component)} is no component of this fit;{choices(component, present)}")
     chosen = tuple(present) if component is None else (component,)
     return path.path_diagram(
         design,
@@ -277,7 +293,7 @@ def _effect(asked: str | None, known: Sequence[str]) -> str:
         indirect = (label for label in known if label.startswith("indirect"))
         return next(indirect, next((label for label in known if label != "Intercept"), known[0]))
     if asked not in known:
-        raise InputError(f"effect={shown(asked)} is no label of the table of effects; labels are {listed(known, 20)}.")
+        raise InputError(f"effect={shown(asked)} is no label of the table of effects;{choices(asked, known)}")
     return asked
 
 

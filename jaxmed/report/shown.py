@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from jaxmed.arguments import listed
+from jaxmed.arguments import choices, shown
 from jaxmed.calls import check_names, verbs
 from jaxmed.errors import InputError
 
@@ -120,8 +120,8 @@ class Shown:
 
     def _table(self, name: str | None) -> pd.DataFrame:
         known = TABLES[self._shown_as]
-        if name is not None and name not in known:
-            raise InputError(f"table={name!r} is no table of this result; choose one of {listed(known, 20)}.")
+        if name is not None and (not isinstance(name, str) or name not in known):
+            raise InputError(f"table={shown(name)} is no table of this result;{choices(name, known)}")
         frame = getattr(self, name or known[0])()
         return frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
 

@@ -222,7 +222,7 @@ def html_table(
         inner = (f'<{tag} style="text-align: {s}">{html.escape(t)}</{tag}>' for s, t in zip(sides, texts, strict=True))
         return f"<tr>{''.join(inner)}</tr>"
 
-    caption = [f"<caption>{html.escape(title)}</caption>"] if title else []
+    caption = [f"<caption>{html.escape(str(title))}</caption>"] if title else []
     head = ["<thead>", row("th", (column.header for column in cells)), "</thead>"]
     body = ["<tbody>", *(row("td", texts) for texts in zip(*(c.cells for c in cells), strict=True)), "</tbody>"]
     return "\n".join(["<table>", *caption, *head, *body, "</table>"])
@@ -475,7 +475,7 @@ def html_page(title: str, blocks: Iterable[Block], **options: Any) -> str:
 
     Example:
         >>> print(html_page("Fit", [("Notes", "x < y")]))
-        <div>
+        <div class="tex2jax_ignore mathjax_ignore">
         <h3>Fit</h3>
         <h4>Notes</h4>
         <pre>x &lt; y</pre>
@@ -486,4 +486,4 @@ def html_page(title: str, blocks: Iterable[Block], **options: Any) -> str:
         if heading:
             parts.append(f"<h4>{html.escape(heading)}</h4>")
         parts.append(html_table(body, **options) if isinstance(body, pd.DataFrame) else f"<pre>{html.escape(body)}</pre>")
-    return "\n".join(["<div>", *parts, "</div>"])
+    return "\n".join(['<div class="tex2jax_ignore mathjax_ignore">', *parts, "</div>"])  # "$" is no mathematics

@@ -181,7 +181,7 @@ def test_forest_of_chosen_effects(boot):
     expected = row(boot.tidy(0.8, "basic"), "proportion_mediated within")
     assert texts(ax)[0].startswith(style.number(expected["estimate"], 2))
     assert ax.get_xlabel() == "Estimate with 80% basic (cluster bootstrap) interval"
-    with pytest.raises(InputError, match=r"effects='nothing' .* kinds are .*'indirect'"):
+    with pytest.raises(InputError, match=r"effects='nothing' is no kind of effect or label; choose one of .*'indirect'"):
         boot.plot("forest", effects="nothing")
 
 
@@ -239,8 +239,23 @@ def test_caterpillar_is_in_order(fit):
     np.testing.assert_allclose(points.get_xdata(), values)
     best = fit.cluster_effects().set_index("id")["indirect"].idxmax()
     assert ax.get_yticklabels()[-1].get_text() == str(best)
-    assert f"average {style.number(values.mean())}" in texts(ax)
+    assert f"average of the clusters {style.number(values.mean(), 2)}" in texts(ax)
     assert_readable(ax)
+
+
+def test_caterpillar_tells_the_average_of_the_clusters_from_the_estimate(fit, three):
+    for what in ("indirect", "a", "b"):
+        ax = fit.plot("clusters", what=what)
+        average = float(fit.cluster_effects()[what].mean())
+        estimate = float(row(fit.effects(), f"{what}[m] within")["estimate"])
+        drawn = [float(line.get_xdata()[0]) for line in ax.lines if len(line.get_xdata()) == 2]
+        assert {average, estimate} <= set(drawn)
+        said = texts(ax)
+        assert any(t.startswith("average of the clusters ") for t in said)
+        assert any(t.startswith("estimate ") for t in said)
+        assert_readable(ax)
+    # moderated, the estimate is one at each value of the moderator
+    assert not any(t.startswith("estimate ") for t in texts(three.plot("clusters")))
 
 
 def test_influence_names_the_clusters_that_matter(fit):
@@ -307,8 +322,58 @@ def test_wrong_names_list_the_valid_ones(fit, boot, lmm):
         boot.plot("clusters")
     with pytest.raises(InputError, match="'coefficients', 'ranef'"):
         lmm.plot("path")
-    with pytest.raises(InputError, match=r"no option 'colour'; its options are 'component', 'level'"):
+    with pytest.raises(InputError, match=r"no option 'colour'; choose one of 'component', 'level'"):
         fit.plot("path", colour="red")
+
+
+def test_wrong_names_and_types_are_answered_with_what_was_meant(fit, boot, lmm, three):
+    for draw, words in (
+        (lambda: fit.plot("pth"), "did you mean 'path'"),
+        (lambda: fit.plot(5), r"plot\(5\)"),
+        (lambda: fit.plot(["path"]), r"plot\(\['path'\]\)"),
+        (lambda: fit.plot("path", levle=0.9), "no option 'levle'; did you mean 'level'"),
+        (lambda: fit.plot("path", component="withn"), "did you mean 'within'"),
+        (lambda: fit.plot("path", level=[0.9, 0.95]), "level="),
+        (lambda: fit.plot("forest", effects="indirct"), "did you mean 'indirect'"),
+        (lambda: fit.plot("forest", effects=5), "effects=5"),
+        (lambda: fit.plot("influence", effect="direct betwen"), "did you mean 'direct between'"),
+        (lambda: boot.plot("density", effects=["indirect[m] withn"]), r"did you mean 'indirect\[m\] within'"),
+        (lambda: boot.plot("density", effects=5), "effects=5"),
+        (lambda: lmm.plot("ranef", term="Intercpt"), "did you mean 'Intercept'"),
+        (lambda: lmm.plot("coefficients", intercepts="yes"), "intercepts='yes'"),
+        (lambda: jm.coefplot([lmm], intercepts="no"), "intercepts='no'"),
+        (lambda: three.plot("moderation", shade=1), "shade=1"),
+        (lambda: three.plot("moderation", effect="indirect[m1] withn"), r"did you mean 'indirect\[m1\] within'"),
+        (lambda: fit.to_latex("efects"), "did you mean 'effects'"),
+        (lambda: fit.to_markdown(5), "table=5"),
+    ):
+        with pytest.raises(InputError, match=words):
+            draw()
+
+
+NAMES = {
+    "x": "a$b$", "m": r"$\alpha_1^2", "y": "50% & <b>#1~", "id": "school\nin $|", "w": "$w$ [" + 20 * "long name ",
+}  # fmt: skip
+
+
+def test_names_are_drawn_as_they_are_and_no_mathematics(fit):
+    """Whatever they hold: signs of LaTeX and HTML, ends of lines, more letters than a figure is wide."""
+    data = fit.data.assign(w=fit.data["id"] % 7).rename(columns=NAMES)
+    data[NAMES["id"]] = "$" + data[NAMES["id"]].astype(str) + "$"
+    roles = {"x": NAMES["x"], "m": NAMES["m"], "y": NAMES["y"], "cluster": NAMES["id"], "random": ["a", "b"]}
+    plain, moderated = jm.mediate(data, **roles), jm.mediate(data, **roles, moderators={"a": NAMES["w"]})
+    drawn = [moderated.plot(kind) for kind in ("path", "forest", "moderation")]
+    drawn += [plain.plot("clusters"), plain.plot("influence", n=3)]
+    drawn += [jm.coefplot({"_one$": plain, "$two$": moderated})]
+    for ax in drawn:
+        assert_readable(ax)
+        for text in ax.findobj(mpl.text.Text):
+            said, mathematics = text._preprocess_math(text.get_text())
+            assert not mathematics, said
+            assert "\n" not in said or "value where" in said or "not shown" in said
+    shown = [text._preprocess_math(text.get_text())[0] for text in drawn[0].texts]
+    assert {"a$b$", r"$\alpha_1^2", "50% & <b>#1~", "Within clusters (school in $|)"} <= set(shown)
+    assert [text.get_text() for text in drawn[-1].get_legend().get_texts()] == [r" _one\$", r"\$two\$"]
 
 
 def test_every_figure_draws_on_the_axes_given_and_returns_them(fit, boot, lmm):

@@ -224,6 +224,38 @@ def test_tables_carry_the_numbers_and_escape_names(fit):
     assert r"m<1>:Intercept" in fit.to_markdown("varcorr")  # the labels of its rows are a column
 
 
+@pytest.mark.parametrize("name", ["[x", "*x", "[x]", "*"])
+def test_no_row_of_latex_begins_with_an_option_or_a_star(name):
+    source = export.latex_table(pd.DataFrame({name: [name, "x"], "term": [name, "x"]}))
+    assert source.splitlines()[2].startswith("{}" + name)  # behind a rule, which takes an option too
+    assert source.splitlines()[4].startswith("{}" + name)
+    assert source.splitlines()[5].startswith("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a|b", r"a\|b"),
+        (r"a\|b", r"a\\\|b"),
+        (r"\alpha", r"\\alpha"),
+        ("<b>x</b>", "&lt;b>x&lt;/b>"),
+        ("<!-- x", "&lt;!-- x"),
+        ("p <.001", "p <.001"),
+        ("a&b", "a&b"),
+        ("&lt;b>", "&amp;lt;b>"),
+        ("*x* _y_ x_w `z` ~~v~~", r"\*x\* \_y\_ x_w \`z\` \~\~v\~\~"),
+        ("$x$ and 2^2", r"\$x\$ and 2\^2"),
+        ("[x](http)", r"[x\](http)"),
+        ("indirect[m] within", "indirect[m] within"),
+        ("50% #1", "50% #1"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_markdown_shows_names_as_they_are(name, written):
+    source = export.markdown_table(pd.DataFrame({name: [name]}), title=name)
+    assert source.splitlines() == [written, "", f"| {written} |", "| :--- |", f"| {written} |"]
+
+
 def test_latex_of_special_characters_compiles_in_principle():
     source = export.latex_table(pd.DataFrame({"term": ["a_b & 50% {x} #1 $ ~ ^ \\ |"]}), title="T_1")
     cell = source.splitlines()[7]

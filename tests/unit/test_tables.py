@@ -279,7 +279,10 @@ def test_a_page(effects):
 
 def test_an_html_page(effects):
     text = html_page("A & B", [(None, "x < y"), ("C & D", effects)])
-    assert text == ("<div>\n<h3>A &amp; B</h3>\n<pre>x &lt; y</pre>\n<h4>C &amp; D</h4>\n" + html_table(effects) + "\n</div>")
+    assert text == (
+        '<div class="tex2jax_ignore mathjax_ignore">\n'
+        "<h3>A &amp; B</h3>\n<pre>x &lt; y</pre>\n<h4>C &amp; D</h4>\n" + html_table(effects) + "\n</div>"
+    )
 
 
 def test_text_and_html_tables_take_the_same_arguments():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMED = 40  # clusters up to which each is named
+MARKS = ((style.ORANGE, "-"), (style.INK, (0, (1, 1))))  # colour and dashes of lines over all clusters
 
 
 def caterpillar(
@@ -20,12 +22,15 @@ def caterpillar(
     values: np.ndarray,
     std_errors: np.ndarray | None,
     *,
-    average: float | None,
+    marks: Mapping[str, float],
     label: str,
     z: float,
     ax: Axes | None,
 ) -> Axes:
-    """One point per cluster in ascending order, with a line of z conditional standard deviations to both sides."""
+    """One point per cluster in ascending order, with a line of z conditional standard deviations to both sides.
+
+    ``marks`` are values that are drawn as lines over all clusters and named, such as their average.
+    """
     order = np.argsort(values, kind="stable")
     n = len(values)
     named = n <= NAMED
@@ -37,20 +42,22 @@ def caterpillar(
         ax.hlines(at, values[order] - reach, values[order] + reach, color=style.BLUE, linewidth=1.0 if named else 0.6, alpha=0.7)
     ax.plot(values[order], at, "o", color=style.BLUE, markersize=4 if named else 2.2, linestyle="none")
     ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    if average is not None:
-        ax.axvline(average, color=style.ORANGE, linewidth=1.3, zorder=1)
-        note = f"average {style.number(average)}"
+    low, high = ax.get_xlim()
+    decimals = style.width_decimals([high - low])
+    for k, (name, value) in enumerate(marks.items()):
+        colour, dashes = MARKS[k % len(MARKS)]
+        ax.axvline(value, color=colour, linewidth=1.4, linestyle=dashes, zorder=1)
         ax.annotate(
-            note, (average, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
-            ha="center", fontsize=style.TEXT, color=style.ORANGE,
+            f"{name} {style.number(value, decimals)}", (value, 1.0), xycoords=("data", "axes fraction"),
+            xytext=(0, 3 + 1.35 * style.TEXT * k), textcoords="offset points", ha="center", fontsize=style.TEXT, color=colour,
         )  # fmt: skip
     ax.set_ylim(-0.8, n - 0.2)
-    ax.set_yticks(at if named else [], [str(names[i]) for i in order] if named else [])
+    ax.set_yticks(at if named else [], [style.word(names[i]) for i in order] if named else [])
     if not named:
         ax.set_ylabel(f"{n} clusters in order")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel(label)
+    ax.set_xlabel(style.word(label, 70))
     return ax
 
 
@@ -83,9 +90,9 @@ def influence(table: pd.DataFrame, cluster: str, effect: str, *, most: int, ax: 
     low, high = ax.get_xlim()
     if low - 0.5 * (high - low) < 0 < high + 0.5 * (high - low):
         ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    ax.set_yticks(at, [f"{cluster} {name}" for name in rows[cluster].tolist()])
+    ax.set_yticks(at, [style.word(f"{cluster} {name}") for name in rows[cluster].tolist()])
     ax.set_ylim(n - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel(f"{effect}, estimate without the cluster")
+    ax.set_xlabel(f"{style.word(effect, 45)}, estimate without the cluster")
     return ax

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gaussian_kde
 
-from jaxmed.arguments import listed
-from jaxmed.errors import InputError
+from jaxmed.arguments import chosen_names
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def density(
     """Draws of the effects with these labels; default the indirect effects that stand in the table without a condition."""
     labels = _chosen(table, effects)
     alone = len(labels) == 1
-    longest = 0 if alone else max(map(len, labels))
+    longest = 0 if alone else max(len(style.word(label)) for label in labels)
     ax = style.axes(ax, 6.0 + 0.07 * longest, 3.4 if alone else 0.85 * len(labels) + 1.1)
     style.quiet(ax)
     rows = table.set_index("label").loc[labels]
@@ -36,9 +35,9 @@ def density(
     ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     ax.spines["left"].set_visible(False)
     ax.set_ylim(-0.28, len(labels) - 0.02)
-    ax.set_yticks([] if alone else range(len(labels) - 1, -1, -1), [] if alone else labels)
+    ax.set_yticks([] if alone else range(len(labels) - 1, -1, -1), [] if alone else [style.word(label) for label in labels])
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(labels[0] if alone else f"Draws, estimate and {style.level_text(level)} {interval} interval")
+    ax.set_xlabel(style.word(labels[0], 60) if alone else f"Draws, estimate and {style.level_text(level)} {interval} interval")
     if alone:
         estimate, low, high = (float(rows[c].iloc[0]) for c in ("estimate", "conf_low", "conf_high"))
         style.title(ax, f"{style.with_interval(estimate, low, high)}, {style.level_text(level)} {interval}")
@@ -72,9 +71,4 @@ def _chosen(table: pd.DataFrame, effects: Sequence[str] | None) -> list[str]:
         kinds = table["effect"].tolist() if "effect" in table else []
         found = [label for label, kind in zip(known, kinds, strict=True) if kind in ("indirect", "fixed")]
         return found[:8] or known[:1]
-    asked = [effects] if isinstance(effects, str) else list(effects)
-    unknown = [label for label in asked if label not in known]
-    if unknown or not asked:
-        name = unknown[0] if unknown else effects
-        raise InputError(f"effects={name!r} is no label of the table; labels are {listed(known, 20)}.")
-    return asked
+    return chosen_names("effects", effects, known)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed
-from jaxmed.errors import InputError
+from jaxmed.arguments import chosen_names
 from jaxmed.report.effect_blocks import moderator_columns
 from jaxmed.report.figures import style
 
@@ -39,7 +38,7 @@ def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, 
     order = [*style.PANELS.values(), *HEADINGS.values(), "Effects"]
     for heading in sorted(dict.fromkeys(_heading(row) for row in rows), key=order.index):
         lines.append((heading, None))
-        lines += [(_words(row, moderators), row) for row in rows if _heading(row) == heading]
+        lines += [(style.word(_words(row, moderators)), row) for row in rows if _heading(row) == heading]
     longest = max(len(words) for words, _ in lines)
     ax = style.axes(ax, 0.075 * longest + 5.6, ROW * (len(lines) + 1) + 0.75)
     style.quiet(ax, grid="x")
@@ -59,7 +58,7 @@ def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, 
 def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes | None) -> Axes:
     """Coefficients of one model or several, by the rows' "name", models beside each other with markers of their own."""
     names = list(dict.fromkeys(name for frame in models.values() for name in frame["name"].tolist()))
-    longest = max(len(name) for name in names)
+    longest = max(len(style.word(name)) for name in names)
     step = min(0.8 / max(len(models), 1), 0.24)
     tall = ROW * len(names) * max(1.0, 0.55 * len(models)) + 1.0
     ax = style.axes(ax, 0.075 * longest + (5.6 if len(models) == 1 else 4.6), tall)
@@ -70,15 +69,20 @@ def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes |
         estimate, low, high = (frame[c].to_numpy(float) for c in ("estimate", "conf_low", "conf_high"))
         ax.hlines(at, low, high, color=colour, linewidth=1.6)
         face = colour if k % 2 == 0 else "white"
-        ax.plot(estimate, at, marker, color=colour, markerfacecolor=face, markersize=5.5, linestyle="none", label=model)
+        ax.plot(estimate, at, marker, color=colour, markerfacecolor=face, markersize=5.5, linestyle="none", label=_entry(model))
         if len(models) == 1:
             for y, row in zip(at, zip(estimate, low, high, strict=True), strict=True):
                 _figures(ax, float(y), style.with_interval(*row))
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [style.word(name) for name in names])
     finish(ax, len(names), f"Coefficient with {style.level_text(level)} interval")
     if len(models) > 1:
         ax.legend(frameon=False, fontsize=style.TEXT, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     return ax
+
+
+def _entry(model: str) -> str:
+    """A model's name in the legend, which leaves out what begins with an underscore: a blank stands before it."""
+    return f" {style.word(model)}" if model.startswith("_") else style.word(model)
 
 
 def finish(ax: Axes, n: int, label: str) -> None:
@@ -113,14 +117,8 @@ def _chosen(table: pd.DataFrame, effects: Sequence[str] | None) -> tuple[list[di
     """The rows to draw, and the kinds left out because there are too many rows."""
     records = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     if effects is not None:
-        asked = [effects] if isinstance(effects, str) else list(effects)
-        kinds, labels = {row["effect"] for row in records}, {row["label"] for row in records}
-        unknown = [name for name in asked if name not in kinds | labels]
-        if unknown or not asked:
-            name = unknown[0] if unknown else effects
-            raise InputError(
-                f"effects={name!r} is neither a kind of effect nor a label of the table; kinds are {listed(sorted(kinds), 20)}."
-            )
+        kinds = list(dict.fromkeys(row["effect"] for row in records))
+        asked = chosen_names("effects", effects, [*kinds, *(row["label"] for row in records)], "kind of effect or label")
         return [row for row in records if row["effect"] in asked or row["label"] in asked], []
     single = sum(1 for name in {row["mediator"] for row in records} if isinstance(name, str)) == 1
     rows = [r for r in records if r["effect"] not in APART and not (single and r["effect"] == "total_indirect")]

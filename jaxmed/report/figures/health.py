@@ -102,7 +102,7 @@ def _running(ax: Axes, sizes: np.ndarray, low: np.ndarray, high: np.ndarray, eff
     ax.axhline(estimate, color=style.INK, linewidth=1.1)
     ax.axhline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.set_xlabel("draws")
-    ax.set_ylabel(effect)
+    ax.set_ylabel(style.word(effect, 40))
     style.title(ax, f"{style.level_text(level)} interval as draws are added")
 
 

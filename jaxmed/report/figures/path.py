@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LINE = 0.19  # inches between lines of text
 PAD = 0.17
+NAME = 40  # characters of a name in a box
 
 
 class Label(NamedTuple):
@@ -67,7 +68,7 @@ def path_diagram(
 ) -> Axes:
     """Draw the panels of ``components`` below each other; coefficients come from ``fixed``, indirect effects from ``effects``."""
     panels = {c: _lanes(design, c, fixed, varcorr, effects) for c in components}
-    y = design.equations[-1].response
+    x, y = style.word(x, NAME), style.word(design.equations[-1].response, NAME)
     names = [lane.mediator for lanes in panels.values() for lane in lanes if lane.mediator]
     side = max(_box(x), _box(y))
     middle = max([_box(name) for name in names], default=0.0)
@@ -85,7 +86,7 @@ def path_diagram(
     drawing = _Drawing(ax, width, height, side, middle, arrow, over)
     top = height
     for (component, lanes), tall in zip(panels.items(), heights, strict=True):
-        drawing.panel(f"{style.PANELS[component]} ({cluster})", lanes, top, x, y)
+        drawing.panel(f"{style.PANELS[component]} ({style.word(cluster)})", lanes, top, x, y)
         top -= tall
     moderated = any(label and label.moderators for ls in panels.values() for l in ls for label in l.labels)
     words = f"Estimates with {style.level_text(level)} {interval} intervals. SD: of the random slope over clusters."
@@ -186,7 +187,7 @@ def _lanes(design: Design, component: str, fixed: pd.DataFrame, varcorr: pd.Data
     lanes = []
     for mediator in dict.fromkeys(p.mediator for p in paths if p.mediator):
         labels = label("a", mediator), label("b", mediator)
-        lanes.append(Lane(mediator, labels, _notes(paths, mediator, component, design, varcorr, effects)))
+        lanes.append(Lane(style.word(mediator, NAME), labels, _notes(paths, mediator, component, design, varcorr, effects)))
     direct = label("cprime", None)
     return [*lanes, Lane(None, (direct,), ())] if direct else lanes
 
@@ -201,7 +202,9 @@ def _label(path: Path, at: dict, varcorr: pd.DataFrame) -> Label:
         return style.number(float(np.sqrt(max(varcorr.loc[name, name], 0.0))))  # type: ignore[arg-type]
 
     symbol = {"a": "a", "b": "b", "cprime": "c′"}[path.kind]
-    added = tuple((i.column, figures(i.term) + (f", SD {sd(i.term)}" if i.random else "")) for i in path.interactions)
+    added = tuple(
+        (style.word(i.column, NAME), figures(i.term) + (f", SD {sd(i.term)}" if i.random else "")) for i in path.interactions
+    )
     return Label(f"{symbol} = {figures(path.term)}", f"SD {sd(path.term)}" if path.random else "", added)
 
 

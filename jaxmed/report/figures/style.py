@@ -124,6 +124,23 @@ def width_decimals(widths: Iterable[float]) -> int | None:
     return max(2, _decimals(size)) if size < 1 else max(0, 1 + _decimals(size))
 
 
+LONGEST = 100  # characters of a line of names in a figure
+
+
+def word(text: object, longest: int = LONGEST) -> str:
+    """A name of the user's as a figure shows it: on one line, "$" as itself and not as the start of mathematics, cut where long.
+
+    Example:
+        >>> print(word("US$ per $1,000"))
+        US\\$ per \\$1,000
+    """
+    line = " ".join(str(text).split())
+    if len(line) > longest:  # the end tells labels apart: a level, a moderator's value
+        end = longest // 3
+        line = f"{line[: longest - end - 1]}…{line[-end:]}"
+    return line.replace("$", r"\$")
+
+
 def level_text(level: float) -> str:
     return f"{100 * level:g}%"
 
