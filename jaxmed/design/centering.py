@@ -54,11 +54,12 @@ def code_column(series: pd.Series, argument: str, asked: Sequence[object] | None
     """
     name = str(series.name)
     where = f"{argument}={name!r}"
+    dirty.refuse_containers(where, series)
     if bool(series.isna().all()):
         raise InputError(f"{where}: all {len(series)} values are missing; use another column or fill it in.")
     if is_numeric(series):
         refuse_coding(name, asked)
-        coded = Coded(name, {name: series.to_numpy(dtype=float, na_value=np.nan)})
+        coded = Coded(name, {name: dirty.numbers(where, series)})
     else:
         coded = _code_levels(series, argument, asked)
     for values in coded.columns.values():

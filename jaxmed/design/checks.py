@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from jaxmed.arguments import listed, shown, warn_user
 from jaxmed.design import dirty
 from jaxmed.design.frames import to_pandas
 from jaxmed.design.identified import Levels, not_identified
+from jaxmed.design.names import missing_column, two_levels
 from jaxmed.design.standard import standard
 from jaxmed.design.system import Design, Equation, Products
 from jaxmed.errors import InputError
@@ -38,19 +38,16 @@ def read_table(data: IntoFrame, argument: str = "data") -> pd.DataFrame:
     return table
 
 
-def check_columns(present: Sequence[object], columns: Mapping[str, str]) -> None:
+def check_columns(present: Sequence[object], columns: Mapping[str, str], index: Sequence[object] = ()) -> None:
     """Every column named in an argument is among those ``present``, once.
 
-    ``columns`` maps a column's name to the argument that named it.
+    ``columns`` maps a column's name to the argument that named it, ``index`` names the levels of the table's index.
     """
     for column, argument in columns.items():
         count = sum(name == column for name in present)
         if count == 0:
-            names = [name for name in present if isinstance(name, str)]
-            close = difflib.get_close_matches(column, names, n=3, cutoff=0.6)
-            folded = [name for name in names if name.lower() == column.lower() and name not in close]
-            close = folded + close
-            hint = f"did you mean {listed(close)}?" if close else f"its columns are {listed(present, 12)}."
+            hint = two_levels(column) if argument == "cluster" else None
+            hint = hint or missing_column(column, present, index, list(columns))
             raise InputError(f"{argument}={column!r}: data has no such column; {hint}")
         if count > 1:
             raise InputError(
@@ -63,7 +60,15 @@ def cluster_codes(cluster: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
     Returns codes (n,), positions in labels, and the sorted labels (J,). Errors and warnings: see :func:`check_clusters`.
     """
-    codes, labels = pd.factorize(cluster, sort=True)
+    dirty.refuse_containers(f"cluster={str(cluster.name)!r}", cluster)
+    try:
+        codes, labels = pd.factorize(cluster, sort=True)
+    except TypeError:
+        kinds = sorted({type(label).__name__ for label in cluster.dropna()})
+        raise InputError(
+            f"cluster={str(cluster.name)!r}: the labels are of the types {listed(kinds)}, which have no order; make them all "
+            "text or all numbers."
+        ) from None
     labels = np.asarray(labels)
     check_clusters(str(cluster.name), labels, np.bincount(codes[codes >= 0], minlength=len(labels)), len(cluster))
     return codes, labels

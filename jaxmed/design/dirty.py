@@ -13,8 +13,31 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed, warn_user
+from jaxmed.arguments import listed, shown, warn_user
 from jaxmed.errors import InputError
+
+# --------------------------------------------------------------------------------------------- what is no value
+
+
+def refuse_containers(where: str, series: pd.Series) -> None:
+    """An InputError for a column with lists, dictionaries or the like in it."""
+    if series.dtype != object:
+        return
+    for value in series:
+        if not pd.api.types.is_scalar(value):
+            raise InputError(
+                f"{where}: the column holds values of the type {type(value).__name__} (such as {shown(value)}), where a number or "
+                "a text per row is needed; take it apart into columns or rows of its own (pandas.DataFrame.explode)."
+            )
+
+
+def numbers(where: str, series: pd.Series) -> np.ndarray:
+    """A column of numbers (n,) as 64-bit floats, NaN where missing; an InputError for whole numbers beyond their range."""
+    try:
+        return series.to_numpy(dtype=float, na_value=np.nan)
+    except OverflowError:
+        raise InputError(f"{where}: the column holds whole numbers beyond the range of floats (1e308); divide it.") from None
+
 
 # ------------------------------------------------------------------------------------- codes for missing values
 

@@ -26,7 +26,7 @@ KINDS = ("pandas", "polars", "pyarrow")
 
 def is_lazy(data: object) -> bool:
     """``data`` is a query that an engine has yet to run: a polars LazyFrame, a DuckDB relation, Dask, PySpark, Ibis."""
-    return isinstance(nw.from_native(cast(Any, data), pass_through=True), nw.LazyFrame)
+    return not isinstance(data, pd.DataFrame) and isinstance(_seen(data, "data"), nw.LazyFrame)
 
 
 def to_pandas(data: IntoFrame, argument: str = "data") -> pd.DataFrame:
@@ -40,7 +40,7 @@ def to_pandas(data: IntoFrame, argument: str = "data") -> pd.DataFrame:
     """
     if isinstance(data, pd.DataFrame):
         return _without_arrow_types(data)
-    frame = nw.from_native(cast(Any, data), pass_through=True)
+    frame = _seen(data, argument)
     if isinstance(frame, nw.LazyFrame):
         raise InputError(
             f"{argument} is a {kind_of(data)}, whose rows are not in memory, and this needs rows; "
@@ -120,6 +120,15 @@ def kind_of(data: object) -> str:
 # ------------------------------------------------------------------------------------------------------- pieces
 
 
+def _seen(data: object, argument: str) -> Any:
+    """A frame of any library through narwhals, anything else as it is; an InputError for two columns of one name."""
+    try:
+        return nw.from_native(cast(Any, data), pass_through=True)
+    except nw.exceptions.DuplicateError as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{argument} has two columns of one name ({said}); rename them, each needs its own.") from error
+
+
 def _kind_of_frame(like: object) -> Any:
     if isinstance(like, str):
         if like not in KINDS:
@@ -127,7 +136,9 @@ def _kind_of_frame(like: object) -> Any:
                 f"as_frame: like={shown(like)} is not a kind of frame; use {', '.join(map(repr, KINDS))}, or a frame."
             )
         return like
-    frame = nw.from_native(cast(Any, like), pass_through=True)
+    if isinstance(like, pd.DataFrame):
+        return "pandas"
+    frame = _seen(like, "as_frame: like")
     if not isinstance(frame, nw.DataFrame | nw.LazyFrame):
         raise InputError(f"as_frame: like is a {kind_of(like)}; give a data frame, or one of {', '.join(map(repr, KINDS))}.")
     # the tables are small: what an engine would compute comes back as the table that its own collect() gives

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from jaxmed.design import dirty
 from jaxmed.design.centering import is_numeric
 from jaxmed.design.coding import NumericValues, TermMatrix
 from jaxmed.design.evaluate import Table, column_of, kind_of, learn
+from jaxmed.design.names import missing_column
 from jaxmed.design.syntax import Node, as_text, formula_error
 from jaxmed.errors import InputError
 
@@ -32,9 +32,7 @@ def check_formula_columns(formula: str, columns: Mapping[str, int], data: pd.Dat
                 formula, position, f"formula: data has {count} columns named {column!r}; rename them so that each is unique."
             )
         if count == 0:
-            folded = [name for name in present if name.lower() == column.lower()]
-            close = list(dict.fromkeys([*folded, *difflib.get_close_matches(column, present, n=3, cutoff=0.6)]))
-            hint = f"did you mean {listed(close)}?" if close else f"its columns are {listed(data.columns, 12)}."
+            hint = missing_column(column, data.columns, data.index.names, list(columns))
             formula_error(formula, position, f"formula: data has no column {column!r}; {hint}")
 
 
@@ -42,8 +40,9 @@ def look_for_dirt(data: pd.DataFrame, columns: Collection[str], groups: Collecti
     """Warnings of codes for missing values, and of labels that look alike or empty; errors for numbers kept as text."""
     for column in columns:
         series, where = column_of(data, column), f"formula: the column {column!r}"
+        dirty.refuse_containers(where, series)
         if is_numeric(series) and column not in groups:
-            dirty.warn_codes(where, column, dirty.codes_among(series.to_numpy(dtype=float, na_value=np.nan)))
+            dirty.warn_codes(where, column, dirty.codes_among(dirty.numbers(where, series)))
             continue
         labels = list(pd.unique(series.dropna()))
         dirty.warn_empty(where, labels)
@@ -62,8 +61,7 @@ def weights_column(weights: object, data: pd.DataFrame) -> pd.Series | None:
         return None
     if isinstance(weights, str):
         if list(data.columns).count(weights) != 1:
-            close = difflib.get_close_matches(weights, [str(name) for name in data.columns], n=3)
-            hint = f"did you mean {listed(close)}?" if close else f"its columns are {listed(data.columns, 12)}."
+            hint = missing_column(weights, data.columns, data.index.names)
             raise InputError(f"weights={weights!r}: data has no such column, or several; {hint}")
         series = pd.Series(data[weights].array, name=weights)
     else:
@@ -82,7 +80,7 @@ def read_weights(given: pd.Series | None, weights: object, rows: np.ndarray) -> 
     """The weights (n,) of the rows used; ones for none. An error unless all are positive and finite."""
     if given is None:
         return np.ones(len(rows))
-    values = given.to_numpy(dtype=float, na_value=np.nan)[rows]
+    values = dirty.numbers("weights", given)[rows]
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):
         name = f"weights={weights!r}" if isinstance(weights, str) else "weights"

@@ -245,7 +245,7 @@ class Rows:
     def of(cls, data: pd.DataFrame, specification: Specification) -> Rows:
         """Code the columns of the roles and number the clusters."""
         roles = specification.roles
-        checks.check_columns(list(data.columns), roles.arguments)
+        checks.check_columns(list(data.columns), roles.arguments, data.index.names)
         codes, labels = checks.cluster_codes(_series(data, roles.cluster))
         coded = {}
         for column, argument in roles.arguments.items():

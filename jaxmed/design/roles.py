@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from jaxmed.arguments import listed, shown
+from jaxmed.design.names import two_levels
 from jaxmed.design.system import Arrow
 from jaxmed.errors import InputError
 
@@ -126,8 +127,7 @@ def parse_roles(
     Errors: a column in two roles, unknown keys, random covariates that are no covariates.
     """
     for argument, value in (("x", x), ("y", y), ("cluster", cluster)):
-        if not isinstance(value, str):
-            raise InputError(f"{argument}={shown(value)} is not the name of a column; give one name as a string.")
+        _check_name(argument, value)
     mediators = as_names("m", m)
     if not mediators:
         raise InputError("m is empty; name the mediator, for example m='m'.")
@@ -161,6 +161,14 @@ def parse_roles(
         random_covariates=random_by_equation,
         moderators=by_arrow,
     )
+
+
+def _check_name(argument: str, value: object) -> None:
+    if isinstance(value, str):
+        return
+    names = [name for name in value if isinstance(name, str)] if isinstance(value, list | tuple) else []
+    hint = two_levels("/".join(names)) if argument == "cluster" else None
+    raise InputError(f"{argument}={shown(value)} is not the name of a column; {hint or 'give one name as a string.'}")
 
 
 def as_names(argument: str, value: object) -> tuple[str, ...]:
