@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.arguments import require_bool, require_option, warn_user
+from jaxmed.arguments import require_bool, require_option, require_path, warn_user
 from jaxmed.calls import check_names, verb
 from jaxmed.design.centering import CENTRINGS
 from jaxmed.design.checks import read_table
 from jaxmed.design.frames import from_pandas, is_lazy
 from jaxmed.design.matrices import COVARIANCES, mediation_design
-from jaxmed.errors import InputError
+from jaxmed.errors import InputError, StorageError
 from jaxmed.gram import GramData
 
 if TYPE_CHECKING:
@@ -388,8 +388,11 @@ def enable_compilation_cache(folder: str | os.PathLike[str]) -> Path:
     import jax
     from jaxlib import version
 
-    place = Path(folder).expanduser() / f"jaxlib-{version.__version__}-{platform.machine()}-{platform.node()}"
-    place.mkdir(parents=True, exist_ok=True)
+    place = require_path("folder", folder) / f"jaxlib-{version.__version__}-{platform.machine()}-{platform.node()}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"folder={str(folder)!r} cannot be made: {error}; choose another folder.") from error
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

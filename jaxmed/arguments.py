@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from numbers import Real
+from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -201,9 +203,24 @@ def read_seed(seed: object, argument: str = "seed") -> int:
     )
 
 
+def require_path(argument: str, value: object) -> Path:
+    """A path of the file system, with "~" for the user's folder; an InputError for what is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{argument}={shown(value)} is no path; give text or a pathlib.Path.")
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise InputError(f"{argument}={shown(text)} is no path: it is empty, holds a NUL or is no text.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # no such user
+        raise InputError(f"{argument}={shown(text)} is no path: {error}.") from error
+
+
 def check_functions(extra: Mapping[str, Callable] | None) -> None:
     """``extra`` maps names to functions."""
-    if extra is not None and not (isinstance(extra, Mapping) and all(callable(function) for function in extra.values())):
+    if extra is None:
+        return
+    if not isinstance(extra, Mapping) or not all(isinstance(k, str) and k and callable(f) for k, f in extra.items()):
         raise InputError(
             f"extra={shown(extra)} is not a dictionary from names to functions of the parameters, such as "
             "{'a squared': lambda p: p['m:x_within'] ** 2}."

@@ -11,6 +11,7 @@ from jaxmed.api import mediate
 from jaxmed.arguments import Seed, listed, read_seed, require_bool, require_level, require_option, require_whole, shown
 from jaxmed.calls import verb
 from jaxmed.errors import InputError
+from jaxmed.inference.figures import require_draws
 from jaxmed.inference.sample import METHODS
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def boot_mlmem(
     b = _slopes("randm", randm, mediators, "[b1, b2, b3]")
     require_whole("n_boot", n_boot, 1)
     number = read_seed(seed)
-    require_level(level)
+    level = require_level(level)
+    require_draws(level, method, n_boot, f"raise n_boot={n_boot}")
     require_bool("progress", progress)
     model = mediate(
         dataset,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmed.arguments import check_functions, require_path, shown
 from jaxmed.calls import verb
 from jaxmed.errors import InputError
 
@@ -53,7 +53,10 @@ def load_bootstrap(
     from jaxmed.report import saved_tables
     from jaxmed.report.draws import BootstrapResult
 
-    place = Path(folder).expanduser()
+    place = require_path("folder", folder)
+    check_functions(extra)
+    if fit is not None and not hasattr(fit, "system"):
+        raise InputError(f"fit={shown(fit)} is no result of mediate(); give the fit that the draws belong to, or leave it out.")
     manifest = storage.read_manifest(place)
     theirs, call = manifest["identity"], manifest["call"]
     strata = None
@@ -107,10 +110,17 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
         100
     """
     from jaxmed.inference import bootstrap, storage
+    from jaxmed.report.draws import BootstrapResult
 
-    parts = list(parts)
+    given: Any = parts
+    parts = list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else [given]
     if not parts:
         raise InputError("parts is empty: give at least one bootstrap")
+    for k, part in enumerate(parts):
+        if not isinstance(part, BootstrapResult):
+            raise InputError(
+                f"parts[{k}] is {shown(part)}; give a list of what fit.bootstrap(...) of a mediation or load_bootstrap() returned."
+            )
     first = storage.identity(parts[0].scheme)
     for k, part in enumerate(parts[1:], 1):
         if said := storage.differences(first, storage.identity(part.scheme)):

@@ -26,8 +26,8 @@ def refuse_containers(where: str, series: pd.Series) -> None:
     for value in series:
         if not pd.api.types.is_scalar(value):
             raise InputError(
-                f"{where}: the column holds values of the type {type(value).__name__} (such as {shown(value)}), where a number or "
-                "a text per row is needed; take it apart into columns or rows of its own (pandas.DataFrame.explode)."
+                f"{where}: the column holds values of the type {type(value).__name__} (such as {shown(value)}), where a number "
+                "or a text per row is needed; take it apart into columns or rows of its own (pandas.DataFrame.explode)."
             )
 
 

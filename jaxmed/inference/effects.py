@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxmed.arguments import shown
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import parameters, polynomials
@@ -114,11 +115,29 @@ def _call(row: Effect, beta: np.ndarray, G: np.ndarray, sigma2: np.ndarray | Non
     if row.function is None or row.design is None or sigma2 is None:
         raise ValueError(f"{row.label}: a function of the user needs all parameters")
     named: Mapping[str, np.ndarray] = parameters.by_name(row.design, Estimates(beta, G, sigma2))
+    where = f"extra[{row.label!r}]"
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(row.function(named), float)
+            given = row.function(dict(named))
     except KeyError as error:
-        raise InputError(f"extra[{row.label!r}] asks for the parameter {error}; there are {', '.join(named)}.") from None
+        raise InputError(f"{where} asks for the parameter {error}; there are {', '.join(named)}.") from error
+    except Exception as error:
+        raise InputError(
+            f"{where}: the function {getattr(row.function, '__name__', '')} raised {type(error).__name__} ({error}); it takes a "
+            f"dictionary from the parameters' names to numbers or arrays, with the names {', '.join(named)}."
+        ) from error
+    try:
+        found = np.asarray(given)
+    except Exception:  # a ragged list, a traced array
+        found = np.array(None)
+    if found.dtype.kind not in "fiub":
+        raise InputError(f"{where} gives {shown(given)}, and a number is needed for each set of parameters.")
+    if found.dtype.kind == "f" and found.dtype.itemsize < 8:
+        raise InputError(
+            f"{where} gives {8 * found.dtype.itemsize}-bit floats, as jax.numpy does by default; use NumPy's functions, which keep "
+            "all digits."
+        )
+    return found.astype(float)
 
 
 def _differences(row: Effect, design: Design, at: np.ndarray, spread: np.ndarray) -> np.ndarray:

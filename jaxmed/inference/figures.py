@@ -128,6 +128,16 @@ def monte_carlo_errors(sample: Sample, figure: Callable[[Sample], Floats]) -> Fl
     return np.sqrt((k - 1) / k * ((without - without.mean(0)) ** 2).sum(0))
 
 
+def require_draws(level: float, method: str, n: int, remedy: str) -> None:
+    """An InputError where the limits of a method by ranks lie beyond all of ``n`` draws, (n + 1) alpha / 2 < 1."""
+    needed = int(np.ceil(round(1 / tail(level) - 1, 6)))
+    if method != "normal" and needed > n:
+        raise InputError(
+            f"level={level} with method={method!r} needs at least {needed} usable draws, and there are {n}: {remedy} "
+            "(some thousands are usual), or use method='normal'"
+        )
+
+
 def check_number(sample: Sample, level: float, method: str) -> str:
     """What to warn of when the limits lie among the last few draws; empty when all is well.
 
@@ -137,12 +147,7 @@ def check_number(sample: Sample, level: float, method: str) -> str:
     if method == "normal":
         return ""
     u, B = tail(level), int(np.isfinite(sample.draws).sum(0).max(initial=0))
-    needed = int(np.ceil(round(1 / u - 1, 6)))
-    if needed > B:
-        raise InputError(
-            f"level={level} with method={method!r} needs at least {needed} usable draws, and there are {B}: raise n_resamples "
-            "(some thousands are usual), or use method='normal'"
-        )
+    require_draws(level, method, B, "raise n_resamples")
     share = u
     if method in ("bc", "bca"):
         accel = np.zeros_like(sample.estimate) if sample.acceleration is None or method == "bc" else sample.acceleration

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmed.arguments import require_path
 from jaxmed.errors import InputError, StorageError
 from jaxmed.inference import resampling
 from jaxmed.inference.bootstrap import Draws
@@ -117,7 +118,7 @@ def open_folder(path: str | os.PathLike[str], scheme: Scheme, call: dict[str, An
         StorageError: the folder cannot be written to.
         InputError: it holds draws of other data, another model, seed, scheme or version; the message names the difference.
     """
-    place, ours = Path(path).expanduser(), identity(scheme)
+    place, ours = require_path("save_to", path), identity(scheme)
     try:
         place.mkdir(parents=True, exist_ok=True)
         if not (place / MANIFEST).exists():

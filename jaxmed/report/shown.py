@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from jaxmed.arguments import choices, shown
+from jaxmed.arguments import choices, require_path, shown
 from jaxmed.calls import check_names, verbs
-from jaxmed.errors import InputError
+from jaxmed.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,10 +76,14 @@ class Shown:
         """
         from jaxmed.report import document
 
-        place = Path(path).expanduser()
+        place = require_path("path", path)
         if not place.parent.is_dir():
             raise InputError(f"path={str(path)!r}: the folder {str(place.parent)!r} does not exist; create it first.")
-        place.write_text(document.document(self, self._shown_as), encoding="utf-8")
+        text = document.document(self, self._shown_as)
+        try:
+            place.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"path={str(path)!r} cannot be written to: {error}; give the name of a new file.") from error
         return place
 
     def to_html(self, table: str | None = None, **options: Any) -> str:

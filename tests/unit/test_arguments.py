@@ -4,12 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxmed.arguments import SYNONYMS, listed, require_level, require_option, shown
+import jaxmed
+from jaxmed.arguments import SYNONYMS, check_functions, listed, require_level, require_option, require_path, shown
 from jaxmed.design.centering import CENTRINGS
-from jaxmed.design.matrices import COVARIANCES
+from jaxmed.design.matrices import COVARIANCES, mediation_design
 from jaxmed.errors import InputError
+from jaxmed.inference.effects import check_extra
 from jaxmed.inference.figures import ALL_METHODS
 from jaxmed.inference.schemes import KINDS
+from jaxmed.reml.problem import Estimates
 
 # ---------------------------------------------------------------------------------------------- values in messages
 
@@ -109,3 +112,90 @@ def test_a_level_that_is_none_says_what_was_meant(level, words):
 
 def test_a_level_of_numpy_is_a_level():
     assert require_level(np.float32(0.5)) == 0.5
+
+
+# --------------------------------------------------------------------------------------------------------- paths
+
+
+@pytest.mark.parametrize("value", [3, None, "", "  ", "a\0b", b"bytes", ["folder"], "~no_such_user_here/x"])
+def test_what_is_no_path_is_refused(value):
+    with pytest.raises(InputError, match=r"folder=.* is no path"):
+        require_path("folder", value)
+
+
+def test_the_door_refuses_what_is_no_path_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for value in (3, "", "a\0b"):
+        with pytest.raises(InputError, match=r"folder=.* is no path"):
+            jaxmed.load_bootstrap(value)
+        with pytest.raises(InputError, match=r"folder=.* is no path"):
+            jaxmed.enable_compilation_cache(value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_where_a_file_stands_is_an_error_of_storage(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(jaxmed.StorageError, match=r"folder=.*cannot be made"):
+        jaxmed.enable_compilation_cache(tmp_path / "file")
+
+
+# ------------------------------------------------------------------------------------------- results, and functions
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [([1], r"parts\[0\] is 1"), (3, r"parts\[0\] is 3"), ([], "parts is empty"), ("abc", "is 'abc'"), (None, "None")],
+)
+def test_what_is_no_bootstrap_is_not_merged(parts, words):
+    with pytest.raises(InputError, match=words):
+        jaxmed.merge_bootstraps(parts)
+
+
+@pytest.mark.parametrize("extra", [3, ["f"], {"f": 1}, {1: len}, {"": len}, "f"])
+def test_extra_that_holds_no_functions(extra):
+    with pytest.raises(InputError, match=r"extra=.*is not a dictionary from names to functions"):
+        check_functions(extra)
+
+
+def boom(p):
+    return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (boom, ["extra['mine']", "the function boom raised ZeroDivisionError", "'m:x_within'"]),
+        (lambda p: p["nope"], ["asks for the parameter 'nope'"]),
+        (lambda p: p.a, ["raised AttributeError"]),
+        (lambda p: p.clear() or 1.0, ["extra['mine'] gives shape"]),
+        (lambda p: "text", ["gives 'text', and a number is needed"]),
+        (lambda p: None, ["gives None"]),
+        (lambda p: {"a": 1}, ["gives {'a': 1}"]),
+        (lambda p: [1, [2, 3]], ["gives [1, [2, 3]]"]),
+        (lambda p: 1j, ["gives 1j"]),
+        (lambda p: np.float32(p["m:x_within"]), ["32-bit floats", "NumPy's functions"]),
+        (lambda p: p["m:x_within"].sum(), ["extra['mine'] gives shape"]),
+        (lambda: 1.0, ["raised TypeError"]),
+    ],
+)
+def test_a_function_of_the_user_that_fails_is_named(function, words):
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(120, 3)), columns=list("xmy")).assign(
+        id=np.repeat(np.arange(30), 4)
+    )
+    design = mediation_design(data, x="x", m="m", y="y", cluster="id", extra={"mine": function})
+    p, q = len(design.fixed_labels), len(design.random_labels)
+    with pytest.raises(InputError) as caught:
+        check_extra(design, Estimates(np.arange(p) / 7.0, np.eye(q), np.ones(2)))
+    for word in words:
+        assert word.replace("'m:x_within'", "m:x_within") in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------- draws enough for a level
+
+
+def test_boot_mlmem_refuses_too_few_replicates_before_it_fits():
+    data = pd.DataFrame({"no": ["data"]})  # which would be the next complaint
+    with pytest.raises(InputError, match=r"level=0.95.*at least 39 usable draws, and there are 20: raise n_boot=20"):
+        jaxmed.boot_mlmem(data, "x", "m", "y", "id", n_boot=20)
+    with pytest.raises(InputError, match="no such column"):
+        jaxmed.boot_mlmem(data, "x", "m", "y", "id", n_boot=20, method="normal")
