@@ -276,7 +276,8 @@ def compare_table(
         digits: decimals.
 
     Returns:
-        Columns "term" and one per result; below the terms the number of rows and clusters, log-likelihood and so on.
+        Columns "term" and one per result; below the terms the number of rows (each once; then those of each equation of a
+        mediation), clusters, log-likelihood and so on.
 
     Raises:
         InputError: something that is no result, or effects of a mixed model.

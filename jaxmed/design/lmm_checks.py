@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -183,6 +184,42 @@ def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, interce
             f"({listed([full.names[k] for k in kept], 12)}), so that nothing is left to model; check the columns."
         )
     return kept, notes
+
+
+class LeftOut(NamedTuple):
+    """The columns that were left out: combinations of those kept, about the means of the rows used.
+
+    d left out, p kept. Only rows that keep to the same combinations have predictions that do not depend on which column was
+    left out: they lie in the row space of the whole matrix (Searle 1971, 5.4).
+    """
+
+    names: tuple[str, ...]
+    columns: np.ndarray  # (d,) among all
+    kept: np.ndarray  # (p,) among all
+    weights: np.ndarray  # (p, d)
+    means: np.ndarray  # of all columns; 0 without an intercept
+    sizes: np.ndarray  # (d,) root mean squares about the means
+
+    def beyond(self, matrix: np.ndarray) -> np.ndarray:
+        """Where new rows (n, all columns) break the combinations (n, d), beyond rounding."""
+        rows = matrix - self.means
+        own, others = rows[:, self.columns], rows[:, self.kept]
+        broken = np.abs(own - others @ self.weights)
+        reach = np.abs(self.weights)
+        rounding = 64 * np.finfo(float).eps * (np.abs(matrix[:, self.columns]) + np.abs(matrix[:, self.kept]) @ reach)
+        return broken > RANK_TOLERANCE * (np.abs(own) + np.abs(others) @ reach + self.sizes) + rounding
+
+
+def left_out(full: TermMatrix, kept: np.ndarray, *, intercept: bool) -> LeftOut:
+    """The columns that are not among those ``kept``, as combinations of these."""
+    columns = np.setdiff1d(np.arange(full.matrix.shape[1]), kept)
+    means = full.matrix.mean(axis=0) if intercept else np.zeros(full.matrix.shape[1])
+    centred = full.matrix - means
+    size = np.linalg.norm(centred[:, kept], axis=0)
+    size = np.where(size > 0, size, 1.0)  # the intercept
+    weights = np.linalg.lstsq(centred[:, kept] / size, centred[:, columns], rcond=None)[0] / size[:, None]
+    sizes = np.sqrt(np.mean(centred[:, columns] ** 2, axis=0))
+    return LeftOut(tuple(full.names[k] for k in columns), columns, kept, weights, means, sizes)
 
 
 def independent_columns(

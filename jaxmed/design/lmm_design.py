@@ -27,11 +27,13 @@ from jaxmed.design.grouping import (
     order_as_lme4,
 )
 from jaxmed.design.lmm_checks import (
+    LeftOut,
     check_fixed_rank,
     check_formula_columns,
     check_names,
     check_response,
     drop_missing,
+    left_out,
     look_for_dirt,
     read_weights,
     weights_column,
@@ -52,6 +54,7 @@ class Coding:
     offsets: tuple[Recipe, ...]
     fixed: tuple[CodedTerm, ...]
     kept: np.ndarray  # columns of the fixed terms' matrix that are not combinations of earlier ones
+    left_out: LeftOut  # the others
     bars: tuple[tuple[Terms, GroupRecipe], ...]  # in the order of the design's terms
 
 
@@ -93,6 +96,7 @@ class NewRows:
     offset: np.ndarray  # (n,)
     terms: tuple[tuple[np.ndarray, np.ndarray], ...]
     rows: np.ndarray  # (n,)
+    beyond: np.ndarray  # (n, columns left out) bool: where a row asks for what the fit cannot estimate
 
 
 def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | np.ndarray | None = None) -> LmmDesign:
@@ -165,7 +169,7 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
         dropped=dropped,
         missing=missing,
         notes=tuple(notes),
-        coding=Coding(parsed, recipes, offsets, coded, kept, bars),
+        coding=Coding(parsed, recipes, offsets, coded, kept, left_out(full, kept, intercept=parsed.fixed.intercept), bars),
         variables=fixed_variables,
     )
 
@@ -207,7 +211,7 @@ def new_matrices(design: LmmDesign, data: IntoFrame, *, random: bool = True) -> 
         (effect_columns(part, coding.recipes, values, len(table)).matrix, recipe.codes(group_columns(recipe.group, table.frame)))
         for part, recipe in bars
     )
-    return NewRows(full.matrix[:, coding.kept], offset, terms, table.rows)
+    return NewRows(full.matrix[:, coding.kept], offset, terms, table.rows, coding.left_out.beyond(full.matrix))
 
 
 # ------------------------------------------------------------------------------------------------------- pieces

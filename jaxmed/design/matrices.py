@@ -131,6 +131,11 @@ class Source(Protocol):
         """The equations, their codes or sums over all clusters."""
         ...
 
+    def rows_used(self, roles: Roles, equations: Sequence[Equation]) -> int | None:
+        """How many different rows of the table the equations use: those of level-1 equations, and one for a cluster that
+        level-2 equations alone use."""
+        ...
+
 
 def plan(specification: Specification, source: Source) -> tuple[dict[str, int], dict[str, Predictor], dict[str, Terms]]:
     """Levels, predictors and the equations' terms."""
@@ -202,6 +207,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         ),
         extra=specification.extra,
         cluster_values={column: s.mean[kept] for summaries in of_moderators.values() for column, s in summaries.items()},
+        rows_used=source.rows_used(roles, [b.equation for b in built]),
     )
     _warn_two_valued(roles, coded, codes, len(labels))
     checks.warn_few_clusters(design)
@@ -256,6 +262,10 @@ class Rows:
 
     def equations(self, roles: Roles, terms: Mapping[str, Terms], level: Mapping[str, int]) -> list[Built]:
         return [_build(response, roles, terms[response], self.coded, self.codes, level[response]) for response in roles.equations]
+
+    def rows_used(self, roles: Roles, equations: Sequence[Equation]) -> int:
+        rows, upper = (np.concatenate([np.empty(0, int), *(e.rows for e in equations if e.level == k)]) for k in (1, 2))
+        return len(np.unique(rows)) + len(np.setdiff1d(self.codes[upper], self.codes[rows]))
 
 
 def _series(data: pd.DataFrame, column: str) -> pd.Series:

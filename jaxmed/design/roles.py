@@ -128,6 +128,8 @@ def parse_roles(
     """
     for argument, value in (("x", x), ("y", y), ("cluster", cluster)):
         _check_name(argument, value)
+    if cluster in RESERVED_OF_CLUSTERS:
+        raise InputError(f"cluster={cluster!r} is also a column of the tables of clusters; rename the column of the data.")
     mediators = as_names("m", m)
     if not mediators:
         raise InputError("m is empty; name the mediator, for example m='m'.")
@@ -203,7 +205,7 @@ def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) ->
                 )
             if name in RESERVED:
                 raise InputError(
-                    f"moderators[{shown(arrow)}] names {name!r}, which is a column of the table of effects; "
+                    f"moderators[{shown(arrow)}] names {name!r}, which is a column of the tables of effects; "
                     "rename the column of the data."
                 )
         if names:
@@ -211,11 +213,20 @@ def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) ->
     return found
 
 
-# The columns of the table of effects, beside which every moderator has one of its own.
-RESERVED = (
-    "label", "effect", "of", "mediator", "component", "versus", "estimate", "bias", "std_error", "conf_low", "conf_high",
-    "p_value", "p_count", "n_draws", "note",
+# The columns of the tables in which a moderator, or the cluster, has one under its own name: the only list of them, which the
+# tables are made from or held to.
+ROW = ("label", "effect", "of", "mediator", "component")  # what a row of effects is; behind them the moderators
+FIGURES = (
+    "versus", "estimate", "bias", "std_error", "conf_low", "conf_high", "p_value", "p_count", "n_draws", "mc_std_error",
+    "mc_conf_low", "mc_conf_high", "p_adjusted", "note",
 )  # fmt: skip
+CURVE = ("estimate", "conf_low", "conf_high", "band_low", "band_high")
+BESIDE = ("name",)  # of labels where several results stand beside each other
+CLUSTER_ROW = ("mediator", "component")
+CLUSTER_FIGURES = ("a", "b", "indirect", "a_std_error", "b_std_error", "indirect_std_error")
+INFLUENCE = ("label", "estimate", "without", "change", "change_in_se")
+RESERVED = frozenset((*ROW, *FIGURES, *CURVE, *BESIDE))  # of moderators
+RESERVED_OF_CLUSTERS = frozenset((*CLUSTER_ROW, *CLUSTER_FIGURES, *INFLUENCE))
 
 
 def parse_random(

@@ -11,7 +11,7 @@ Axis letters: J clusters, k monomials, p fixed effects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,6 +63,22 @@ class Sums:
 
     def equations(self, roles: Roles, terms: Mapping[str, Terms], level: Mapping[str, int]) -> list[Built]:
         return [self._equation(response, roles, terms[response], level[response]) for response in roles.equations]
+
+    def rows_used(self, roles: Roles, equations: Sequence[Equation]) -> int | None:
+        """Known where in every cluster the rows of one equation hold those of all others: its variables with gaps are among
+        theirs. Sums do not tell how the gaps of variables lie to each other."""
+        lower = [e for e in equations if e.level == 1]
+        gaps = []
+        for e in lower:
+            missing = self.missing(roles, e.response)
+            gaps.append({v for v, n in missing.items() if n and any(s.varies for s in self.coded[v].known.values())})
+        n = np.array([e.sizes(len(self.labels)) for e in lower])
+        upper = np.array([e.sizes(len(self.labels)) for e in equations if e.level == 2]).reshape(-1, len(self.labels)).any(0)
+        for there in np.unique(n > 0, axis=1).T:
+            present = [gap for gap, uses in zip(gaps, there, strict=True) if uses]
+            if present and not any(all(one <= other for other in present) for one in present):
+                return None
+        return int(n.max(0).sum() + np.count_nonzero(upper & (n.max(0) == 0)))
 
     def _equation(self, response: str, roles: Roles, terms: Terms, level: int) -> Built:
         fixed_names, random_names, recipes = names_of(terms, level)

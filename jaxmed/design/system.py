@@ -153,6 +153,7 @@ class Design:
     extra: Mapping[str, Callable] = field(default_factory=dict)  # the user's functions of the parameters
     # column of a moderator -> its mean in every cluster (J,)
     cluster_values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rows_used: int | None = None  # rows of the table that some equation uses; None where sums do not tell
 
     @property
     def has_rows(self) -> bool:

@@ -7,15 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from jaxmed.design.roles import CLUSTER_FIGURES, CLUSTER_ROW, INFLUENCE
 from jaxmed.inference import cluster_paths, effects
 from jaxmed.reml.fit import System
-
-PARTS = ("a", "b", "indirect")
 
 
 def cluster_effects(system: System, cluster: str, std_errors: bool = False) -> pd.DataFrame:
     """Paths and products of every cluster, one row per mediator, component and cluster; with ``std_errors`` theirs too."""
-    columns = [cluster, "mediator", "component", *PARTS, *(f"{part}_std_error" for part in PARTS if std_errors)]
+    columns = [cluster, *CLUSTER_ROW, *(CLUSTER_FIGURES if std_errors else CLUSTER_FIGURES[:3])]
     tables = []
     for paths in cluster_paths.cluster_paths(system):
         values = [paths.a, paths.b, paths.a * paths.b]
@@ -37,13 +36,13 @@ def influence(system: System, cluster: str, progress: Callable[[int], object] = 
     pick = order, np.arange(len(labels))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = change / found.std_error
-    return pd.DataFrame(
-        {
-            "label": np.repeat(labels, J),
-            cluster: design.clusters[order].T.ravel(),
-            "estimate": np.repeat(found.full, J),
-            "without": found.without[pick].T.ravel(),
-            "change": change[pick].T.ravel(),
-            "change_in_se": relative[pick].T.ravel(),
-        }
-    )
+    columns = [
+        np.repeat(labels, J),
+        np.repeat(found.full, J),
+        found.without[pick].T.ravel(),
+        change[pick].T.ravel(),
+        relative[pick].T.ravel(),
+    ]
+    table = pd.DataFrame(dict(zip(INFLUENCE, columns, strict=True)))
+    table.insert(1, cluster, design.clusters[order].T.ravel())
+    return table

@@ -25,7 +25,7 @@ from jaxmed.reml import fit as reml
 from jaxmed.reml.fitted import FAILED, SINGULAR, STATUS
 from jaxmed.report import prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
-from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding
+from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.shown import Curved
 
@@ -158,7 +158,8 @@ class BootstrapResult(Curved):
         low, high = figures.limits(sample, level, method, failed)
         se = intervals.std_error(sample.draws)
         mc = figures.monte_carlo_errors(sample, errors)
-        return frame.assign(
+        return with_figures(
+            frame,
             estimate=sample.estimate,
             bias=intervals.bias(sample.draws, sample.estimate),
             std_error=se,
@@ -290,7 +291,8 @@ class BootstrapResult(Curved):
         se = intervals.jackknife_std_error(draws, strata=strata)
         bias = intervals.jackknife_bias(draws, estimate, strata=strata)
         low, high = intervals.normal_interval(estimate - bias, se, level)
-        return frame.assign(
+        return with_figures(
+            frame,
             estimate=estimate,
             bias=bias,
             std_error=se,
@@ -312,8 +314,8 @@ class BootstrapResult(Curved):
             >>> import jaxmed
             >>> data = jaxmed.datasets.split_model(n_clusters=40).data
             >>> boot = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id").bootstrap(200, seed=1, progress=False)
-            >>> boot.describe().split(".")[0]
-            'A multilevel mediation model with x as predictor, m as mediator and y as outcome was fitted to 40 clusters (id)'
+            >>> boot.describe().split(".")[0][52:]
+            'm as mediator and y as outcome was fitted to 389 rows in 40 clusters (id)'
         """
         method = None if method is None else require_option("method", method, figures.ALL_METHODS)
         return prose.paragraph(self, self.tidy(level, method), level, method)

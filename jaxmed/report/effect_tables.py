@@ -6,16 +6,24 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from jaxmed.design.roles import FIGURES, ROW
 from jaxmed.design.system import Design
 from jaxmed.inference.effects import Effect
 
 
 def effect_frame(rows: tuple[Effect, ...]) -> pd.DataFrame:
     """The columns that say what each row is, with one per moderator: NaN where it does not apply."""
-    frame = {c: [getattr(row, c) for row in rows] for c in ("label", "effect", "of", "mediator", "component")}
+    frame = {c: [getattr(row, c) for row in rows] for c in ROW}
     for name in dict.fromkeys(name for row in rows for name, _ in row.at):
         frame[name] = [dict(row.at).get(name, np.nan) for row in rows]
     return pd.DataFrame(frame | {"versus": [row.versus for row in rows]})
+
+
+def with_figures(table: pd.DataFrame, **figures: object) -> pd.DataFrame:
+    """The table with further columns: none under a name that a moderator may have."""
+    if foreign := set(figures) - set(FIGURES):
+        raise ValueError(f"{foreign} are not among the columns that roles.py keeps from moderators")
+    return table.assign(**figures)
 
 
 def with_coding(table: pd.DataFrame, design: Design) -> pd.DataFrame:

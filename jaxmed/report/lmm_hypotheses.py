@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed, require_level, shown
+from jaxmed.arguments import listed, require_level, shown, warn_user
 from jaxmed.design.anova import contrast_from_names
 from jaxmed.design.grouping import group_columns
 from jaxmed.design.lmm_design import LmmDesign, NewRows
@@ -86,6 +86,18 @@ def interval_frame(
             "conf_high": np.where(told, high, np.nan),
         }
     )
+
+
+def without_beyond(values: np.ndarray, design: LmmDesign, new: NewRows) -> np.ndarray:
+    """NaN, and a warning, where a row asks for a combination that the data cannot estimate."""
+    asked = new.beyond.any(axis=1)
+    if asked.any():
+        names = [name for name, rows in zip(design.coding.left_out.names, new.beyond.T, strict=True) if rows.any()]
+        warn_user(
+            f"new_data: {np.count_nonzero(asked)} rows (first at row {new.rows[np.argmax(asked)]}, counted from 0) ask for a "
+            f"combination that the data of the fit cannot estimate: {listed(names)} left out of it. Their predictions are NaN."
+        )
+    return np.where(asked, np.nan, values)
 
 
 def refuse_new_groups(design: LmmDesign, table: pd.DataFrame, new: NewRows) -> None:

@@ -333,7 +333,8 @@ class LMMResult(Shown):
                 "population", their random effects being 0.
 
         Returns:
-            A Series under the table's index, NaN where a predictor is missing.
+            A Series under the table's index, NaN where a predictor is missing; also, with a warning that names the term, where
+            a row asks for a combination that the data cannot estimate: a cell that was empty, a column that was left out.
 
         Raises:
             InputError: an unknown option, missing columns, unseen groups under "raise", unseen levels of a fixed factor.
@@ -359,6 +360,7 @@ class LMMResult(Shown):
             terms = new.terms if conditional else ()
             values += lmm_prediction.random_part(terms, self._modes if conditional else [], len(values))
             values = lmm_prediction.told(values, new.fixed, terms, self._term_fits, self.estimates.unidentified)
+            values = lmm_hypotheses.without_beyond(values, self.design, new)
             rows, index = new.rows, new_data.index
         out = np.full(len(index), np.nan)
         out[rows] = values

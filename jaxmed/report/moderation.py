@@ -13,6 +13,7 @@ import pandas as pd
 
 from jaxmed.arguments import choices, listed, require_level, shown
 from jaxmed.calls import verbs
+from jaxmed.design.roles import CURVE
 from jaxmed.design.system import Design, Moderator
 from jaxmed.errors import InputError
 from jaxmed.inference import curves
@@ -71,10 +72,8 @@ class ModerationCurve:
 
     def frame(self) -> pd.DataFrame:
         """Columns: the moderator, estimate, conf_low, conf_high (pointwise), band_low, band_high (simultaneous)."""
-        low, high = self.bands.pointwise
-        band_low, band_high = self.bands.simultaneous
-        columns = {"estimate": self.bands.estimate, "conf_low": low, "conf_high": high}
-        return pd.DataFrame({self.by: self.grid} | columns | {"band_low": band_low, "band_high": band_high})
+        columns = zip(CURVE, (self.bands.estimate, *self.bands.pointwise, *self.bands.simultaneous), strict=True)
+        return pd.DataFrame({self.by: self.grid} | dict(columns))
 
 
 def curve_of(

@@ -36,8 +36,8 @@ def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) 
     singular = ", ".join(f"{int((boot.status == s).sum()):,} {s}" for s in ("singular", "failed"))
     said = [
         f"A multilevel mediation model with {coded[x]} as predictor, {_and([coded[m] for m in mediators])} as "
-        f"{'mediator' if len(mediators) == 1 else 'mediators'} and {coded[y]} as outcome was fitted to {fit.n_clusters:,} "
-        f"clusters ({fit.cluster}).",
+        f"{'mediator' if len(mediators) == 1 else 'mediators'} and {coded[y]} as outcome was fitted to {_rows(fit)}"
+        f"{fit.n_clusters:,} clusters ({fit.cluster}).",
         f"All equations were estimated jointly by {'restricted ' if fit.reml else ''}maximum likelihood{_centring(fit.center)}.",
         f"The {100 * level:g}% {METHODS.get(chosen, chosen)} confidence intervals come from {len(boot):,} "
         f"{SCHEMES.get(boot.kind, boot.kind)} (seed {boot.seed}; {singular}).",
@@ -57,6 +57,17 @@ def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) 
 def _coding(design: Design, column: str) -> str:
     said = design.coding_of(design.variable_of(column))
     return f" ({said})" if said else ""
+
+
+def rows_used(fit: Any, each: str) -> str:
+    """How many rows of the data the equations use, and in brackets how many each of them."""
+    distinct = fit.design.rows_used
+    rows = ", ".join(each.format(name=name, n=n) for name, n in fit.n_obs.items())
+    return rows if distinct is None else f"{distinct:,} ({rows})"
+
+
+def _rows(fit: Any) -> str:
+    return "" if fit.design.rows_used is None else f"{fit.design.rows_used:,} rows in "
 
 
 def _few(rows: list[dict], design: Design) -> tuple[str, list[dict]]:
@@ -86,7 +97,7 @@ def design_sentences(fit: Any) -> list[str]:
     x, mediators, y = variables(design)
     levels = design.levels
     kinds = "-".join(str(levels.get(name, 1)) for name in (design.variable_of(x), mediators[0], y))
-    rows = ", ".join(f"{n:,} for {name}" for name, n in fit.n_obs.items())
+    rows = rows_used(fit, "{n:,} for {name}")
     out = [
         f"{x}{_coding(design, x)} acts on {y} directly and through {_and(mediators)}: a {kinds} design"
         f"{'' if len({levels.get(m, 1) for m in mediators}) == 1 else ' with mediators of both levels'}, "

@@ -22,11 +22,11 @@ from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes, storage
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml_fit
-from jaxmed.report import cluster_tables, tables
+from jaxmed.report import cluster_tables, prose, tables
 from jaxmed.report.bootstrap_input import check_bootstrap, chosen_seed, strata_numbers, warn_rademacher
 from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.effect_blocks import effect_blocks
-from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding
+from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.saved_tables import mentioned, plain, to_arrays
 from jaxmed.report.shown import Curved
@@ -200,8 +200,14 @@ class MediationResult(Curved):
             low, high = intervals.interval(draws, estimate, level=level)
             p = intervals.p_value(draws, estimate)
         frame = with_coding(effect_frame(rows), self.design)
-        return frame.assign(
-            estimate=estimate, std_error=se, conf_low=low, conf_high=high, p_value=p, note=proportion_notes(rows, estimate, se)
+        return with_figures(
+            frame,
+            estimate=estimate,
+            std_error=se,
+            conf_low=low,
+            conf_high=high,
+            p_value=p,
+            note=proportion_notes(rows, estimate, se),
         )
 
     def ranef(self) -> pd.DataFrame:
@@ -319,6 +325,9 @@ class MediationResult(Curved):
     def glance(self) -> pd.DataFrame:
         """One row of figures about the whole fit.
 
+        n_obs counts the rows of the data that some equation uses, each once (NaN of a fit of sums that do not tell); the rows of
+        each equation are n_obs_m, n_obs_y, ... by the names of the responses.
+
         Example:
             >>> import jaxmed
             >>> data = jaxmed.datasets.split_model(n_clusters=40).data
@@ -330,7 +339,8 @@ class MediationResult(Curved):
         return pd.DataFrame(
             {
                 "n_clusters": [self.n_clusters],
-                "n_obs": [int(self.n_obs.sum())],
+                "n_obs": [np.nan if self.design.rows_used is None else self.design.rows_used],
+                **{f"n_obs_{name}": [int(n)] for name, n in self.n_obs.items()},
                 "loglik": [self.loglik],
                 "deviance": [self.deviance],
                 "n_fixed": [len(self.design.fixed_labels)],
@@ -445,7 +455,7 @@ class MediationResult(Curved):
 
     def _header(self) -> str:
         kind = "restricted maximum likelihood" if self.reml else "maximum likelihood"
-        rows = ", ".join(f"{name} {n}" for name, n in self.n_obs.items())
+        rows = prose.rows_used(self, "{name} {n}")
         return (
             f"Joint fit by {kind}: log-likelihood {self.loglik:.4f}, deviance {self.deviance:.4f}\n"
             f"{self.n_clusters} clusters of {self.cluster}; rows used: {rows}"

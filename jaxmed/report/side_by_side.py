@@ -106,7 +106,8 @@ def compare_table(
     columns = rows_of_all(named, level, what)
     terms = list(dict.fromkeys(term for rows in columns.values() for term in rows["name"].tolist()))
     feet = {name: _foot(result) for name, result in named.items()}
-    lines = [line for line in FOOT if any(line in foot for foot in feet.values())]
+    own = dict.fromkeys(line for foot in feet.values() for line in foot if line not in FOOT)  # rows of each equation
+    lines = [line for line in (FOOT[0], *own, *FOOT[1:]) if any(line in foot for foot in feet.values())]
     out = pd.DataFrame({"term": [*terms, *lines]})
     for name, rows in columns.items():
         at = {row["name"]: row for row in rows.to_dict("records")}
@@ -135,11 +136,11 @@ def _foot(result: Any) -> dict[str, str]:
     if len(groups := getattr(fit, "n_groups", ())) == 1:
         row["n_clusters"] = int(groups.iloc[0])
     found = {}
-    for name in FOOT:
+    for name in (*FOOT, *(name for name in row if name.startswith("n_obs_"))):
         value = row.get(name)
         if isinstance(value, bool | np.bool_):
             found[name] = "yes" if value else "no"
-        elif value is not None:
+        elif value is not None and not (name == "n_obs" and np.isnan(value)):  # sums may not tell the rows
             found[name] = f"{value:,.0f}" if name.startswith("n_") else tables.format_number(float(value))
     return found
 

@@ -236,3 +236,31 @@ def test_files_that_are_no_sums(tmp_path):
 def test_roles_are_asked_for(table):
     with pytest.raises(jaxmed.InputError, match="m= is missing"):
         jaxmed.mediate(table, x="x", y="y", cluster="id")
+
+
+OF_SIMULATED = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
+
+
+def test_rows_of_sums_are_counted_once_where_they_tell():
+    data = jaxmed.datasets.split_model(n_clusters=40).data
+    n, at = len(data), np.arange(len(data))
+    holes = data.assign(y=data["y"].where(at > 2), m=data["m"].where(at != 10), z=np.where(at == 20, np.nan, at % 7))
+    for arguments, told in (({}, True), ({"covariates": ["z"]}, True), ({"covariates": {"m": ["z"]}}, False)):
+        rows = jaxmed.mediate(holes, **OF_SIMULATED, **arguments)
+        sums = jaxmed.gram_data(holes, **OF_SIMULATED, **arguments).mediate()
+        assert sums.n_obs.tolist() == rows.n_obs.tolist()
+        expected = rows.glance()["n_obs"].iloc[0] if told else np.nan
+        np.testing.assert_equal(sums.glance()["n_obs"].iloc[0], expected)
+        assert ("n_obs" in jaxmed.compare_table(sums)["term"].tolist()) == told
+        assert f"{rows.n_obs['y']}" in sums.summary()
+    assert rows.glance()["n_obs"].iloc[0] == n - 1  # row 20 has no z but is in y's equation
+
+
+def test_rows_of_a_level_2_mediator_are_those_of_the_outcome():
+    data = jaxmed.datasets.split_model(n_clusters=40).data
+    data["x"], data["m"] = data.groupby("id")["x"].transform("mean"), data.groupby("id")["m"].transform("mean")
+    data.loc[data.index[:3], "y"] = np.nan
+    data.loc[data["id"] == 39, "y"] = np.nan  # a cluster that m's equation alone uses counts once
+    for fit in (jaxmed.mediate(data, **OF_SIMULATED), jaxmed.gram_data(data, **OF_SIMULATED).mediate()):
+        row = fit.glance().iloc[0]
+        assert (row["n_obs_m"], row["n_obs"]) == (40, row["n_obs_y"] + 1)

@@ -409,3 +409,53 @@ def test_a_fit_without_any_number_still_prints(data, monkeypatch):
     assert fit.anova()["statistic"].isna().all()
     assert "did NOT converge" in fit.summary()
     assert "did NOT converge" in fit._repr_html_()
+
+
+# --- What a rank-deficient fit cannot predict ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def deficient():
+    """No rows in the cell (2, z); t2 is a combination of t and a constant, at a large origin."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"a": np.tile(["1", "2"], 60), "b": np.repeat(["x", "y", "z"], 40), "g": np.arange(120) % 12})
+    data["t"] = 2000 + rng.normal(size=120)
+    data["t2"] = 3 * data["t"] - 5
+    data["y"] = rng.normal(size=120) + 0.1 * data["g"] + data["t"] - 2000
+    data = data.loc[~((data["a"] == "2") & (data["b"] == "z"))]
+    with pytest.warns(jaxmed.JaxmedWarning, match=r"'t2', 'a2:bz' left out"):
+        return jaxmed.lmm("y ~ a * b + t + t2 + (1 | g)", data), data
+
+
+def test_a_combination_that_the_fit_cannot_estimate_is_not_predicted(deficient):
+    fit, _ = deficient
+    new = pd.DataFrame({"a": ["1", "2", "2"], "b": ["z", "z", "y"], "t": 2001.0, "t2": 5998.0, "g": 1}, index=["p", "q", "r"])
+    for random in ("none", "conditional"):
+        with pytest.warns(jaxmed.JaxmedWarning, match=r"1 rows \(first at row 1, counted from 0\) .*: 'a2:bz' left out"):
+            found = fit.predict(new, random=random)
+        assert found.isna().tolist() == [False, True, False]
+    with pytest.warns(jaxmed.JaxmedWarning, match=r"2 rows \(first at row 1, counted from 0\) .*: 't2', 'a2:bz' left out"):
+        assert fit.predict(new.assign(t2=[5998.0, 5998, 5999]), random="none").isna().tolist() == [False, True, True]
+
+
+def test_what_does_not_depend_on_the_column_left_out_is_predicted(deficient):
+    fit, data = deficient
+    np.testing.assert_allclose(fit.predict(data), fit.fitted(), atol=1e-11)  # of terms near 2,000
+    # the order of the terms chooses what is left out, not what can be predicted
+    with pytest.warns(jaxmed.JaxmedWarning, match="'t', "):
+        other = jaxmed.lmm("y ~ t2 + t + b * a + (1 | g)", data)
+    new = data.drop(columns="y").iloc[:7].assign(t=lambda d: d["t"] + 50, t2=lambda d: d["t2"] + 150)
+    np.testing.assert_allclose(fit.predict(new), other.predict(new), rtol=1e-9)
+    with pytest.warns(jaxmed.JaxmedWarning, match="'t' left out"):
+        assert other.predict(new.assign(t=0.0)).isna().all()
+
+
+def test_without_an_intercept_too():
+    data = pd.DataFrame({"x": np.r_[1.0:25], "g": np.arange(24) % 6}).assign(z=lambda d: 2 * d["x"])
+    data["y"] = data["x"] + np.random.default_rng(1).normal(size=24) + data["g"]
+    with pytest.warns(jaxmed.JaxmedWarning, match="'z' left out"):
+        fit = jaxmed.lmm("y ~ 0 + x + z + (1 | g)", data)
+    with pytest.warns(jaxmed.JaxmedWarning, match=r"1 rows \(first at row 1"):
+        found = fit.predict(pd.DataFrame({"x": [3.0, 3.0], "z": [6.0, 7.0]}), random="none")
+    assert found.isna().tolist() == [False, True]
+    assert found[0] == pytest.approx(3 * fit.fixef()["estimate"][0])

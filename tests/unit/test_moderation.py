@@ -5,9 +5,11 @@ import pytest
 from scipy.stats import norm
 
 import jaxmed as jm
+from jaxmed.design import roles
 from jaxmed.errors import InputError
 from jaxmed.inference import curves
 from jaxmed.inference.curves import simultaneous_tail
+from jaxmed.report import cluster_tables, side_by_side
 
 # few draws are enough here, and few draws are warned of
 pytestmark = pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
@@ -147,3 +149,29 @@ def test_wrong_requests_name_the_choices(fit):
     jackknife = fit.bootstrap(kind="jackknife", progress=False)
     with pytest.raises(InputError, match="a jackknife has none"):
         jackknife.moderation()
+
+
+# --- Names ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_column_of_every_table_of_effects_is_kept_from_moderators(fit, boot):
+    """Read from the tables: all that stands beside a moderator's own column, and nothing else."""
+    jackknife = fit.bootstrap(kind="jackknife", progress=False)
+    tables = [fit.effects(), fit.effects(method="monte_carlo"), jackknife.tidy(), boot.bands(), fit.moderation().frame()]
+    tables += [boot.moderation().frame(), side_by_side.named_rows(fit, 0.95, "effects")]
+    tables += [boot.tidy(level=0.5, method=method) for method in ("percentile", "basic", "normal", "bc", "bca")]
+    own = {moderator.name for moderator in fit.design.moderators}
+    assert all(table.columns.is_unique for table in tables)
+    assert {column for table in tables for column in table.columns} - own == roles.RESERVED
+    clusters = [fit.influence(progress=False), cluster_tables.cluster_effects(fit.system, "id", std_errors=True)]
+    assert {column for table in clusters for column in table.columns} - {"id"} == roles.RESERVED_OF_CLUSTERS
+
+
+def test_reserved_names_are_refused():
+    data = jm.datasets.moderated_model(n_clusters=40).data
+    for name in sorted(roles.RESERVED):
+        with pytest.raises(InputError, match=rf"moderators\['a'\] names '{name}', which is a column of the tables of effects"):
+            jm.mediate(data.rename(columns={"w": name}), x="x", m="m1", y="y", cluster="id", moderators={"a": name})
+    for name in sorted(roles.RESERVED_OF_CLUSTERS):
+        with pytest.raises(InputError, match=f"cluster='{name}' is also a column of the tables of clusters; rename"):
+            jm.mediate(data.rename(columns={"id": name}), x="x", m="m1", y="y", cluster=name)

@@ -112,6 +112,25 @@ def test_missing_rows_are_counted_and_shown(data):
     assert fit.predict()["y"].isna().sum() == 4
 
 
+def test_rows_are_counted_once_and_by_equation(data):
+    holes = data.copy()
+    holes.loc[holes.index[:3], "y"] = np.nan
+    holes.loc[holes.index[[2, 10]], "m"] = np.nan
+    fit = jaxmed.mediate(holes, **COMMON)
+    row, n = fit.glance().iloc[0], len(data)
+    assert [row["n_obs"], row["n_obs_m"], row["n_obs_y"]] == [n - 2, n - 2, n - 4]
+    assert f"rows used: {n - 2} (m {n - 2}, y {n - 4})" in fit.summary()
+    table = jaxmed.compare_table({"one": fit}).set_index("term")["one"]
+    counts = [str(n - 2), str(n - 2), str(n - 4), str(fit.n_clusters)]
+    assert table[["n_obs", "n_obs_m", "n_obs_y", "n_clusters"]].tolist() == counts
+    # gaps that lie apart: a row that one equation of two lacks is still a row
+    at = np.arange(n)
+    apart = holes.assign(c=np.where(at == 20, np.nan, at % 7), d=np.where(at == 30, np.nan, at % 5))
+    fit = jaxmed.mediate(apart, **COMMON, covariates={"m": ["c"], "y": ["d"]})
+    assert fit.n_obs.to_dict() == {"m": n - 3, "y": n - 5}
+    assert fit.glance()["n_obs"].iloc[0] == n - 2  # rows 2 and 10 have no m; 20 is in y's equation, 30 in m's
+
+
 def test_words(fit):
     text = fit.summary()
     for part in ("Multilevel mediation", "restricted maximum likelihood", "40 clusters", "indirect[m] within", "0 (fixed)"):
