@@ -38,9 +38,14 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
 
     Args:
         formula: for example "score ~ time * group + (time | id)". Random effects: ``(1 | g)``, ``(x | g)``, ``(0 + x | g)``,
-            ``(x || g)`` without correlations, nested ``(1 | a/b)``, ``(1 | a:b)``, and several crossed terms.
+            ``(x || g)`` without correlations, nested ``(1 | a/b)``, ``(1 | a:b)``, and several crossed terms. ``.`` stands
+            for all columns not used otherwise, ``0`` for no intercept; arithmetic stands inside ``I()``. Functions: log and
+            the like, scale, poly, ns, bs, factor, relevel, cut, interaction, ifelse, as.integer, dummy, and mean, sd ...
+            inside ``I()``.
         data: one row per observation, a pandas, polars or pyarrow table. Columns of text, categories or booleans are factors,
-            coded as in R; rows with a missing value in a variable of the model are left out, and the summary says how many.
+            coded as in R. As in R, variables are evaluated on all rows (what scale, poly or a spline learns, it learns from
+            every row in which its column is known); then rows with a missing value in a variable of the model are left out,
+            and the summary says how many.
         reml: restricted (True) or full maximum likelihood.
         weights: a column's name or one positive number w per row; the residual variance is sigma^2 / w.
 
@@ -66,6 +71,8 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     from jaxmed.report.lmm_results import fit_lmm
 
     require_bool("reml", reml)
+    if isinstance(data, str) and not isinstance(formula, str):
+        raise InputError("lmm: formula and data are swapped; write the formula first, lmm('y ~ x + (1 | g)', data).")
     data = read_table(data)
     fit = fit_lmm(lmm_design(formula, data, weights), data, reml=bool(reml))
     if not fit.converged:

@@ -1,4 +1,4 @@
-"""Contrasts of fixed effects: those of a type III analysis of variance, and those a user writes down.
+"""Contrasts of fixed effects: those of an analysis of variance of type I, II or III, and those a user writes down.
 
 Axis letters: n rows, p fixed effects, r rows of a contrast.
 """
@@ -38,9 +38,7 @@ def type3_contrasts(design: LmmDesign) -> dict[str, np.ndarray]:
     labels = [label for label, _ in design.fixed_terms if label != "Intercept"]
     p = len(design.fixed_names)
     if p <= 1 or len(labels) <= 1:
-        # As lmerTest: the sequential contrasts, which for one term test all its columns.
-        rows = _sequential(design.fixed)
-        return {label: rows[list(columns)] for label, columns in design.fixed_terms if label != "Intercept"}
+        return type1_contrasts(design)  # as lmerTest: for one term they test all its columns
     variables = design.variables
     terms = tuple(
         replace(term, codings=tuple("contr.treatment" if coding not in ("", "full") else coding for coding in term.codings))
@@ -74,6 +72,36 @@ def type3_contrasts(design: LmmDesign) -> dict[str, np.ndarray]:
         contrast = rows[:, list(spans[term.label])].T
         contrast = contrast[np.abs(contrast).sum(axis=1) > NEGLIGIBLE]
         found[term.label] = _zap(contrast @ back)
+    return found
+
+
+def type1_contrasts(design: LmmDesign) -> dict[str, np.ndarray]:
+    """The hypotheses of a sequential (type I) analysis of variance: each term after those before it, as (r, p) by term.
+
+    The rows are those of the transposed unit triangular factor of X'X, as lmerTest's.
+    """
+    rows = _sequential(design.fixed, design.coding.parsed.fixed.intercept)
+    return {label: rows[list(columns)] for label, columns in design.fixed_terms if label != "Intercept"}
+
+
+def type2_contrasts(design: LmmDesign) -> dict[str, np.ndarray]:
+    """The hypotheses of type II, as (r, p) by term: each term after all others but those that contain it.
+
+    They are lmerTest's, but that polynomials, splines and scale() are covariates here, as in type III: a term contains
+    another if it has more factors and the same covariates.
+    """
+    spans = dict(design.fixed_terms)
+    p = len(design.fixed_names)
+    found = {}
+    for term in design.coding.fixed:
+        own = list(spans[term.label])
+        around = [k for other in design.coding.fixed if _contains(other, term, design.variables) for k in spans[other.label]]
+        rows = np.eye(p)[own]
+        if around:
+            order = [k for k in range(p) if k not in own and k not in around] + own + around
+            at = p - len(own) - len(around)
+            rows[:, order] = _sequential(design.fixed[:, order], design.coding.parsed.fixed.intercept)[at : at + len(own)]
+        found[term.label] = rows
     return found
 
 
@@ -114,10 +142,15 @@ def _contains(outer: CodedTerm, inner: CodedTerm, variables: dict[str, Values]) 
     return own < around and own & numeric == around & numeric
 
 
-def _sequential(matrix: np.ndarray) -> np.ndarray:
-    """The rows of the transposed unit triangular factor of X'X (p, p)."""
-    factor = np.linalg.qr(matrix, mode="r")
-    return _zap(factor / np.diag(factor)[:, None])
+def _sequential(matrix: np.ndarray, intercept: bool) -> np.ndarray:
+    """The rows of the transposed unit triangular factor of X'X (p, p); with an intercept, without its own row's entries.
+
+    Neither origin nor scale of a column matters: columns are centred, where the first one is ones, and divided by their size.
+    """
+    columns = matrix - matrix.mean(axis=0) * (np.arange(matrix.shape[1]) > 0) * intercept
+    sizes = np.linalg.norm(columns, axis=0)
+    factor = np.linalg.qr(columns / sizes, mode="r")
+    return _zap(factor / np.diag(factor)[:, None]) * (sizes / sizes[:, None])
 
 
 def _zap(matrix: np.ndarray) -> np.ndarray:
@@ -146,6 +179,8 @@ def contrast_from_names(
     """
     names = design.fixed_names
     p = len(names)
+    if p == 0:
+        raise InputError("contrast: the model has no fixed effects, so that there is nothing to test.")
     equations = [spec] if isinstance(spec, str) else list(spec)
     if equations and all(isinstance(equation, str) for equation in equations):
         rows = [_read_equation(str(equation), names) for equation in equations]

@@ -5,6 +5,7 @@ Axis letters: n rows, k levels, m columns of a variable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,16 +13,10 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.formula import Terms
-from jaxmed.design.syntax import number_text
+from jaxmed.errors import InputError
 
-
-def level_label(value: object) -> str:
-    """A level as R prints it: 1.0 is "1", True is "TRUE"."""
-    if isinstance(value, bool | np.bool_):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, float | np.floating):
-        return number_text(float(value))
-    return str(value)
+MOST_COLUMNS = 20_000  # of all terms of one side
+MOST_VALUES = 500_000_000  # of their matrix: 4 GB
 
 
 def contrast_matrix(contrast: str, labels: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -92,10 +87,13 @@ def settle_codings(terms: Terms, contrasts: dict[str, str | None]) -> tuple[Code
     """
     first_open = not terms.intercept
     coded: list[CodedTerm] = []
-    for position, term in enumerate(terms.terms):
+    # Terms come by rising order, so that what contains the rest of a term is that rest itself or has one variable more.
+    within: set[frozenset[str]] = {frozenset()}
+    for term in terms.terms:
         codings: list[str] = []
-        rests = [set(term) - {variable} for variable in term]
-        marginal = tuple(not rest or any(rest <= set(earlier) for earlier in terms.terms[:position]) for rest in rests)
+        rests = [frozenset(term) - {variable} for variable in term]
+        marginal = tuple(rest in within for rest in rests)
+        within |= {frozenset(term), *rests}
         for variable, by_contrasts in zip(term, marginal, strict=True):
             contrast = contrasts[variable]
             if contrast is None:
@@ -127,6 +125,15 @@ def term_columns(term: CodedTerm, values: dict[str, Values]) -> tuple[tuple[str,
     return names, matrix
 
 
+def term_width(term: CodedTerm, values: dict[str, Values]) -> int:
+    """The number of a term's columns."""
+    widths = [
+        len(found.levels) - (coding != "full") if isinstance(found, FactorValues) else len(found.suffixes)
+        for found, coding in ((values[name], coding) for name, coding in zip(term.variables, term.codings, strict=True))
+    ]
+    return math.prod(widths)
+
+
 @dataclass(frozen=True)
 class TermMatrix:
     """All columns of a sum of terms; ``spans`` maps each term, the intercept too, to its columns."""
@@ -138,6 +145,7 @@ class TermMatrix:
 
 def terms_matrix(intercept: bool, terms: Sequence[CodedTerm], values: dict[str, Values], n: int) -> TermMatrix:
     """The model matrix of coded terms over n rows, the intercept first."""
+    _check_size({term.label: term_width(term, values) for term in terms}, n)
     names: list[str] = []
     blocks: list[np.ndarray] = []
     spans: list[tuple[str, tuple[int, ...]]] = []
@@ -150,6 +158,18 @@ def terms_matrix(intercept: bool, terms: Sequence[CodedTerm], values: dict[str, 
         blocks.append(block)
     matrix = np.hstack(blocks) if blocks else np.empty((n, 0))
     return TermMatrix(tuple(names), matrix, tuple(spans))
+
+
+def _check_size(widths: dict[str, int], n: int) -> None:
+    """An InputError for more columns than can be computed with, before they are made."""
+    total = sum(widths.values())
+    if total > MOST_COLUMNS or total * n > MOST_VALUES:
+        largest = max(widths, key=lambda label: widths[label])
+        raise InputError(
+            f"formula: its terms have {total:,} columns in {n:,} rows, {widths[largest]:,} of them those of {largest}: more than "
+            "can be computed with. Use fewer terms, or factors with fewer levels; a factor of many levels is a grouping factor, "
+            "(1 | g)."
+        )
 
 
 def factor_levels(series: pd.Series) -> list[object]:

@@ -191,7 +191,7 @@ def check_number_labels(where: str, name: str, labels: Sequence[object], unit: s
     """Labels of groups that are numbers: an error for floats that differ by rounding alone, a warning for codes among them."""
     if not len(labels) or not all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in labels):
         return
-    values = np.sort(np.array(labels, dtype=float))
+    values = np.sort(np.array([v for v in labels if abs(v) < 1e300], dtype=float))  # whole numbers may be too large for floats
     whole = np.abs(values - np.round(values)) <= 1e-6
     close = (whole[1:] & whole[:-1] & (np.round(values[1:]) == np.round(values[:-1]))) | (
         np.diff(values) <= 1e-14 * np.abs(values[1:])

@@ -1,22 +1,22 @@
 """lme4's formulas: the text of a model to its response, fixed terms, offsets and random-effect bars.
 
-The algebra of terms (``*``, ``:``, ``/``, ``^``, removal) is formulaic's; the bars are taken off first, because it knows
-none. No data are needed here, so that errors of spelling come before errors of data.
+No data are needed here but the names of the columns that "." stands for, so that errors of spelling come before errors of
+data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from formulaic.errors import FormulaicError
-from formulaic.parser import DefaultFormulaParser
+from functools import reduce
+from operator import or_
 
 from jaxmed.design.functions import FACTOR_FUNCTIONS
-from jaxmed.design.syntax import Node, as_text, formula_error, parse_expression, without_parens
-from jaxmed.design.variables import check_variable
+from jaxmed.design.syntax import MOST_NESTED, Node, as_text, formula_error, parse_expression, without_parens
+from jaxmed.design.variables import check_variable, columns_of
 from jaxmed.errors import InputError
 
-ALGEBRA = ("+", "-", "*", "/", ":", "^", "%in%")
+MOST_TERMS = 2_000  # that a formula may stand for
 INTERCEPT = "Intercept"
 
 
@@ -63,21 +63,26 @@ class Bar:
 
 @dataclass(frozen=True)
 class ParsedFormula:
-    """A formula taken apart; see ``parse_formula``."""
+    """A formula taken apart; see ``parse_formula``. ``others`` are the columns that "." stands for, None without one."""
 
     text: str
     response: Node
     fixed: Terms
     offsets: tuple[Node, ...]
     bars: tuple[Bar, ...]
+    others: tuple[str, ...] | None = None
 
 
-def parse_formula(formula: str) -> ParsedFormula:
+def parse_formula(formula: str, columns: Sequence[str] = (), taken: Sequence[str] = ()) -> ParsedFormula:
     """Take a formula in lme4's language apart.
 
     ``(x || g)`` becomes ``(1 | g) + (0 + x | g)``, ``(1 | a/b)`` becomes ``(1 | b:a) + (1 | a)``. Every error is an
     InputError that quotes the formula, points at the place and names the remedy: no ``~``, empty sides, unbalanced
-    brackets, a bar outside brackets or without a group, no random term, a function that is not known.
+    brackets, a bar outside brackets or without a group, no random term, a function that is not known, more terms than can
+    be used.
+
+    ``.`` stands for all ``columns`` but those of the response, the offsets, the grouping factors, and those ``taken``
+    elsewhere. R's takes the grouping factors too, as fixed effects that leave nothing to the random ones.
 
         >>> parsed = parse_formula("y ~ a*x + (x || g)")
         >>> parsed.fixed.labels
@@ -100,9 +105,12 @@ def parse_formula(formula: str) -> ParsedFormula:
             formula_error(text, node.start, "formula: there is more than one ~; keep the one after the response.")
     if any(node.text in ("|", "||") for node in response.walk() if node.kind == "binary"):
         formula_error(text, response.start, "formula: the response stands alone on the left of the ~; move the bar to the right.")
+    _check_depth(text, response)
     check_variable(text, response)
 
     summands = _summands(text, right)
+    for _, node in summands:
+        _check_depth(text, node)
     bars: list[Bar] = []
     fixed: list[tuple[str, Node]] = []
     for sign, node in summands:
@@ -124,8 +132,20 @@ def parse_formula(formula: str) -> ParsedFormula:
             "formula: there is no random-effects term; use (1 | g) with your grouping column g. "
             "For independent rows an ordinary regression will do.",
         )
-    terms, offsets = parse_terms(text, fixed, offsets=True)
-    return ParsedFormula(text, response, terms, offsets, tuple(bars))
+    inner = [without_parens(node) for _, node in fixed]
+    shifts = [node for node in inner if node.kind == "call" and node.text == "offset"]
+    used = {*taken, *columns_of([response, *shifts, *(node for bar in bars for node in bar.group.nodes)])}
+    others = tuple(name for name in columns if name not in used)
+    terms, offsets = parse_terms(text, fixed, offsets=True, others=others)
+    has_dot = any(node.kind == "name" and node.text == "." for _, part in fixed for node in part.walk())
+    return ParsedFormula(text, response, terms, offsets, tuple(bars), others if has_dot else None)
+
+
+def _check_depth(formula: str, node: Node) -> None:
+    if node.depth() > MOST_NESTED:
+        formula_error(
+            formula, node.start, f"formula: this has more than {MOST_NESTED} operations; compute a part of it as a new column."
+        )
 
 
 _BAR_OUTSIDE = "formula: this bar stands outside brackets; enclose the random-effects term, for example (1 + x | g)."
@@ -166,70 +186,143 @@ def _summands(formula: str, tree: Node) -> list[tuple[str, Node]]:
     return found
 
 
-def parse_terms(formula: str, summands: list[tuple[str, Node]], *, offsets: bool = False) -> tuple[Terms, tuple[Node, ...]]:
-    """The terms of a sum and the arguments of its offsets, by formulaic's algebra over placeholders for the variables."""
-    intercept = True
-    nodes: dict[str, Node] = {}
+def parse_terms(
+    formula: str, summands: list[tuple[str, Node]], *, offsets: bool = False, others: tuple[str, ...] | None = None
+) -> tuple[Terms, tuple[Node, ...]]:
+    """The terms of a sum and the arguments of its offsets; ``others`` are the columns that "." stands for."""
+    algebra = _Algebra(formula, others)
     shifts: list[Node] = []
-    pieces: list[str] = []
+    found: dict[int, None] = {}
     for sign, node in summands:
         inner = without_parens(node)
         if offsets and sign == "+" and inner.kind == "call" and inner.text == "offset":
             check_variable(formula, inner)
             shifts.append(inner.children[0])
-        elif inner.kind == "number" and inner.text in ("0", "1"):
-            intercept = (inner.text == "1") == (sign == "+")  # the last one counts
+        elif inner.kind == "number" and inner.text == "0":
+            algebra.intercept = sign == "-"  # the last one counts
+        elif sign == "+":
+            own = algebra.terms(node)
+            algebra.intercept |= 0 in own
+            found |= own
+            algebra.check_number(found, node)
         else:
-            pieces.append(f"{sign} {_algebra(formula, node, nodes)}")
-    labels = list(nodes)
-    try:
-        found = list(DefaultFormulaParser().get_terms(" ".join(["1", *pieces])))
-    except FormulaicError as problem:  # what the checks above let through
-        raise InputError(f"formula: {problem}\n    {formula}") from problem
-    terms: list[tuple[str, ...]] = []
-    for term in found:
-        positions = sorted(int(factor.expr[1:]) for factor in term.factors if factor.expr != "1")
-        if positions:
-            terms.append(tuple(labels[position] for position in positions))
+            found = algebra.without(found, algebra.terms(node))
+    labels = list(algebra.nodes)
+    terms = [tuple(labels[k] for k in _bits(mask)) for mask in found if mask]
     terms.sort(key=len)
-    used = {label: node for label, node in nodes.items() if any(label in term for term in terms)}
-    return Terms(intercept, tuple(dict.fromkeys(terms)), used), tuple(shifts)
+    used = {label for term in terms for label in term}
+    return Terms(algebra.intercept, tuple(terms), {k: v for k, v in algebra.nodes.items() if k in used}), tuple(shifts)
 
 
-def _algebra(formula: str, node: Node, nodes: dict[str, Node]) -> str:
-    """A term for formulaic, its variables as v0, v1, ... in the order in which they appear."""
-    if node.kind in ("name", "call"):
-        check_variable(formula, node)
-        if node.text == "offset" and node.kind == "call":
-            formula_error(formula, node.start, "formula: an offset can only be added to the fixed terms; join it by +.")
-        label = as_text(node)
-        nodes.setdefault(label, node)
-        return f"v{list(nodes).index(label)}"
-    if node.kind == "number":
-        if node.text in ("0", "1"):
-            return node.text
-        formula_error(formula, node.start, f"formula: {node.text} is no term; put arithmetic into I(), for example I(2 * x).")
-    if node.kind == "paren":
-        return f"({_algebra(formula, node.children[0], nodes)})"
-    if node.kind == "unary":
-        return f"({node.text} {_algebra(formula, node.children[0], nodes)})"
-    if _is_bar(node):
-        formula_error(formula, node.start, _BAR_OUTSIDE)
-    if node.kind != "binary" or node.text not in ALGEBRA:
-        formula_error(
-            formula, node.start, f"formula: {as_text(node)} is no term; put computations into I(), for example I(x > 3)."
-        )
-    left = _algebra(formula, node.children[0], nodes)
-    if node.text == "^":
-        power = without_parens(node.children[1])
-        if power.kind != "number" or not power.text.isdigit() or not 1 <= int(power.text) <= 9:
+def _bits(mask: int) -> list[int]:
+    """The positions of a number's bits, rising."""
+    found = []
+    while mask:
+        found.append((mask & -mask).bit_length() - 1)
+        mask &= mask - 1
+    return found
+
+
+class _Algebra:
+    """R's algebra of terms. A term is the set of its variables, the bits of a number; 0 is the intercept.
+
+    Variables are numbered as they first appear; sums are dictionaries without values, which keep their order.
+    """
+
+    def __init__(self, formula: str, others: tuple[str, ...] | None) -> None:
+        self.formula = formula
+        self.others = others
+        self.intercept = True
+        self.nodes: dict[str, Node] = {}
+        self.positions: dict[str, int] = {}
+
+    def terms(self, node: Node) -> dict[int, None]:
+        """The terms that an expression stands for."""
+        if node.kind == "name" and node.text == "." and self.others is not None:
+            if not self.others:
+                formula_error(
+                    self.formula, node.start, "formula: '.' stands for no column: all are used otherwise; leave it out."
+                )
+            nodes = [Node("name", name, node.start) for name in self.others]
+            for other in nodes:
+                check_variable(self.formula, other)
+            return {self._variable(other): None for other in nodes}
+        if node.kind in ("name", "call"):
+            if node.text == "offset" and node.kind == "call":
+                formula_error(self.formula, node.start, "formula: an offset can only be added to the fixed terms; join it by +.")
+            check_variable(self.formula, node)
+            return {self._variable(node): None}
+        if node.kind == "number" and node.text in ("0", "1"):
+            if node.text == "0":
+                self.intercept = False
+            return {0: None} if node.text == "1" else {}
+        if node.kind == "number":
             formula_error(
-                formula, power.start, "formula: the power of terms is a whole number from 1 to 9; for a square use I(x^2)."
+                self.formula, node.start, f"formula: {node.text} is no term; put arithmetic into I(), for example I(2 * x)."
             )
-        return f"({left})**{power.text}"
-    # In R, b %in% a is b:a.
-    operator = ":" if node.text == "%in%" else node.text
-    return f"({left} {operator} {_algebra(formula, node.children[1], nodes)})"
+        if node.kind == "paren":
+            return self.terms(node.children[0])
+        if node.kind == "unary":
+            own = self.terms(node.children[0])
+            return own if node.text == "+" else self.without({}, own)
+        if _is_bar(node):
+            formula_error(self.formula, node.start, _BAR_OUTSIDE)
+        if node.kind == "binary" and node.text == "^":
+            return self._power(node)
+        if node.kind != "binary" or node.text not in ("+", "-", "*", "/", ":", "%in%"):
+            formula_error(
+                self.formula, node.start, f"formula: {as_text(node)} is no term; put computations into I(), for example I(x > 3)."
+            )
+        left, right = (self.terms(child) for child in node.children)
+        if node.text == "-":
+            return self.without(left, right)
+        if node.text == "+":
+            return left | right
+        if node.text == "/":  # a/b is a and b within all of a
+            return left | self._crossed({reduce(or_, left, 0): None}, right, node)
+        crossed = self._crossed(left, right, node)  # in R, b %in% a is b:a
+        return left | right | crossed if node.text == "*" else crossed
+
+    def without(self, terms: dict[int, None], removed: dict[int, None]) -> dict[int, None]:
+        """A sum less the terms of another; less 1 it has no intercept."""
+        self.intercept &= 0 not in removed
+        return {term: None for term in terms if term not in removed}
+
+    def check_number(self, terms: dict[int, None], node: Node) -> None:
+        """An error where a sum has more terms than a model can hold."""
+        if len(terms) > MOST_TERMS:
+            formula_error(
+                self.formula, node.start, f"formula: this stands for more than {MOST_TERMS:,} terms; write out those you need."
+            )
+
+    def _variable(self, node: Node) -> int:
+        label = as_text(node)
+        if label not in self.positions:
+            self.positions[label] = len(self.positions)
+            self.nodes[label] = node
+        return 1 << self.positions[label]
+
+    def _crossed(self, left: dict[int, None], right: dict[int, None], node: Node) -> dict[int, None]:
+        found: dict[int, None] = {}
+        for one in left:
+            found |= {one | other: None for other in right}
+            self.check_number(found, node)
+        return found
+
+    def _power(self, node: Node) -> dict[int, None]:
+        power = without_parens(node.children[1])
+        if power.kind != "number" or len(power.text) > 1 or power.text not in "123456789":
+            formula_error(
+                self.formula, power.start, "formula: the power of terms is a whole number from 1 to 9; for a square use I(x^2)."
+            )
+        base = self.terms(node.children[0])
+        found = dict(base)
+        for _ in range(int(power.text) - 1):
+            more = found | self._crossed(found, base, node)
+            if len(more) == len(found):
+                break
+            found = more
+        return found
 
 
 # --------------------------------------------------------------------------------------------------------- bars

@@ -1,20 +1,19 @@
 """The functions a formula may call. Nothing else is ever evaluated: a formula is no way to run Python.
 
-formulaic brings poly, scale, center and the B and cubic splines; the natural splines follow R's ``ns``.
+formulaic brings poly and the B and cubic splines; scale, and the natural splines of ``ns``, follow R.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from formulaic.transforms import cyclic_cubic_spline, natural_cubic_spline
-from formulaic.utils.stateful_transforms import stateful_transform
+from formulaic.transforms import TRANSFORMS, cyclic_cubic_spline, natural_cubic_spline
 from scipy.interpolate import BSpline
 
 FACTOR_FUNCTIONS = ("C", "factor", "as.factor", "ordered", "as.ordered")
-STATEFUL_FUNCTIONS = ("poly", "scale", "center", "bs", "ns", "cr", "cs", "cc")
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "log": np.log,
     "log2": np.log2,
@@ -28,23 +27,80 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "cos": np.cos,
     "tan": np.tan,
     "round": np.round,
-    "I": lambda x: x,
-    "as.numeric": lambda x: x,
 }
-FUNCTIONS = (*ELEMENTWISE, *STATEFUL_FUNCTIONS, *FACTOR_FUNCTIONS, "offset")
+# One number from all rows of the data.
+SUMMARIES: dict[str, Callable[[np.ndarray], Any]] = {
+    "mean": np.mean,
+    "median": np.median,
+    "sd": lambda x: np.std(x, ddof=1),
+    "var": lambda x: np.var(x, ddof=1),
+    "min": np.min,
+    "max": np.max,
+    "sum": np.sum,
+}
+CODES = ("as.numeric", "as.integer", "as.double")
+SPLINE = ("df", "knots", "constraints", "extrapolation")
+# The options of every function after its first argument, in the order in which they may stand without their names.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*ELEMENTWISE, "I", *CODES, "as.factor", "as.ordered", "center", "offset"), ()),
+    **dict.fromkeys(SUMMARIES, ("na.rm",)),
+    "poly": ("degree", "raw"),
+    "scale": ("center", "scale", "ddof"),
+    "bs": ("df", "knots", "degree", "include_intercept", "lower_bound", "upper_bound", "extrapolation"),
+    "ns": ("df", "knots"),
+    **dict.fromkeys(("cr", "cs", "cc"), SPLINE),
+    "C": ("contr",),
+    "factor": ("levels", "labels", "ordered"),
+    "ordered": ("levels", "labels"),
+    "relevel": ("ref",),
+    "cut": ("breaks", "labels", "include.lowest", "right", "dig.lab", "ordered_result"),
+    "dummy": ("levels",),
+    "ifelse": (),
+    "interaction": ("sep",),
+}
+FUNCTIONS = tuple(OPTIONS)
+SMOOTHS = ("poly", "bs", "ns", "cr", "cs", "cc")
+MOST_COLUMNS = 100  # of a polynomial or a spline
+MOST_BREAKS = 1000  # of cut()
 CONTRASTS = ("contr.treatment", "contr.poly", "contr.sum", "contr.helmert")
-CONSTANTS = {"TRUE": "True", "True": "True", "FALSE": "False", "False": "False", "NULL": "None", "None": "None"}
+CONSTANTS = {"TRUE": True, "True": True, "FALSE": False, "False": False, "NULL": None, "None": None}
 
 
-@stateful_transform
-def ns(x: Any, df: int | None = None, knots: Any = None, _state: dict[str, Any] | None = None) -> dict[str, Any]:
-    """R's natural cubic spline: linear beyond the range of the data, without the constant.
+def smooth(name: str, x: np.ndarray, options: Mapping[str, Any], state: dict[str, Any]) -> np.ndarray:
+    """The columns (n, m) of a polynomial or spline of x (n,), by what ``state`` holds; an empty one is filled."""
+    if name == "ns":
+        return ns(x, state=state, **options)
+    if name in ("poly", "bs"):
+        found = TRANSFORMS[name](x, _state=state, **options)
+    else:
+        # Their columns sum to zero unless asked otherwise, so that they stand beside an intercept.
+        spline = cyclic_cubic_spline if name == "cc" else natural_cubic_spline
+        found = spline(x, _state=state, **{"constraints": "center", "extrapolation": "extend", **options})
+    columns = getattr(found, "__wrapped__", found)
+    return np.column_stack(list(columns.values())) if isinstance(columns, dict) else np.asarray(columns, dtype=float)
 
-    ``df`` columns (1 unless given) with interior knots at quantiles, or the interior ``knots`` themselves. Returns a
-    dictionary from the column's number to (n,). Columns have R's values and signs.
+
+def scale(x: np.ndarray, state: dict[str, Any], center: Any = True, scale: Any = True, ddof: int = 1) -> np.ndarray:
+    """R's scale(): x (n,) less its mean, over its standard deviation; both are learned from the values that are not missing.
+
+    Without centring it is divided by its root mean square, as in R. Numbers stand for themselves.
     """
-    x = np.asarray(x, dtype=float)
-    state = {} if _state is None else _state
+    if "center" not in state:
+        present = x[~np.isnan(x)]
+        state["center"] = (np.mean(present) if center else 0.0) if isinstance(center, bool) else float(center)
+        left = present - state["center"]
+        size = np.sqrt(np.sum(left**2) / (len(left) - ddof)) if scale else 1.0
+        state["scale"] = size if isinstance(scale, bool) else float(scale)
+    return (x - state["center"]) / state["scale"]
+
+
+def ns(x: np.ndarray, df: int | None = None, knots: Any = None, state: dict[str, Any] | None = None) -> np.ndarray:
+    """R's natural cubic spline (n, m): linear beyond the range of the data, without the constant.
+
+    ``df`` columns (1 unless given) with interior knots at quantiles, or the interior ``knots`` themselves. Columns have R's
+    values and signs.
+    """
+    state = {} if state is None else state
     if df is not None and df < 1:
         raise ValueError(f"df must be at least 1, not {df}")
     if "bounds" not in state:
@@ -60,34 +116,30 @@ def ns(x: Any, df: int | None = None, knots: Any = None, _state: dict[str, Any] 
     basis = spline(inside) + (x - inside)[:, None] * spline(inside, nu=1)
     # The second derivative vanishes at both ends: the basis is rotated, and the two directions it forbids are left out.
     rotation = np.linalg.qr(spline(bounds, nu=2)[:, 1:].T, mode="complete")[0]
-    columns = (basis[:, 1:] @ rotation)[:, 2:]
-    return {str(k + 1): column for k, column in enumerate(columns.T)}
+    return (basis[:, 1:] @ rotation)[:, 2:]
 
 
-def _centred(spline: Callable[..., Any]) -> Callable[..., Any]:
-    """A cubic spline whose columns sum to zero unless asked otherwise, so that it stands beside an intercept."""
-
-    @stateful_transform
-    def transform(
-        x: Any,
-        df: int | None = None,
-        knots: Any = None,
-        constraints: Any = "center",
-        extrapolation: str = "extend",
-        _state: dict[str, Any] | None = None,
-    ) -> Any:
-        return spline(x, df=df, knots=knots, constraints=constraints, extrapolation=extrapolation, _state=_state)
-
-    return transform
+def intervals_of_cut(low: float, high: float, number: int) -> np.ndarray:
+    """R's breaks of ``number`` intervals of one width over a range, the outer ones moved out by a thousandth of it."""
+    width = high - low
+    if width == 0:
+        width = abs(low)
+        return np.linspace(low - width / 1000, high + width / 1000, number + 1)
+    breaks = np.linspace(low, high, number + 1)
+    breaks[[0, -1]] = low - width / 1000, high + width / 1000
+    return breaks
 
 
-# What the names in the code handed to formulaic stand for; scale, center, poly and bs are its own.
-CONTEXT: dict[str, Any] = {
-    **{name.replace(".", "_"): function for name, function in ELEMENTWISE.items()},
-    "ns": ns,
-    "cr": _centred(natural_cubic_spline),
-    "cs": _centred(natural_cubic_spline),
-    "cc": _centred(cyclic_cubic_spline),
-    "c": lambda *values: list(values),
-    "number": lambda x: np.asarray(x, dtype=float),
-}
+def labels_of_cut(breaks: np.ndarray, *, right: bool, closed: bool, digits: int = 3) -> list[str]:
+    """R's names of intervals, "(0,2]": as few digits, from ``digits`` on, as tell all breaks apart. ``closed``: the outer too."""
+    texts: list[str] = []
+    for precision in range(digits, max(12, digits) + 1):
+        texts = [f"{value + 0.0:.{precision}g}" for value in breaks]
+        if all(one != other for one, other in pairwise(texts)):
+            break
+    opening, closing = ("(", "]") if right else ("[", ")")
+    labels = [f"{opening}{low},{high}{closing}" for low, high in pairwise(texts)]
+    if closed:
+        at = 0 if right else -1
+        labels[at] = "[" + labels[at][1:-1] + "]"
+    return labels

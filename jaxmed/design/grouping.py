@@ -11,8 +11,9 @@ import pandas as pd
 
 from jaxmed.arguments import listed
 from jaxmed.design.centering import is_numeric
-from jaxmed.design.coding import CodedTerm, TermMatrix, Values, factor_levels, level_label, settle_codings, terms_matrix
-from jaxmed.design.evaluate import Recipe, Table, codes_among, column_of
+from jaxmed.design.coding import CodedTerm, TermMatrix, Values, factor_levels, settle_codings, terms_matrix
+from jaxmed.design.columns import Table, codes_among, column_of, level_label
+from jaxmed.design.evaluate import Recipe
 from jaxmed.design.formula import Bar, Group, Terms
 from jaxmed.design.lmm_checks import independent_columns
 from jaxmed.design.syntax import as_text, formula_error, without_parens

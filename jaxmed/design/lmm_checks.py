@@ -11,10 +11,13 @@ import pandas as pd
 from jaxmed.arguments import listed
 from jaxmed.design import dirty
 from jaxmed.design.centering import is_numeric
-from jaxmed.design.coding import NumericValues, TermMatrix
-from jaxmed.design.evaluate import Table, column_of, kind_of, learn
+from jaxmed.design.coding import TermMatrix
+from jaxmed.design.columns import Table, column_of, kind_of, unusable
+from jaxmed.design.evaluate import Variable
+from jaxmed.design.expressions import Evaluation
 from jaxmed.design.names import missing_column
 from jaxmed.design.syntax import Node, as_text, formula_error
+from jaxmed.design.variables import columns_of
 from jaxmed.errors import InputError
 
 # Of a column's norm after projection on the columns before it: lme4's, but applied after centring where there is an
@@ -23,8 +26,18 @@ RANK_TOLERANCE = 1e-7
 EXACT_TOLERANCE = 1e-9  # the same, of the response: what is left of an exact combination is rounding
 
 
-def check_formula_columns(formula: str, columns: Mapping[str, int], data: pd.DataFrame) -> None:
-    """Every column that the formula names, with its position there, is in the table, once."""
+class Complete(NamedTuple):
+    """The rows used, positions (n,) in the table, and the number of missing values by column, or by a variable's label."""
+
+    rows: np.ndarray
+    missing: dict[str, int]
+
+
+def check_formula_columns(formula: str, columns: Mapping[str, int], data: pd.DataFrame, groups: Collection[str] = ()) -> None:
+    """Every column that the formula names, with its position there, is in the table, once, and holds what can be read.
+
+    ``groups`` are the columns whose values are labels.
+    """
     present = [name for name in data.columns if isinstance(name, str)]
     for column, position in columns.items():
         count = sum(name == column for name in present)
@@ -35,6 +48,8 @@ def check_formula_columns(formula: str, columns: Mapping[str, int], data: pd.Dat
         if count == 0:
             hint = missing_column(column, data.columns, data.index.names, list(columns))
             formula_error(formula, position, f"formula: data has no column {column!r}; {hint}")
+        if reason := unusable(column_of(data, column), label=column in groups):
+            formula_error(formula, position, f"formula: the column {column!r} {reason}")
 
 
 def look_for_dirt(data: pd.DataFrame, columns: Collection[str], groups: Collection[str]) -> None:
@@ -92,52 +107,62 @@ def read_weights(given: pd.Series | None, weights: object, rows: np.ndarray) -> 
     return values
 
 
-def drop_missing(
-    formula: str,
-    data: pd.DataFrame,
-    columns: Mapping[str, int],
-    weights: pd.Series | None,
-    *,
-    keep: Mapping[str, int] | None = None,
-) -> tuple[Table, dict[str, int]]:
-    """The rows complete in the columns and the weights, and the number of missing values by column.
+def complete_rows(
+    table: Table, variables: Mapping[str, Variable], groups: Mapping[str, int], weights: pd.Series | None
+) -> Complete:
+    """The rows in which every variable, group and weight is known.
 
-    ``keep`` names further columns to take along whose missing values do not count.
+    Errors: a variable that is no finite number in such a row although its columns are known; no complete row.
     """
-    frame = pd.DataFrame(data[list({**columns, **(keep or {})})]).reset_index(drop=True)
-    frame = frame.assign(**{column: dirty.without_empty(column_of(frame, column)) for column in frame})
-    complete = np.ones(len(frame), dtype=bool)
-    missing: dict[str, int] = {}
-    for series in [*(column_of(frame, column) for column in columns), *([] if weights is None else [weights])]:
-        absent = np.asarray(series.isna())
-        if np.any(absent):
-            missing[str(series.name)] = int(absent.sum())
-            complete &= ~absent
-    rows = np.flatnonzero(complete)
+    absent = np.zeros(len(table), dtype=bool)
+    for variable in variables.values():
+        absent |= variable.absent
+    columns = columns_of(variable.node for variable in variables.values())
+    holes = {name: np.asarray(column_of(table.frame, name).isna(), dtype=bool) for name in {**columns, **groups}}
+    for name in groups:
+        absent |= holes[name]
+    if weights is not None:
+        holes["weights" if weights.name is None else str(weights.name)] = np.asarray(weights.isna(), dtype=bool)
+        absent |= np.asarray(weights.isna(), dtype=bool)
+    for variable in variables.values():
+        bad = np.flatnonzero(variable.faulty & ~absent)
+        if len(bad):
+            Evaluation(table).not_finite(variable.node, bad)
+    missing = {name: int((hole & absent).sum()) for name, hole in holes.items() if np.any(hole & absent)}
+    for label, variable in variables.items():
+        # what factor() and cut() leave without a level
+        own = variable.absent.copy()
+        for name in columns_of([variable.node]):
+            own &= ~holes[name]
+        if own.any():
+            missing[label] = int(own.sum())
+    rows = np.flatnonzero(~absent)
     if len(rows) == 0:
         counts = ", ".join(f"{column} {count}" for column, count in missing.items())
         raise InputError(
-            f"data: no row is complete (missing values: {counts}); leave variables out or fill them in.\n    {formula}"
+            f"data: no row is complete (missing values: {counts}); leave variables out or fill them in.\n    {table.formula}"
         )
-    return Table(formula, frame.iloc[rows].reset_index(drop=True), rows), missing
+    return Complete(rows, missing)
 
 
-def check_response(table: Table, node: Node) -> np.ndarray:
-    """The response (n,). Errors: not numeric, several columns, constant."""
-    if node.kind == "name":
-        series = column_of(table.frame, node.text)
-        if not is_numeric(series):
-            table.fail(
-                node,
-                f"the response {node.text!r} is not numeric, it holds {kind_of(series)}; convert it to numbers in the table "
-                "(a linear mixed model is for numeric responses).",
-            )
-    _, values = learn(table, node)
-    if not isinstance(values, NumericValues):
+def check_response_column(table: Table, node: Node) -> None:
+    """A response that is a column is one of numbers."""
+    if node.kind == "name" and not is_numeric(column_of(table.frame, node.text)):
+        table.fail(
+            node,
+            f"the response {node.text!r} is not numeric, it holds {kind_of(column_of(table.frame, node.text))}; convert it to "
+            "numbers in the table (a linear mixed model is for numeric responses).",
+        )
+
+
+def check_response(table: Table, variable: Variable) -> np.ndarray:
+    """The response (n,) on the rows used. Errors: a factor, several columns, constant."""
+    node = variable.node
+    if isinstance(variable.values, pd.Series):
         table.fail(node, f"the response {as_text(node)} is a factor; a linear mixed model needs a numeric response.")
-    if values.matrix.shape[1] != 1:
-        table.fail(node, f"the response {as_text(node)} has {values.matrix.shape[1]} columns; give one.")
-    y = values.matrix[:, 0]
+    if variable.values.shape[1] != 1:
+        table.fail(node, f"the response {as_text(node)} has {variable.values.shape[1]} columns; give one.")
+    y = variable.values[:, 0]
     if y.max() - y.min() <= 64 * np.finfo(float).eps * np.abs(y).max():
         table.fail(node, f"the response {as_text(node)} is constant (all {y[0]:g}) in the {len(table)} rows used.")
     return y

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from jaxmed.arguments import listed, warn_user
+from jaxmed.design import dirty
 from jaxmed.design.checks import read_table, warn_two_valued
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
-from jaxmed.design.evaluate import Recipe, Table, evaluate, learn
+from jaxmed.design.columns import Table
+from jaxmed.design.evaluate import Recipe, Variable, compute, evaluate, learn
 from jaxmed.design.formula import ParsedFormula, Terms, parse_formula
 from jaxmed.design.grouping import (
     GroupRecipe,
@@ -32,13 +35,14 @@ from jaxmed.design.lmm_checks import (
     check_formula_columns,
     check_names,
     check_response,
-    drop_missing,
+    check_response_column,
+    complete_rows,
     left_out,
     look_for_dirt,
     read_weights,
     weights_column,
 )
-from jaxmed.design.syntax import as_text, formula_error
+from jaxmed.design.syntax import Node, as_text
 from jaxmed.design.variables import columns_of
 
 if TYPE_CHECKING:
@@ -105,10 +109,11 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
     Arguments: ``formula``, for example "score ~ time*group + (time | id)"; ``data``, one row per observation;
     ``weights``, a column's name or n positive numbers w, the residual variance being sigma^2 / w.
 
-    Rows with a missing value in any variable or weight are left out once, before transforms are computed. Factors are
-    coded and columns named as in R: treatment contrasts, polynomial ones for ordered categories; the intercept is
-    "Intercept". A fixed column that is a combination of earlier ones is left out with a warning, as in lme4. Terms are
-    in lme4's order.
+    Variables are evaluated on all rows of the table, as in R: what a transform learns (the mean and SD of ``scale()``, a
+    polynomial, knots), it learns from every row in which its own argument is known. Then rows with a missing value in any
+    variable, group or weight are left out. Factors are coded and columns named as in R: treatment contrasts, polynomial ones
+    for ordered categories; the intercept is "Intercept". A fixed column that is a combination of earlier ones is left out
+    with a warning, as in lme4. Terms are in lme4's order.
 
     Errors (InputError): those of ``parse_formula``; columns that do not exist, hold no numbers or infinite ones; a
     response that is constant or not numeric; grouping factors with one level or with one per row; random effects that
@@ -120,39 +125,48 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
         >>> design.fixed_names, design.fixed.shape, design.terms[0].levels.tolist()
         (('Intercept', 't'), (6, 2), ['a', 'b', 'c'])
     """
-    parsed = parse_formula(formula)
     data = read_table(data)
-    nodes = [parsed.response, *parsed.fixed.nodes.values(), *parsed.offsets]
-    for bar in parsed.bars:
-        nodes += [*bar.terms.nodes.values(), *bar.group.nodes]
-    columns = columns_of(nodes)
-    check_formula_columns(parsed.text, columns, data)
-    look_for_dirt(data, columns, columns_of(node for bar in parsed.bars for node in bar.group.nodes))
+    names = [name for name in data.columns if isinstance(name, str)]
+    parsed = parse_formula(formula, names, [weights] if isinstance(weights, str) else [])
+    groups = columns_of(node for bar in parsed.bars for node in bar.group.nodes)
+    nodes = [parsed.response, *_predictors(parsed.fixed, parsed.offsets, [bar.terms for bar in parsed.bars])]
+    columns = columns_of(nodes) | groups
+    check_formula_columns(parsed.text, columns, data, set(groups) - set(columns_of(nodes)))
+    look_for_dirt(data, columns, groups)
     given = weights_column(weights, data)
-    table, missing = drop_missing(parsed.text, data, columns, given)
+    whole = _table(parsed.text, data, columns)
+    check_response_column(whole, parsed.response)
+    variables = {as_text(node): compute(whole, node) for node in nodes}
+    used = complete_rows(whole, variables, groups, given)
+    table = whole.take(used.rows)
+    variables = {label: variable.take(used.rows) for label, variable in variables.items()}
 
-    y = check_response(table, parsed.response)
+    y = check_response(table, variables[as_text(parsed.response)])
     if len(np.unique(y)) == 2:
         warn_two_valued(f"formula: the response {as_text(parsed.response)!r}")
     recipes: dict[str, Recipe] = {}
     values: dict[str, Values] = {}
     for terms in (parsed.fixed, *(bar.terms for bar in parsed.bars)):
-        for label, node in terms.nodes.items():
+        for label in terms.nodes:
             if label not in recipes:
-                recipes[label], values[label] = learn(table, node)
-    offsets, offset = _learn_offsets(table, parsed)
+                recipes[label], values[label] = learn(table, variables[label])
+    offsets, offset = _learn_offsets(table, [variables[as_text(node)] for node in parsed.offsets])
 
     coded = code_terms(parsed.fixed, recipes)
     full = terms_matrix(parsed.fixed.intercept, coded, values, len(table))
-    if not full.names:
-        formula_error(parsed.text, 0, "formula: the fixed part has no column; keep the intercept or add a predictor.")
     check_names(full.names)
     kept, rank_notes = check_fixed_rank(parsed.response, full, y - offset, intercept=parsed.fixed.intercept)
     bars, random_terms = _random_terms(table, parsed, recipes, values)
 
     fixed_variables = {label: values[label] for label in parsed.fixed.nodes}
     dropped = len(data) - len(table)
-    notes = [*_missing_note(dropped, missing), *_coding_notes(recipes.values()), *rank_notes, *_split_notes(parsed, recipes)]
+    notes = [
+        *_dot_note(parsed),
+        *_missing_note(dropped, used.missing),
+        *_coding_notes(recipes.values()),
+        *rank_notes,
+        *_split_notes(parsed, recipes),
+    ]
     for note in rank_notes:
         warn_user(note)
     return LmmDesign(
@@ -167,7 +181,7 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
         fixed_terms=_kept_spans(full, kept),
         rows=table.rows,
         dropped=dropped,
-        missing=missing,
+        missing=used.missing,
         notes=tuple(notes),
         coding=Coding(parsed, recipes, offsets, coded, kept, left_out(full, kept, intercept=parsed.fixed.intercept), bars),
         variables=fixed_variables,
@@ -193,20 +207,20 @@ def new_matrices(design: LmmDesign, data: IntoFrame, *, random: bool = True) -> 
     coding = design.coding
     parsed = coding.parsed
     bars = coding.bars if random else ()
-    nodes = [*parsed.fixed.nodes.values(), *parsed.offsets]
-    labels = list(parsed.fixed.nodes)
-    for terms, _ in bars:
-        nodes += terms.nodes.values()
-        labels += terms.nodes
-    predictors = columns_of(nodes)
+    recipes = [coding.recipes[label] for terms in (parsed.fixed, *(terms for terms, _ in bars)) for label in terms.nodes]
+    recipes = list({recipe.label: recipe for recipe in [*recipes, *coding.offsets]}.values())
     groups = columns_of(node for _, recipe in bars for node in recipe.group.nodes)
-    check_formula_columns(parsed.text, predictors | groups, data)
-    table, _ = drop_missing(parsed.text, data, predictors, None, keep=groups)
-    values = {label: evaluate(coding.recipes[label], table) for label in dict.fromkeys(labels)}
+    columns = columns_of(recipe.node for recipe in recipes) | groups
+    check_formula_columns(parsed.text, columns, data, groups)
+    whole = _table(parsed.text, data, columns)
+    variables = {recipe.label: compute(whole, recipe.node, recipe.state) for recipe in recipes}
+    used = complete_rows(whole, variables, {}, None)
+    table = whole.take(used.rows)
+    values = {recipe.label: evaluate(recipe, table, variables[recipe.label].take(used.rows)) for recipe in recipes}
     full = terms_matrix(parsed.fixed.intercept, coding.fixed, values, len(table))
     offset = np.zeros(len(table))
     for recipe in coding.offsets:
-        offset = offset + _single_column(table, recipe, evaluate(recipe, table))
+        offset = offset + _single_column(table, recipe, values[recipe.label])
     terms = tuple(
         (effect_columns(part, coding.recipes, values, len(table)).matrix, recipe.codes(group_columns(recipe.group, table.frame)))
         for part, recipe in bars
@@ -217,12 +231,26 @@ def new_matrices(design: LmmDesign, data: IntoFrame, *, random: bool = True) -> 
 # ------------------------------------------------------------------------------------------------------- pieces
 
 
-def _learn_offsets(table: Table, parsed: ParsedFormula) -> tuple[tuple[Recipe, ...], np.ndarray]:
+def _predictors(fixed: Terms, offsets: Sequence[Node], bars: Sequence[Terms]) -> list[Node]:
+    """The expressions of a model's variables, each once."""
+    found = {**fixed.nodes, **{as_text(node): node for node in offsets}}
+    for terms in bars:
+        found |= terms.nodes
+    return list(found.values())
+
+
+def _table(formula: str, data: pd.DataFrame, columns: Iterable[str]) -> Table:
+    """All rows of the columns that a formula names; empty texts are missing."""
+    series = {column: dirty.without_empty(pd.Series(data[column])).reset_index(drop=True) for column in columns}
+    return Table(formula, pd.DataFrame(series, index=range(len(data))), np.arange(len(data)))
+
+
+def _learn_offsets(table: Table, variables: Sequence[Variable]) -> tuple[tuple[Recipe, ...], np.ndarray]:
     """The offsets' recipes and their sum (n,)."""
     recipes: list[Recipe] = []
     total = np.zeros(len(table))
-    for node in parsed.offsets:
-        recipe, values = learn(table, node)
+    for variable in variables:
+        recipe, values = learn(table, variable)
         recipes.append(recipe)
         total = total + _single_column(table, recipe, values)
     return tuple(recipes), total
@@ -258,6 +286,14 @@ def _kept_spans(full: TermMatrix, kept: np.ndarray) -> tuple[tuple[str, tuple[in
     """The terms' columns among those kept; a term may be left with none."""
     position = {int(column): k for k, column in enumerate(kept)}
     return tuple((label, tuple(position[k] for k in columns if k in position)) for label, columns in full.spans)
+
+
+def _dot_note(parsed: ParsedFormula) -> list[str]:
+    """What "." stands for, and what R would add."""
+    if parsed.others is None:
+        return []
+    groups = listed(columns_of(node for bar in parsed.bars for node in bar.group.nodes))
+    return [f"'.' stands for {', '.join(parsed.others)} (not for the grouping factors {groups}, which R's would take in)."]
 
 
 def _missing_note(dropped: int, missing: dict[str, int]) -> list[str]:

@@ -36,6 +36,9 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 DEEPEST = 50  # brackets within brackets
+MOST_NESTED = 200  # operations within operations: what reads and prints a tree goes down it by recursion
+MOST_CHARACTERS = 100_000
+QUOTED = 300  # characters of a formula that an error shows
 PLAIN_NAME = re.compile(r"(?:[^\W\d_]|\.(?!\d))[\w.]*")
 
 
@@ -56,6 +59,16 @@ class Node:
     def __str__(self) -> str:
         return as_text(self)
 
+    def depth(self) -> int:
+        """The number of nodes on the longest way down."""
+        deepest = 0
+        waiting = [(self, 1)]
+        while waiting:
+            node, level = waiting.pop()
+            deepest = max(deepest, level)
+            waiting += [(child, level + 1) for child in node.children]
+        return deepest
+
     def walk(self) -> Iterator[Node]:
         """This node and all below it, from left to right."""
         waiting: list[Node] = [self]  # a stack of our own: a sum of a thousand terms is a thousand nodes deep
@@ -66,8 +79,11 @@ class Node:
 
 
 def formula_error(formula: str, position: int, message: str) -> NoReturn:
-    """Raise an InputError that quotes the formula and points at a place in it."""
-    raise InputError(f"{message}\n    {formula}\n    {' ' * position}^")
+    """Raise an InputError that quotes the formula, or the part of a long one around the place, and points at it."""
+    start = max(0, min(position, len(formula)) - QUOTED // 2) if len(formula) > QUOTED else 0
+    before, after = "..." * (start > 0), "..." * (start + QUOTED < len(formula))
+    quoted = before + formula[start : start + QUOTED] + after
+    raise InputError(f"{message}\n    {quoted}\n    {' ' * (position - start + len(before))}^")
 
 
 def as_text(node: Node) -> str:
@@ -123,10 +139,15 @@ def tokens_of(formula: str) -> list[Token]:
     found: list[Token] = []
     open_brackets: list[int] = []
     position = 0
-    while formula[position:].strip():
+    if len(formula) > MOST_CHARACTERS:
+        formula_error(
+            formula, MOST_CHARACTERS, f"formula: it has {len(formula):,} characters; at most {MOST_CHARACTERS:,} are read."
+        )
+    formula_end = len(formula.rstrip())
+    while position < formula_end:
         match = TOKEN.match(formula, position)
         if match is None:
-            _unknown_character(formula, position + len(formula[position:]) - len(formula[position:].lstrip()))
+            _unknown_character(formula, next(at for at in range(position, formula_end) if not formula[at].isspace()))
         kind = str(match.lastgroup)
         start = match.start(kind)
         text = match.group(kind)
@@ -145,7 +166,7 @@ def tokens_of(formula: str) -> list[Token]:
         found.append(Token(kind, "^" if text == "**" else text[1:-1] if kind == "string" else text, start))
     if open_brackets:
         formula_error(formula, open_brackets[-1], "formula: this bracket is never closed; add the closing one.")
-    found.append(Token("end", "", len(formula.rstrip())))
+    found.append(Token("end", "", formula_end))
     return found
 
 
@@ -171,6 +192,7 @@ class _Parser:
         self.formula = formula
         self.tokens = tokens_of(formula)
         self.at = 0
+        self.nested = 0
 
     @property
     def next(self) -> Token:
@@ -185,11 +207,15 @@ class _Parser:
 
     def expression(self, least: int = 0) -> Node:
         """An expression whose operators all bind at least as tightly as ``least``."""
+        self.nested += 1
+        if self.nested > MOST_NESTED:
+            self.fail(f"operations nested more than {MOST_NESTED} deep; compute a part of it as a new column.")
         left = self.operand()
         while True:
             token = self.next
             precedence = PRECEDENCE.get(token.text, -1) if token.kind == "op" else -1
             if precedence < max(least, 0):
+                self.nested -= 1
                 return left
             self.take()
             # The power associates to the right, all others to the left.
@@ -201,6 +227,8 @@ class _Parser:
         if token.kind == "name":
             is_call = self.next.text == "(" and self.next.kind == "op"
             return self.call(token) if is_call else Node("name", token.text, token.start)
+        if token.kind == "number" and float(token.text) == float("inf"):
+            self.fail("this number is too large.", token.start)
         if token.kind in ("number", "string"):
             return Node(token.kind, token.text, token.start)  # type: ignore[arg-type]
         if token.text in ("+", "-"):

@@ -104,6 +104,8 @@ def _inverse(P):
 def whiten(H: Float[Array, "n n"], h: Float[Array, " n"]) -> tuple[Array, Array, Array]:
     """L^-1 (lower triangular), L^-1 h and log|H| for H = L L'; NaN where H is not positive definite."""
     n = H.shape[0]
+    if n == 0:  # a model without fixed effects
+        return H, h, jnp.zeros((), H.dtype)
     A = jnp.concatenate([H, h[:, None], jnp.eye(n, dtype=H.dtype)], 1)
     if n > UNROLL:
         return _whiten_loop(A)

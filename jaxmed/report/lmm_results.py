@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, read_seed, require_bool, require_option
+from jaxmed.arguments import Seed, read_seed, require_bool, require_option, require_whole
 from jaxmed.calls import verbs
-from jaxmed.design.anova import type3_contrasts
+from jaxmed.design.anova import type1_contrasts, type2_contrasts, type3_contrasts
 from jaxmed.design.checks import read_table
 from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
@@ -175,11 +175,20 @@ class LMMResult(Shown):
         se = np.sqrt(np.diag(covariance))
         return covariance / np.outer(se, se)
 
-    def anova(self) -> pd.DataFrame:
-        """Type III F test of each term, on Satterthwaite's degrees of freedom.
+    def anova(self, type: Literal[1, 2, 3] = 3) -> pd.DataFrame:
+        """F test of each term, on Satterthwaite's degrees of freedom.
 
-        Columns: term, sum_sq, mean_sq, num_df, den_df, statistic (F), p_value. The hypotheses are lmerTest's and do not
-        depend on the coding of factors (Kuznetsova, Brockhoff & Christensen 2017).
+        The hypotheses are lmerTest's and do not depend on the coding of factors (Kuznetsova, Brockhoff & Christensen 2017).
+
+        Args:
+            type: 3, each term in the presence of all others, over equally weighted levels of the factors it interacts with;
+                2, each term after all others but those that contain it; 1, each term after those before it.
+
+        Returns:
+            Columns term, sum_sq, mean_sq, num_df, den_df, statistic (F), p_value.
+
+        Raises:
+            InputError: another type.
 
         Example:
             >>> import jaxmed, pandas as pd
@@ -187,7 +196,11 @@ class LMMResult(Shown):
             >>> jaxmed.lmm("y ~ t + (1 | g)", table).anova()[["term", "num_df", "den_df"]].round(2).values.tolist()
             [['t', 1, 2.0]]
         """
-        return lmm_frames.anova_frame(self._estimated, type3_contrasts(self.design), self.sigma)
+        contrasts = {1: type1_contrasts, 2: type2_contrasts, 3: type3_contrasts}
+        require_whole("type", type, 1)
+        if type not in contrasts:
+            raise InputError(f"type={type!r} is not an option; use 1, 2 or 3.")
+        return lmm_frames.anova_frame(self._estimated, contrasts[type](self.design), self.sigma)
 
     def test(
         self,

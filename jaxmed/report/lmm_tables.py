@@ -87,7 +87,7 @@ def blocks(
         ("Scaled residuals", quantile_frame(scaled)),
         ("Random effects", random_frame(varcorr)),
         (None, f"Number of obs: {n_obs}, groups: {groups}"),
-        (FIXED, shown),
+        (FIXED, shown if len(shown) else "The model has none."),
     ]
     if len(fixed) > 1:
         out.append(("Correlation of fixed effects", correlation_frame(correlation)))
@@ -157,7 +157,9 @@ def _title(reml: bool) -> str:
 
 def _options(parts: Sequence[Block]) -> dict[str, Any]:
     """How the tables are printed."""
-    fixed = next(body for heading, body in parts if heading == FIXED and isinstance(body, pd.DataFrame))
+    fixed = next(pd.DataFrame() if isinstance(body, str) else body for heading, body in parts if heading == FIXED)
+    if fixed.empty:
+        return {"headers": HEADERS, "formats": dict.fromkeys(QUANTILES, ".4f"), "digits": DIGITS}
     numbers = like_r(fixed["estimate"].to_numpy(), fixed["std_error"].to_numpy())
     formats = {"estimate": numbers, "std_error": numbers, "df": ".1f", "statistic": ".3f", "p_value": format_p}
     return {

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxmed.design.anova import contrast_from_names, type3_contrasts
+from jaxmed.design.anova import contrast_from_names, type1_contrasts, type2_contrasts, type3_contrasts
 from jaxmed.design.lmm_design import lmm_design
 from jaxmed.errors import InputError, JaxmedWarning
 
@@ -38,6 +38,33 @@ def test_type3_contrasts_are_those_of_lmertest(formula):
         assert np.linalg.matrix_rank(L) == expected["num_df"][term]
         F = (L @ beta) @ np.linalg.solve(L @ vcov @ L.T, L @ beta) / len(L)
         np.testing.assert_allclose(F, expected["F"][term], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*rank deficient:jaxmed.errors.JaxmedWarning")
+@pytest.mark.parametrize("formula", REFERENCE["type3"])
+@pytest.mark.parametrize(("contrasts", "name"), [(type1_contrasts, "F_type1"), (type2_contrasts, "F_type2")])
+def test_statistics_of_types_1_and_2_are_those_of_lmertest(formula, contrasts, name):
+    expected = REFERENCE["type3"][formula]
+    design = lmm_design(f"y ~ {formula} + (1 | id)", reference_table())
+    beta, vcov = np.array(expected["estimate"]), np.array(expected["vcov"])
+    found = contrasts(design)
+    assert list(found) == list(expected[name])
+    for term, L in found.items():
+        F = (L @ beta) @ np.linalg.solve(L @ vcov @ L.T, L @ beta) / len(L)
+        # In type II lmerTest takes a matrix (a polynomial, a spline) for a factor, in type III for a covariate; here it is a
+        # covariate in both, so that a factor beside it has the same test.
+        beside_a_matrix = name == "F_type2" and term in ("a", "b") and ("poly" in formula or "ns(" in formula)
+        np.testing.assert_allclose(F, expected["F" if beside_a_matrix else name][term], rtol=1e-5)
+
+
+@pytest.mark.parametrize("contrasts", [type1_contrasts, type2_contrasts])
+def test_sequential_hypotheses_hold_for_columns_of_any_origin_and_scale(contrasts):
+    data = reference_table()
+    plain = contrasts(lmm_design("y ~ x*b + z + (1 | id)", data))
+    moved = contrasts(lmm_design("y ~ x*b + z + (1 | id)", data.assign(z=1e6 + 1e9 * data["z"])))
+    for term, L in plain.items():
+        other = moved[term] / np.where(np.arange(L.shape[1]) == 3, 1e9, 1.0)  # z's coefficient is that much smaller
+        np.testing.assert_allclose(other / other.sum(axis=1), L / L.sum(axis=1), atol=1e-6)
 
 
 def test_empty_cells_leave_a_column_out():

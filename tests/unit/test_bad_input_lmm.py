@@ -133,8 +133,10 @@ def test_random_effects_that_cannot_be_told_apart():
     lmm_design("y ~ x + (year | g)", table().assign(year=lambda d: 1e6 + d["h"]))  # a large origin is no constant
 
 
-def test_no_fixed_column():
-    refused(["no column", "intercept"], "y ~ 0 + (1 | g)")
+def test_terms_of_too_many_columns_are_refused_before_they_are_made():
+    data = table(1500, 2).assign(f=lambda d: "f" + (d.index % 1000).astype(str), k=lambda d: "k" + d["g"].astype(str))
+    refused(["1,499,999 columns", "f:k", "grouping factor"], "y ~ f*k + (1 | h)", data)
+    refused(["(1 | g)"], "y ~ x + (f:k | h)", data)
 
 
 @pytest.mark.parametrize(

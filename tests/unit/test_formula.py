@@ -109,6 +109,61 @@ def test_a_thousand_terms():
     assert fixed(" + ".join(names)) == (True, tuple(names))
 
 
+# ----------------------------------------------------------------------------------------------- all other columns
+
+
+def test_a_dot_stands_for_the_columns_not_used_otherwise():
+    columns = ["y", "x", "z", "a b", "g", "h", "w", "n"]
+    parsed = parse_formula("log(y) ~ . + offset(n) + (x | g/h)", columns, taken=["w"])
+    assert parsed.fixed.labels == ("x", "z", "`a b`")
+    assert parsed.others == ("x", "z", "a b")
+    assert parse_formula("y ~ . - z + (1 | g)", ["y", "x", "z", "g"]).fixed.labels == ("x",)
+    assert parse_formula("y ~ .^2 + (1 | g)", ["y", "x", "z", "g"]).fixed.labels == ("x", "z", "x:z")
+    assert parse_formula("y ~ x + (1 | g)", columns).others is None
+
+
+# --------------------------------------------------------------------------------------------------------- bombs
+
+MANY = [f"x{k}" for k in range(60)]
+BOMBS = [
+    "*".join(MANY),
+    "*".join(["x"] * 3000),
+    "-" * 3000 + "x",
+    "+" * 3000 + "x",
+    "I(" + "+".join(["x"] * 3000) + ")",
+    "^".join(["x"] * 3000),
+    f"({'+'.join(MANY)})^9",
+    f"({'*'.join(MANY[:10])})^9:({'+'.join(MANY)})",
+    "/".join(MANY * 50),
+    "log(" * 3000 + "x" + ")" * 3000,
+    "bs(x, df=100000)",
+    "bs(x, df=1e5)",
+    "poly(x, 100000)",
+    "ns(x, df=10^5)",
+    "cut(x, 1000000)",
+    "factor(x, levels=1:1000000000)",
+    " + ".join(f"x{k}" for k in range(3000)),
+    "x" * 200_000,
+    "9" * 5000 + "*x",
+    "I(x^" + "9" * 5000 + ")",
+    "(" + "+".join(MANY * 10) + " | g)",
+]
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=range(len(BOMBS)))
+def test_formula_bombs_are_refused(bomb):
+    """In words: neither RecursionError nor MemoryError, and no text longer than a screen."""
+    with pytest.raises(InputError) as caught:
+        parse_formula(f"y ~ {bomb} + (1 | g)")
+    assert len(str(caught.value)) < 1500
+
+
+def test_what_looks_like_a_bomb_and_is_none():
+    assert fixed("*".join(["x"] * 100)) == (True, ("x",))
+    assert len(fixed("*".join(MANY[:10]))[1]) == 2**10 - 1
+    assert fixed(f"({'+'.join(MANY[:3])})^9")[1][-1] == "x0:x1:x2"
+
+
 # ------------------------------------------------------------------------------------------------------- errors
 
 
@@ -136,7 +191,9 @@ def test_a_thousand_terms():
         ("y ~ a b + (1 | g)", "b", ["operator is missing"]),
         ("y ~ 2*x + (1 | g)", "2", ["I(2 * x)"]),
         ("y ~ x^0.5 + (1 | g)", "0.5", ["whole number"]),
-        ("y ~ . + (1 | g)", ".", ["name the columns"]),
+        ("y ~ . + (1 | g)", ".", ["no column"]),
+        ("y ~ x + (. | g)", ".", ["name the columns"]),
+        ("y ~ log(.) + (1 | g)", ".", ["name the columns"]),
         ("y ~ x[1] + (1 | g)", "[", ["backticks"]),
         ("y ~ `x + (1 | g)", "`", ["backtick"]),
         ("y ~ lgo(x) + (1 | g)", "lgo", ["not a function", "'log'"]),
@@ -144,10 +201,19 @@ def test_a_thousand_terms():
         ("y ~ log() + (1 | g)", "log", ["first argument"]),
         ("y ~ poly(x, degree=z) + (1 | g)", "z", ["options", "numbers"]),
         ("y ~ C(x, contr.foo) + (1 | g)", "contr.foo", ["contr.sum"]),
-        ("y ~ factor(x, z) + (1 | g)", "factor", ["one argument"]),
+        ("y ~ factor(x, z) + (1 | g)", "z", ["options of factor()", "c(...)"]),
+        ("y ~ factor(x, lvels=c(1, 2)) + (1 | g)", "c(1", ["'lvels' is no option", "'levels'"]),
+        ("y ~ as.factor(x, 3) + (1 | g)", "3", ["one argument"]),
+        ("y ~ relevel(f) + (1 | g)", "relevel", ["needs its option ref"]),
+        ("y ~ cut(x) + (1 | g)", "cut", ["needs its option breaks"]),
+        ("y ~ poly(x, 2, degree=3) + (1 | g)", "3", ["given twice"]),
+        ("y ~ ifelse(x > 0, 1) + (1 | g)", "ifelse", ["three arguments"]),
+        ("y ~ mean(x) + (1 | g)", "mean", ["one number", "I(x - mean(x))"]),
+        ("y ~ I(f %in% z) + (1 | g)", "z", ["%in%", "list of values"]),
+        ("y ~ I(1e999 * x) + (1 | g)", "1e999", ["too large"]),
         ("y ~ x:offset(z) + (1 | g)", "offset", ["only be added"]),
         ("y ~ I(x > 0 | z) + (1 | g)", "I(", ["a bar inside I()", "new column"]),
-        ("y ~ I(f == 'p') + (1 | g)", "'p'", ["compare text in a new column"]),
+        ("y ~ I(f + 'p') + (1 | g)", "'p'", ["text stands beside"]),
         ("y ~ TRUE + (1 | g)", "TRUE", ["constant"]),
         ("(1 | g) ~ x", "(1", ["response stands alone"]),
         ("y ~ " + "(" * 60 + "x" + ")" * 60, "(", ["deep"]),
