@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -191,7 +191,10 @@ def check_number_labels(where: str, name: str, labels: Sequence[object], unit: s
     """Labels of groups that are numbers: an error for floats that differ by rounding alone, a warning for codes among them."""
     if not len(labels) or not all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in labels):
         return
-    values = np.sort(np.array([v for v in labels if abs(v) < 1e300], dtype=float))  # whole numbers may be too large for floats
+    # Whole numbers are exact however large they are, and may be too large for floats.
+    values = np.sort(np.array([v for v in labels if not isinstance(v, Integral) or abs(int(v)) < 2**53], dtype=float))
+    if not len(values):
+        return
     whole = np.abs(values - np.round(values)) <= 1e-6
     close = (whole[1:] & whole[:-1] & (np.round(values[1:]) == np.round(values[:-1]))) | (
         np.diff(values) <= 1e-14 * np.abs(values[1:])
