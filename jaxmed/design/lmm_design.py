@@ -210,9 +210,9 @@ def new_matrices(design: LmmDesign, data: IntoFrame, *, random: bool = True) -> 
     recipes = [coding.recipes[label] for terms in (parsed.fixed, *(terms for terms, _ in bars)) for label in terms.nodes]
     recipes = list({recipe.label: recipe for recipe in [*recipes, *coding.offsets]}.values())
     groups = columns_of(node for _, recipe in bars for node in recipe.group.nodes)
-    columns = columns_of(recipe.node for recipe in recipes) | groups
-    check_formula_columns(parsed.text, columns, data, groups)
-    whole = _table(parsed.text, data, columns)
+    predictors = columns_of(recipe.node for recipe in recipes)
+    check_formula_columns(parsed.text, predictors | groups, data, set(groups) - set(predictors))
+    whole = _table(parsed.text, data, predictors | groups)
     variables = {recipe.label: compute(whole, recipe.node, recipe.state) for recipe in recipes}
     used = complete_rows(whole, variables, {}, None)
     table = whole.take(used.rows)
