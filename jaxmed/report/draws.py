@@ -314,8 +314,8 @@ class BootstrapResult(Curved):
             >>> import jaxmed
             >>> data = jaxmed.datasets.split_model(n_clusters=40).data
             >>> boot = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id").bootstrap(200, seed=1, progress=False)
-            >>> boot.describe().split(".")[0][52:]
-            'm as mediator and y as outcome was fitted to 389 rows in 40 clusters (id)'
+            >>> boot.describe().split(".")[0].partition(" was ")[2]
+            'fitted to 389 rows in 40 clusters (id)'
         """
         method = None if method is None else require_option("method", method, figures.ALL_METHODS)
         return prose.paragraph(self, self.tidy(level, method), level, method)
