@@ -119,7 +119,8 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
     for k, part in enumerate(parts):
         if not isinstance(part, BootstrapResult):
             raise InputError(
-                f"parts[{k}] is {shown(part)}; give a list of what fit.bootstrap(...) of a mediation or load_bootstrap() returned."
+                f"parts[{k}] is {shown(part)}; give a list of what fit.bootstrap(...) of a mediation or load_bootstrap() "
+                "returned."
             )
     first = storage.identity(parts[0].scheme)
     for k, part in enumerate(parts[1:], 1):

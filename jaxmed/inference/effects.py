@@ -134,8 +134,8 @@ def _call(row: Effect, beta: np.ndarray, G: np.ndarray, sigma2: np.ndarray | Non
         raise InputError(f"{where} gives {shown(given)}, and a number is needed for each set of parameters.")
     if found.dtype.kind == "f" and found.dtype.itemsize < 8:
         raise InputError(
-            f"{where} gives {8 * found.dtype.itemsize}-bit floats, as jax.numpy does by default; use NumPy's functions, which keep "
-            "all digits."
+            f"{where} gives {8 * found.dtype.itemsize}-bit floats, as jax.numpy does by default; use NumPy's functions, which "
+            "keep all digits."
         )
     return found.astype(float)
 
