@@ -211,8 +211,9 @@ def require_path(argument: str, value: object) -> Path:
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise InputError(f"{argument}={shown(text)} is no path: it is empty, holds a NUL or is no text.")
     try:
+        os.fsencode(text)
         return Path(text).expanduser()
-    except RuntimeError as error:  # no such user
+    except (RuntimeError, ValueError) as error:  # no such user, characters without an encoding
         raise InputError(f"{argument}={shown(text)} is no path: {error}.") from error
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 import json
+import operator
 import os
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import listed, require_bool
+from jaxmed import files
+from jaxmed.arguments import listed, require_bool, require_path
 from jaxmed.calls import check_names, verb, verbs
 from jaxmed.design import engine
 from jaxmed.design.centering import Coded
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from jaxmed.report.results import MediationResult
 
 FORMAT = "jaxmed GramData 1"
+ANEW = "take the sums from the data again, with gram_data(), and save them"
 FIGURES = ("count", "mean", "low", "high", "squares")
 CHANGEABLE = (
     "random",
@@ -130,6 +133,10 @@ class GramData:
             path: the file to write.
             labels: False writes 0, 1, ... instead of the clusters' labels.
 
+        Raises:
+            InputError: no path.
+            StorageError: the file cannot be written; one that was there is untouched, and there is never half a file.
+
         No row is in the file. Sums over a cluster of one row are that row's values and squares, though, and the smallest and
         largest value of each column are there for every cluster: leave small clusters out where that matters.
 
@@ -142,7 +149,7 @@ class GramData:
             40
         """
         require_bool("labels", labels)
-        s = self.sums
+        place, s = require_path("path", path), self.sums
         arrays: dict[str, Any] = {"labels": _savable(s.labels) if labels else np.arange(len(s.labels))}
         for k, summary in enumerate(s.summaries.values()):
             arrays[f"summary_{k}"] = np.array([getattr(summary, name) for name in FIGURES], dtype=float)
@@ -165,8 +172,7 @@ class GramData:
             ],
             "equations": {response: raw.monomials for response, raw in s.raw.items()},
         }
-        with open(path, "wb") as file:
-            np.savez(file, manifest=np.array(json.dumps(manifest)), **arrays)
+        files.write_arrays(place, {"manifest": np.array(json.dumps(manifest)), **arrays})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GramData:
@@ -174,35 +180,57 @@ class GramData:
 
         Raises:
             InputError: another kind of file, or one of a later version of jaxmed.
+            StorageError: no such file, or one that cannot be read, is damaged or was changed.
         """
+        place = require_path("path", path)
+        if _is_other(place):
+            raise InputError(f"{str(place)!r} is not a file that GramData.save wrote.")
+        arrays = files.read_arrays(place, ANEW)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
             manifest = json.loads(str(arrays["manifest"]))
             kind = manifest["format"]
-        except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
-            if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
-                raise
-            raise InputError(f"{os.fspath(path)!r} is not a file that GramData.save wrote.") from error
+        except Exception as error:  # an archive of other arrays, or with any text in the manifest's place
+            raise InputError(f"{str(place)!r} is not a file that GramData.save wrote.") from error
         if kind != FORMAT:
-            raise InputError(f"{os.fspath(path)!r} has the format {kind!r}, this version reads {FORMAT!r}; update jaxmed.")
-        coded, k = {}, 0
-        for one in manifest["columns"]:
-            known = {}
-            for column in one["columns"]:
-                count, *figures = arrays[f"summary_{k}"]
-                known[column] = Summary(count.astype(int), *figures)
-                k += 1
-            empty = {column: np.empty(0) for column in one["columns"]}
-            # files of version 0.1 have no word on carried values: they carried none
-            coded[one["name"]] = Coded(
-                one["name"], empty, one["note"], tuple(one["levels"]), known, one.get("carried", 0), one.get("single", False)
-            )
-        raw = {
-            response: RawSums(tuple(tuple(m) for m in names), arrays[f"sums_{k}"])
-            for k, (response, names) in enumerate(manifest["equations"].items())
-        }
-        return cls(manifest["arguments"], Sums(arrays["labels"], coded, manifest["n_rows"], raw))
+            raise InputError(f"{str(place)!r} has the format {kind!r}, this version reads {FORMAT!r}; update jaxmed.")
+        try:
+            return cls(manifest["arguments"], _sums(manifest, arrays))
+        except Exception as error:  # a file without a checksum, of version 0.1, may hold anything
+            raise files.damaged(place, error, ANEW) from error
+
+
+def _is_other(place: Path) -> bool:
+    """Whether a file is no archive at all."""
+    try:
+        if not place.is_file():
+            return False
+        with open(place, "rb") as file:
+            return file.read(2) != b"PK"
+    except OSError:  # reading it tells why
+        return False
+
+
+def _sums(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sums:
+    """The sums that a file holds; any error where its parts do not fit together."""
+    labels, coded, k = arrays["labels"], {}, 0
+    for one in manifest["columns"]:
+        known = {}
+        for column in one["columns"]:
+            count, *figures = arrays[f"summary_{k}"].reshape(len(FIGURES), len(labels))
+            known[column] = Summary(count.astype(int), *figures)
+            k += 1
+        empty = {column: np.empty(0) for column in one["columns"]}
+        # files of version 0.1 have no word on carried values: they carried none
+        coded[one["name"]] = Coded(
+            one["name"], empty, one["note"], tuple(one["levels"]), known, one.get("carried", 0), one.get("single", False)
+        )
+    raw = {
+        response: RawSums(tuple(tuple(m) for m in names), arrays[f"sums_{k}"])
+        for k, (response, names) in enumerate(manifest["equations"].items())
+    }
+    if any(len(labels) not in sums.sums.shape or len(sums.monomials) not in sums.sums.shape for sums in raw.values()):
+        raise ValueError("sums of another number of clusters or products")
+    return Sums(labels, coded, operator.index(manifest["n_rows"]), raw)
 
 
 @verb

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmed.arguments import check_functions, require_path, shown
+from jaxmed.arguments import check_functions, require_path, shown, warn_user
 from jaxmed.calls import verb
-from jaxmed.errors import InputError
+from jaxmed.errors import InputError, JaxmedError
+
+TABLE = "table.npz"  # the data, beside the draws
 
 if TYPE_CHECKING:
     from jaxmed.report.draws import BootstrapResult
@@ -37,7 +40,10 @@ def load_bootstrap(
 
     Raises:
         InputError: no such folder, no draws yet, a fit or functions that are not those of the draws.
-        StorageError: a damaged file.
+        StorageError: a file that is damaged, or was changed or renamed; the message names it and the remedy.
+
+    Warns:
+        JaxmedWarning: replicates that were asked for are missing.
 
     Example:
         >>> import tempfile, jaxmed
@@ -48,9 +54,8 @@ def load_bootstrap(
         >>> len(jaxmed.load_bootstrap(folder))
         100
     """
-    from jaxmed.api import mediate
+    from jaxmed import files
     from jaxmed.inference import bootstrap, schemes, storage
-    from jaxmed.report import saved_tables
     from jaxmed.report.draws import BootstrapResult
 
     place = require_path("folder", folder)
@@ -59,35 +64,63 @@ def load_bootstrap(
         raise InputError(f"fit={shown(fit)} is no result of mediate(); give the fit that the draws belong to, or leave it out.")
     manifest = storage.read_manifest(place)
     theirs, call = manifest["identity"], manifest["call"]
-    strata = None
-    if fit is None:
-        if not (place / "table.npz").exists():
-            raise InputError(
-                f"folder={str(folder)!r} keeps no table (the model was fitted from sums of a query or a GramData); give the fit "
-                "the draws belong to as fit="
-            )
-        kept = storage.read_arrays(place / "table.npz")
-        arguments: dict[str, Any] = {k: v for k, v in call.items() if k != "extra"}
-        if sorted(call.get("extra") or []) != sorted(extra or {}):
-            raise InputError(
-                f"extra: the draws belong to a model with the functions {', '.join(call.get('extra') or []) or '(none)'}; give "
-                "them as extra={name: function}"
-            )
-        strata = kept.pop("strata", None)
-        fit = mediate(saved_tables.from_arrays(kept), **arguments, extra=extra)
-    elif (place / "table.npz").exists():
-        strata = storage.read_arrays(place / "table.npz").get("strata")
-    scheme = schemes.make(fit.system, theirs["kind"], theirs["seed"], strata, theirs["factor"])
-    if said := storage.differences(storage.identity(scheme), theirs):
+    kept = files.read_arrays(place / TABLE, storage.ANEW) if os.path.exists(place / TABLE) else {}
+    strata = kept.pop("strata", None)
+    if fit is None and (not kept or call is None):
         raise InputError(
-            f"folder={str(folder)!r} holds draws of another model: {said} differ; give the fit they belong to as fit="
+            f"folder={str(folder)!r} keeps no table (the model was fitted from sums of a query or a GramData); give the fit "
+            "the draws belong to as fit="
         )
-    parts = storage.Folder(place, manifest).read()
+    try:
+        fit = _refitted(place, kept, call, extra) if fit is None else fit
+        scheme = schemes.make(fit.system, theirs["kind"], theirs["seed"], strata, theirs["factor"])
+        ours = storage.identity(scheme)
+    except JaxmedError:
+        raise
+    except Exception as error:  # the table or the call of a folder without checksums is not what a bootstrap wrote
+        raise files.damaged(place / TABLE, error, storage.ANEW) from error
+    # draws may be read by another version, though not added to
+    if said := storage.differences(ours, theirs | {name: ours[name] for name in ("jaxmed", "format")}):
+        same = theirs["jaxmed"] == ours["jaxmed"]
+        written = "" if same else f" (or open it with the version that wrote it, {theirs['jaxmed']})"
+        raise InputError(
+            f"folder={str(folder)!r} holds draws of another model: {said} differ; give the fit they belong to as fit={written}"
+        )
+    saved = storage.Folder(place, manifest, scheme)
+    parts = saved.read()
     if not parts:
         raise InputError(f"folder={str(folder)!r} holds no finished chunk yet")
     draws = bootstrap.from_arrays(parts, {"compilation": 0.0, "replicates": 0.0})
     whole = bootstrap.select(draws, range(int(draws.index[-1]) + 1))
+    if lost := saved.lacking():
+        warn_user(
+            f"folder={str(folder)!r} has {len(whole.index):,} replicates, and {sum(map(len, lost)):,} that were asked for, or "
+            f"lie between them, are missing (the first: {lost[0].start:,}): the run was cut off, or chunks were removed. The "
+            "same bootstrap(..., save_to=) makes them"
+        )
     return BootstrapResult(fit, whole, scheme, draws.seconds | {"total": 0.0})
+
+
+def _refitted(
+    place: Path, kept: dict[str, np.ndarray], call: Mapping[str, Any], extra: Mapping[str, Callable] | None
+) -> MediationResult:
+    """The model of a folder, fitted again to the table that it keeps."""
+    from jaxmed.api import mediate
+    from jaxmed.report import saved_tables
+
+    functions = list(call.get("extra") or [])
+    if sorted(functions) != sorted(extra or {}):
+        raise InputError(
+            f"extra: the draws in {place} belong to a model with the functions {', '.join(functions) or '(none)'}; give "
+            "them as extra={name: function}"
+        )
+    try:
+        return mediate(saved_tables.from_arrays(kept), **{k: v for k, v in call.items() if k != "extra"}, extra=extra)
+    except JaxmedError as error:
+        raise InputError(
+            f"folder={str(place)!r}: the model cannot be fitted again to the table that is kept ({error}); give the fit "
+            "the draws belong to as fit="
+        ) from error
 
 
 @verb
@@ -113,7 +146,7 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
     from jaxmed.report.draws import BootstrapResult
 
     given: Any = parts
-    parts = list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping) else [given]
+    parts = [given] if isinstance(given, str | Mapping) or not isinstance(given, Iterable) else list(given)
     if not parts:
         raise InputError("parts is empty: give at least one bootstrap")
     for k, part in enumerate(parts):

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import jax
 import numpy as np
 
+from jaxmed.errors import StorageError
 from jaxmed.inference import effects, hosts, memory
 from jaxmed.inference.schemes import Scheme
 from jaxmed.reml import fit as reml
@@ -65,7 +66,7 @@ def from_arrays(parts: Sequence[dict[str, np.ndarray]], seconds: dict[str, float
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(joined["index"], kind="stable")
     a = {name: values[order] for name, values in joined.items()}
-    reasons = {int(i): text.decode() for i, text in zip(a["index"], a["reason"], strict=True) if text}
+    reasons = {int(i): text.decode(errors="replace") for i, text in zip(a["index"], a["reason"], strict=True) if text}
     estimates = Estimates(a["beta"], a["G"], a["sigma2"])
     return Draws(a["index"], estimates, a["deviance"], a["status"], a["decrement"], a["evaluations"], a["safe"], reasons, seconds)
 
@@ -73,6 +74,7 @@ def from_arrays(parts: Sequence[dict[str, np.ndarray]], seconds: dict[str, float
 class Store(Protocol):
     """Where finished chunks are kept, see storage.py."""
 
+    def ask(self, replicates: range) -> None: ...
     def done(self) -> list[range]: ...
     def write(self, draws: Draws) -> None: ...
     def read(self) -> list[dict[str, np.ndarray]]: ...
@@ -93,6 +95,8 @@ def run(
     """
     rows = chunk_of(scheme, chunk_size, len(replicates))
     threads = memory.threads(workers(), *scheme.memory(len(replicates), rows), rows)
+    if store:
+        store.ask(replicates)
     left = missing(replicates, store.done()) if store else [replicates]
     n = sum(map(len, left))
     # the compiled program takes any number of replicates up to its size: few are shared out evenly over the cores
@@ -125,7 +129,13 @@ def run(
     mine = [draws.arrays() for draws in done]
     if store:
         hosts.wait()
-        return select(from_arrays(store.read(), seconds), replicates)
+        whole = select(from_arrays(store.read(), seconds), replicates)
+        if len(whole.index) != len(replicates):
+            raise StorageError(
+                f"{len(replicates) - len(whole.index):,} of {len(replicates):,} replicates are no longer in the folder: "
+                "something removed them while this ran; the same call makes them again"
+            )
+        return whole
     if jax.process_count() > 1:
         mine = hosts.gather(from_arrays(mine, seconds).arrays() if mine else _blank(system))
     return from_arrays(mine, seconds)

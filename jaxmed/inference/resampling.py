@@ -20,6 +20,7 @@ from jaxmed.reml.precision import double_precision
 KINDS = ("cluster", "bayesian", "jackknife")
 PRNG = "threefry2x32"
 BLOCK = 256
+REPLICATES = 2**32  # numbers of replicates are below it: the generator's counter has 32 bits
 
 
 def weights(

@@ -11,24 +11,35 @@ import pandas as pd
 from jaxmed.arguments import read_seed, require_bool, require_option, require_whole, shown, warn_user
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import effects, hosts, schemes, storage, table
+from jaxmed.inference import effects, hosts, resampling, schemes, storage, table
 
 
 def check_bootstrap(n_resamples: Any, kind: Any, progress: Any, chunk_size: Any, replicates: Any = None) -> str:
     """The kind that is meant; an InputError for arguments of ``bootstrap`` that are wrong whatever the model."""
     kind = require_option("kind", kind, schemes.KINDS)
     require_whole("n_resamples", n_resamples, 1)
+    require_numbers("n_resamples", n_resamples, int(n_resamples))
     require_bool("progress", progress)
     if chunk_size is not None:
         require_whole("chunk_size", chunk_size, 1, ", or None")
     if replicates is not None:
-        if not isinstance(replicates, range) or replicates.step != 1 or not len(replicates) or replicates.start < 0:
+        if not isinstance(replicates, range) or replicates.step != 1 or not 0 <= replicates.start < replicates.stop:
             raise InputError(f"replicates={shown(replicates)} must be a range of replicate numbers such as range(1000, 2000)")
+        require_numbers("replicates", replicates, replicates.stop)
         if kind == "jackknife":
             raise InputError(
                 "replicates= is for schemes with n_resamples replicates; a jackknife has one per cluster: leave it out"
             )
     return kind
+
+
+def require_numbers(argument: str, given: Any, stop: int) -> None:
+    """Replicates below ``stop`` have numbers that the generator can count to; beyond them it would begin anew."""
+    if stop > resampling.REPLICATES:
+        raise InputError(
+            f"{argument}={given!r} goes beyond replicate {resampling.REPLICATES - 1:,}, the last one that a seed has: use "
+            "another seed for more"
+        )
 
 
 def chosen_seed(seed: Any, kind: str, save_to: str | os.PathLike[str] | None, replicates: range | None) -> int:

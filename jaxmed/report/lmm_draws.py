@@ -19,6 +19,7 @@ from jaxmed.inference.sample import METHODS
 from jaxmed.reml import crossed
 from jaxmed.reml.fitted import STATUS
 from jaxmed.report import lmm_frames, tables
+from jaxmed.report.bootstrap_input import require_numbers
 from jaxmed.report.shown import Shown
 
 Kind = Literal["parametric", "residual", "cluster", "bayesian"]
@@ -212,6 +213,7 @@ def check_lmm_bootstrap(n_resamples, kind, progress, design: LmmDesign) -> Kind:
     """The kind that is meant; an InputError where the arguments, or the kind for this model, cannot be used."""
     chosen = cast(Kind, require_option("kind", kind, lmm_responses.KINDS))
     require_whole("n_resamples", n_resamples, 1)
+    require_numbers("n_resamples", n_resamples, int(n_resamples))
     require_bool("progress", progress)
     groups = list(dict.fromkeys(term.group for term in design.terms))
     if chosen in lmm_responses.CLUSTERS and len(groups) > 1:

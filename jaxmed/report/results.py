@@ -396,8 +396,9 @@ class MediationResult(Curved):
 
         Raises:
             InputError: n_resamples < 1, a seed that is none, an unknown kind, strata that split a cluster or go
-                with a scheme that draws none, a scheme that the model does not allow, a folder with other draws.
-            StorageError: a folder that cannot be written to.
+                with a scheme that draws none, a scheme that the model does not allow, a folder with other draws, replicates from
+                2**32 on, more than fits into memory.
+            StorageError: a folder that cannot be written to, or with files that are damaged or were changed.
 
         Example:
             >>> import jaxmed

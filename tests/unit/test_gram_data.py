@@ -229,7 +229,7 @@ def test_files_that_are_no_sums(tmp_path):
         jaxmed.GramData.load(tmp_path / "text")
     with pytest.raises(jaxmed.InputError, match="update jaxmed"):
         jaxmed.GramData.load(tmp_path / "other.npz")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(jaxmed.StorageError, match="nothing cannot be read: no such file"):
         jaxmed.GramData.load(tmp_path / "nothing")
 
 
