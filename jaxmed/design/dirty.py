@@ -189,7 +189,7 @@ def warn_empty(where: str, labels: Sequence[object]) -> None:
 
 def check_number_labels(where: str, name: str, labels: Sequence[object], unit: str) -> None:
     """Labels of groups that are numbers: an error for floats that differ by rounding alone, a warning for codes among them."""
-    if not len(labels) or not all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in labels):
+    if not len(labels) or not all(isinstance(v, Real) and not isinstance(v, bool | np.bool_ | np.timedelta64) for v in labels):
         return
     # Whole numbers are exact however large they are, and may be too large for floats.
     values = np.sort(np.array([v for v in labels if not isinstance(v, Integral) or abs(int(v)) < 2**53], dtype=float))

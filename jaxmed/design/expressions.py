@@ -344,7 +344,7 @@ class Evaluation:
             if len(names) != len(breaks) - 1 or len(set(names)) < len(names):
                 self.table.fail(node, f"{as_text(node)}: {len(breaks) - 1} intervals need as many labels, all different.")
         else:
-            names = labels_of_cut(breaks, right=right, closed=closed, digits=int(options.get("dig.lab", 3)))
+            names = labels_of_cut(breaks, right=right, closed=closed, digits=max(1, options.get("dig.lab", 3)))
         return pd.Series(pd.Categorical.from_codes(codes, names, ordered=bool(options.get("ordered_result", False))))
 
     def _interaction(self, node: Node) -> pd.Series:

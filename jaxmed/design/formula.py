@@ -13,7 +13,7 @@ from operator import or_
 
 from jaxmed.design.functions import FACTOR_FUNCTIONS
 from jaxmed.design.syntax import MOST_NESTED, Node, as_text, formula_error, parse_expression, without_parens
-from jaxmed.design.variables import check_variable, columns_of
+from jaxmed.design.variables import check_offset, check_variable, columns_of
 from jaxmed.errors import InputError
 
 MOST_TERMS = 2_000  # that a formula may stand for
@@ -196,7 +196,7 @@ def parse_terms(
     for sign, node in summands:
         inner = without_parens(node)
         if offsets and sign == "+" and inner.kind == "call" and inner.text == "offset":
-            check_variable(formula, inner)
+            check_offset(formula, inner)
             shifts.append(inner.children[0])
         elif inner.kind == "number" and inner.text == "0":
             algebra.intercept = sign == "-"  # the last one counts
@@ -248,8 +248,6 @@ class _Algebra:
                 check_variable(self.formula, other)
             return {self._variable(other): None for other in nodes}
         if node.kind in ("name", "call"):
-            if node.text == "offset" and node.kind == "call":
-                formula_error(self.formula, node.start, "formula: an offset can only be added to the fixed terms; join it by +.")
             check_variable(self.formula, node)
             return {self._variable(node): None}
         if node.kind == "number" and node.text in ("0", "1"):

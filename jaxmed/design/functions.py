@@ -59,6 +59,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "interaction": ("sep",),
 }
 FUNCTIONS = tuple(OPTIONS)
+# What an option may be; all others are texts or values of any kind, one or several.
+FLAGS = ("raw", "na.rm", "ordered", "include.lowest", "right", "ordered_result", "include_intercept")
+WHOLE = ("df", "degree", "ddof", "dig.lab")
+NUMBERS = ("knots", "breaks", "lower_bound", "upper_bound", "center", "scale")
 SMOOTHS = ("poly", "bs", "ns", "cr", "cs", "cc")
 MOST_COLUMNS = 100  # of a polynomial or a spline
 MOST_BREAKS = 1000  # of cut()

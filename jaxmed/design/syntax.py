@@ -6,6 +6,7 @@ found later can still point at the place.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 DEEPEST = 50  # brackets within brackets
-MOST_NESTED = 200  # operations within operations: what reads and prints a tree goes down it by recursion
+MOST_NESTED = 120  # operations within operations: what reads and prints a tree goes down it by recursion
 MOST_CHARACTERS = 100_000
 QUOTED = 300  # characters of a formula that an error shows
 PLAIN_NAME = re.compile(r"(?:[^\W\d_]|\.(?!\d))[\w.]*")
@@ -108,6 +109,8 @@ def as_text(node: Node) -> str:
 
 def number_text(value: float) -> str:
     """A number as R prints it: up to 15 digits, in the shorter of the two notations."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Inf" if value > 0 else "-Inf"
     fixed = format(Decimal(format(value, ".15g")), "f")
     mantissa, exponent = format(value, ".14e").split("e")
     mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa

@@ -13,11 +13,14 @@ from jaxmed.arguments import listed
 from jaxmed.design.functions import (
     CONSTANTS,
     CONTRASTS,
+    FLAGS,
     FUNCTIONS,
     MOST_BREAKS,
     MOST_COLUMNS,
+    NUMBERS,
     OPTIONS,
     SUMMARIES,
+    WHOLE,
 )
 from jaxmed.design.syntax import Node, as_text, formula_error, without_parens
 
@@ -40,6 +43,11 @@ def check_variable(formula: str, node: Node) -> None:
     _check(formula, inner)
 
 
+def check_offset(formula: str, node: Node) -> None:
+    """A call of offset() has one argument, an expression over columns."""
+    _check_call(formula, without_parens(node))
+
+
 def _check(formula: str, node: Node, *, text: bool = False) -> None:
     """An expression over columns; ``text``: quoted text may stand here."""
     node = without_parens(node)
@@ -51,6 +59,8 @@ def _check(formula: str, node: Node, *, text: bool = False) -> None:
         if node.text in CONSTANTS:
             formula_error(formula, node.start, f"formula: {node.text} is a constant, not a column.")
     elif node.kind == "call":
+        if node.text == "offset":
+            formula_error(formula, node.start, "formula: an offset can only be added to the fixed terms; join it by +.")
         _check_call(formula, node)
     elif node.kind == "unary" or (node.kind == "binary" and node.text in (*ARITHMETIC, *COMPARISONS)):
         compares = node.text in ("==", "!=")
@@ -112,15 +122,33 @@ def _check_options(formula: str, node: Node) -> None:
                 option.start,
                 f"formula: the options of {name}() are numbers, text, TRUE, FALSE or c(...); give one of these.",
             )
-        elif key in MOST_OF:
-            value = literal(option)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value > MOST_OF[key]:
-                formula_error(
-                    formula, option.start, f"formula: {key} of {name}() is {value:g}; at most {MOST_OF[key]} is possible."
-                )
+        else:
+            _check_value(formula, name, key, option)
     for needed, of in (("breaks", "cut"), ("ref", "relevel")):
         if name == of and needed not in given:
             formula_error(formula, node.start, f"formula: {name}() needs its option {needed}.")
+
+
+def _check_value(formula: str, name: str, key: str, option: Node) -> None:
+    """An option is a flag, a whole number or numbers, and no more than can be used."""
+    value = literal(option)
+    values = value if isinstance(value, list) else [value]
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+    if key in FLAGS:
+        right, what = isinstance(value, bool), "TRUE or FALSE"
+    elif key in WHOLE:
+        right, what = numbers and not isinstance(value, list) and value == int(value) >= (key in MOST_OF), "a whole number"
+        right |= key == "df" and value is None
+    elif key in NUMBERS:
+        right, what = numbers or value is None, "one or several numbers"
+        if key in ("center", "scale"):
+            right, what = isinstance(value, bool) or (numbers and not isinstance(value, list)), "TRUE, FALSE or a number"
+    else:
+        right, what = len(values) > 0, "a value"
+    if not right:
+        formula_error(formula, option.start, f"formula: the option {key} of {name}() is {what}, not {as_text(option)}.")
+    if key in MOST_OF and isinstance(value, int | float) and not isinstance(value, bool) and value > MOST_OF[key]:
+        formula_error(formula, option.start, f"formula: {key} of {name}() is {value:g}; at most {MOST_OF[key]} is possible.")
 
 
 def expressions_of(call: Node) -> tuple[Node, ...]:

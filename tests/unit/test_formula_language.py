@@ -1,5 +1,7 @@
 """The functions of formulas on tables: what they learn from all rows, new data, missing values, and errors."""
 
+import random
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxmed
+from jaxmed.design.functions import FUNCTIONS, OPTIONS
 from jaxmed.design.lmm_design import lmm_design, new_matrices
 from jaxmed.errors import InputError
 
@@ -192,6 +195,58 @@ def test_a_dot_is_all_columns_but_those_used_otherwise():
 )
 def test_functions_that_refuse(formula, words):
     refused(words, formula)
+
+
+# --------------------------------------------------------------------------------------------- any formula at all
+
+LITERALS = ["1", "2", "0.5", "-1", "'a'", "'p'", "TRUE", "NULL", "c(1, 2)", "c('p', 'q')", "c()", "1:3", "c(1, 'a')", "1e5", "0"]
+OPERATORS = ["+", "-", "*", "/", "^", "==", "!=", "<", ">=", ":"]
+
+
+def any_expression(draw, columns, depth):
+    """An expression that may or may not have a meaning."""
+    if depth == 0 or draw.random() < 0.25:
+        return draw.choice([*columns, draw.choice(LITERALS)])
+    if draw.random() < 0.5:
+        name = draw.choice(FUNCTIONS)
+        number = {"ifelse": 3, "interaction": 2}.get(name, 1)
+        arguments = [any_expression(draw, columns, depth - 1) for _ in range(number)]
+        for option in OPTIONS[name]:
+            if draw.random() < 0.4:
+                arguments.append(draw.choice(["", f"{option}="]) + draw.choice(LITERALS))
+        return f"{name}({', '.join(arguments)})"
+    sides = [any_expression(draw, columns, depth - 1) for _ in range(2)]
+    return draw.choice(["I", ""]) + f"({sides[0]} {draw.choice(OPERATORS)} {sides[1]})"
+
+
+@pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
+def test_any_formula_is_read_or_refused():
+    """Of 300 formulas over columns of every kind: an InputError, or a design that new data reproduce."""
+    data = table(
+        b=np.arange(N) % 2 == 1, e=np.nan, n=None, d=pd.date_range("2020", periods=N), o=[1, "a", None, 2.5] * 10, l=[[1]] * N,
+        t=pd.to_timedelta(np.arange(N), unit="D"), i=np.ones(N) * 1j, big=pd.Series([10**400] * N, dtype=object),
+        w=[b"u", b"v"] * 20, m=pd.array([True, False, None, True] * 10, dtype="boolean"),
+    )  # fmt: skip
+    data.loc[[3, 7], "x"] = np.nan
+    usual, odd = ["x", "z", "f", "c", "k", "b", "m"], ["e", "n", "d", "o", "l", "t", "i", "big", "w"]
+    read = 0
+    for seed in range(300):
+        draw = random.Random(seed)
+        columns = usual if draw.random() < 0.8 else usual + odd
+        terms = [any_expression(draw, columns, draw.randrange(3)) for _ in range(draw.randrange(1, 3))]
+        bar = draw.choice(["1", "x", any_expression(draw, columns, 1)]) + draw.choice([" | ", " || "])
+        response = draw.choice(["y", "y", "log(z)", any_expression(draw, columns, 1)])
+        formula = f"{response} ~ {draw.choice([' + ', ' * ', '/']).join(terms)} + ({bar}{draw.choice(['g', 'g', *columns])})"
+        try:
+            design = lmm_design(formula, data)
+            new = new_matrices(design, data)
+        except InputError:
+            continue
+        again = np.full((N, design.fixed.shape[1]), np.nan)
+        again[new.rows] = new.fixed
+        np.testing.assert_allclose(again[design.rows], design.fixed, rtol=1e-8, atol=1e-8, err_msg=formula)
+        read += 1
+    assert 30 < read < 270
 
 
 # ------------------------------------------------------------------------------------------------- odd columns
