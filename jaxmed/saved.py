@@ -146,7 +146,8 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
     from jaxmed.report.draws import BootstrapResult
 
     given: Any = parts
-    parts = [given] if isinstance(given, str | Mapping) or not isinstance(given, Iterable) else list(given)
+    found: list[Any] = [given] if isinstance(given, str | Mapping) or not isinstance(given, Iterable) else list(given)
+    parts = found
     if not parts:
         raise InputError("parts is empty: give at least one bootstrap")
     for k, part in enumerate(parts):
