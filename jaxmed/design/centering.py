@@ -19,6 +19,7 @@ from jaxmed.design import dirty
 from jaxmed.design.rebuild import product
 from jaxmed.design.summary import ROUNDING, WITHIN_TOLERANCE, Summary, summarise
 from jaxmed.design.system import Component, Factor, Recipe
+from jaxmed.design.units import check_size
 from jaxmed.errors import InputError
 
 Centring = Literal["group_mean", "grand_mean", "none"]
@@ -69,16 +70,18 @@ def code_column(series: pd.Series, argument: str, asked: Sequence[object] | None
                 f"{where}: {len(infinite)} infinite values (first at row {infinite[0]}, counted from 0); "
                 "replace them or set them missing."
             )
-        check_constant(where, np.nanmin(values), np.nanmax(values))
+        check_range(where, float(np.nanmin(values)), float(np.nanmax(values)))
         if is_numeric(series):
             dirty.warn_codes(where, name, dirty.codes_among(values))
     return coded
 
 
-def check_constant(where: str, low: float, high: float) -> None:
-    """An InputError for a column whose smallest and largest values are one."""
-    if high - low <= ROUNDING * max(abs(low), abs(high)):
+def check_range(where: str, low: float, high: float) -> None:
+    """An InputError for a column whose smallest and largest values are one, or that no square of 64 bits can hold."""
+    largest = max(abs(low), abs(high))
+    if high - low <= ROUNDING * largest:
         raise InputError(f"{where}: the column is constant (all {low:g}); leave it out or use another.")
+    check_size(where, largest)
 
 
 def is_numeric(series: pd.Series) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design import dirty
-from jaxmed.design.centering import Coded, carry, check_constant, code_column, refuse_coding
+from jaxmed.design.centering import Coded, carry, check_range, code_column, refuse_coding
 from jaxmed.design.checks import check_clusters, check_columns
 from jaxmed.design.frames import is_lazy, to_pandas, to_series
 from jaxmed.design.matrices import Rows, Specification
@@ -99,7 +99,7 @@ def summarised(query: Query, roles: Roles) -> Sums:
                 raise InputError(f"{where}: {n_infinite} infinite values; replace them or set them missing.")
             if count.sum() == 0:
                 raise InputError(f"{where}: all {n_rows} values are missing; use another column or fill it in.")
-            check_constant(where, np.nanmin(low), np.nanmax(high))
+            check_range(where, float(np.nanmin(low)), float(np.nanmax(high)))
             if query.labels is None and dirty.may_hold_codes(np.nanmin(low), np.nanmax(high)):
                 dirty.warn_codes(where, name, _codes(query.frame, c))
             known[column] = Summary(count.astype(int), mean, low, high, variance * count)

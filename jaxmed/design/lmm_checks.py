@@ -11,12 +11,14 @@ import pandas as pd
 from jaxmed.arguments import listed
 from jaxmed.design import dirty
 from jaxmed.design.centering import is_numeric
-from jaxmed.design.coding import TermMatrix
+from jaxmed.design.coding import NumericValues, TermMatrix, Values
 from jaxmed.design.columns import Table, column_of, kind_of, unusable
 from jaxmed.design.evaluate import Variable
 from jaxmed.design.expressions import Evaluation
+from jaxmed.design.functions import SMOOTHS
 from jaxmed.design.names import missing_column
 from jaxmed.design.syntax import Node, as_text, formula_error
+from jaxmed.design.units import check_size
 from jaxmed.design.variables import columns_of
 from jaxmed.errors import InputError
 
@@ -104,6 +106,8 @@ def read_weights(given: pd.Series | None, weights: object, rows: np.ndarray) -> 
             f"{name}: {len(bad)} weights are not positive and finite (first {values[bad[0]]:g} at row {rows[bad[0]]}, counted "
             "from 0); the residual variance is sigma^2 / weight. Correct them, or drop rows that should not count."
         )
+    for one in (values.max(), values.min()):
+        check_size(f"weights={weights!r}" if isinstance(weights, str) else "weights", float(one))
     return values
 
 
@@ -145,6 +149,22 @@ def complete_rows(
     return Complete(rows, missing)
 
 
+def check_squared(table: Table, node: Node) -> None:
+    """An InputError for a column whose squares overflow where a transform takes them: it is then another column's size."""
+    if any(part.kind == "call" and part.text in (*SMOOTHS, "scale") for part in node.walk()):
+        for column in columns_of([node]):
+            series = column_of(table.frame, column)
+            if is_numeric(series):
+                largest = np.nanmax(np.abs(series.to_numpy(dtype=float, na_value=np.nan)), initial=0.0)
+                check_size(f"formula: {as_text(node)}: the column {column!r}", float(largest))
+
+
+def check_variable(values: Values) -> None:
+    """An InputError for a numeric variable whose squares overflow."""
+    if isinstance(values, NumericValues):
+        check_size(f"formula: {values.label}", float(np.abs(values.matrix).max()))
+
+
 def check_response_column(table: Table, node: Node) -> None:
     """A response that is a column is one of numbers."""
     if node.kind == "name" and not is_numeric(column_of(table.frame, node.text)):
@@ -163,6 +183,7 @@ def check_response(table: Table, variable: Variable) -> np.ndarray:
     if variable.values.shape[1] != 1:
         table.fail(node, f"the response {as_text(node)} has {variable.values.shape[1]} columns; give one.")
     y = variable.values[:, 0]
+    check_size(f"formula: the response {as_text(node)}", float(np.abs(y).max()))
     if y.max() - y.min() <= 64 * np.finfo(float).eps * np.abs(y).max():
         table.fail(node, f"the response {as_text(node)} is constant (all {y[0]:g}) in the {len(table)} rows used.")
     return y

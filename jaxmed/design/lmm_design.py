@@ -17,6 +17,7 @@ from jaxmed.design import dirty
 from jaxmed.design.checks import read_table, warn_two_valued
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
 from jaxmed.design.columns import Table
+from jaxmed.design.degenerate import check_residual
 from jaxmed.design.evaluate import Recipe, Variable, compute, evaluate, learn
 from jaxmed.design.formula import ParsedFormula, Terms, parse_formula
 from jaxmed.design.grouping import (
@@ -36,13 +37,17 @@ from jaxmed.design.lmm_checks import (
     check_names,
     check_response,
     check_response_column,
+    check_squared,
+    check_variable,
     complete_rows,
     left_out,
     look_for_dirt,
     read_weights,
     weights_column,
 )
+from jaxmed.design.support import check_groups, check_term_origins
 from jaxmed.design.syntax import Node, as_text
+from jaxmed.design.units import check_ratios
 from jaxmed.design.variables import columns_of
 
 if TYPE_CHECKING:
@@ -136,27 +141,37 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
     given = weights_column(weights, data)
     whole = _table(parsed.text, data, columns)
     check_response_column(whole, parsed.response)
+    for node in nodes:
+        check_squared(whole, node)
     variables = {as_text(node): compute(whole, node) for node in nodes}
     used = complete_rows(whole, variables, groups, given)
     table = whole.take(used.rows)
     variables = {label: variable.take(used.rows) for label, variable in variables.items()}
 
-    y = check_response(table, variables[as_text(parsed.response)])
+    response = as_text(parsed.response)
+    y = check_response(table, variables[response])
     if len(np.unique(y)) == 2:
-        warn_two_valued(f"formula: the response {as_text(parsed.response)!r}")
+        warn_two_valued(f"formula: the response {response!r}")
     recipes: dict[str, Recipe] = {}
     values: dict[str, Values] = {}
     for terms in (parsed.fixed, *(bar.terms for bar in parsed.bars)):
         for label in terms.nodes:
             if label not in recipes:
                 recipes[label], values[label] = learn(table, variables[label])
+                check_variable(values[label])
     offsets, offset = _learn_offsets(table, [variables[as_text(node)] for node in parsed.offsets])
 
     coded = code_terms(parsed.fixed, recipes)
     full = terms_matrix(parsed.fixed.intercept, coded, values, len(table))
     check_names(full.names)
+    size = float(np.abs(y - offset).max())
+    check_ratios("formula", response, size, full.names, np.abs(full.matrix).max(axis=0))
     kept, rank_notes = check_fixed_rank(parsed.response, full, y - offset, intercept=parsed.fixed.intercept)
     bars, random_terms = _random_terms(table, parsed, recipes, values)
+    for term in random_terms:
+        check_ratios("formula", response, size, term.names, np.abs(term.matrix).max(axis=0))
+    group_notes = [*check_groups(response, y - offset, random_terms, table.rows), *check_term_origins(random_terms)]
+    check_residual(response, y - offset, full.matrix[:, kept], random_terms)
 
     fixed_variables = {label: values[label] for label in parsed.fixed.nodes}
     dropped = len(data) - len(table)
@@ -166,12 +181,13 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
         *_coding_notes(recipes.values()),
         *rank_notes,
         *_split_notes(parsed, recipes),
+        *group_notes,
     ]
     for note in rank_notes:
         warn_user(note)
     return LmmDesign(
         formula=parsed.text,
-        response=as_text(parsed.response),
+        response=response,
         fixed_names=tuple(full.names[k] for k in kept),
         fixed=np.ascontiguousarray(full.matrix[:, kept]),
         y=y,

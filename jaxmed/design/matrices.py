@@ -22,6 +22,7 @@ from jaxmed.design.centering import (
     level_of,
     varying_cluster,
 )
+from jaxmed.design.degenerate import check_equation_residual
 from jaxmed.design.levels import between_left_out, check_arrows, check_levels
 from jaxmed.design.moderators import check_values, moderator
 from jaxmed.design.paths import find_paths, free_covariances
@@ -34,8 +35,10 @@ from jaxmed.design.roles import (
     parse_coding,
     parse_roles,
 )
+from jaxmed.design.support import check_clusters_of, check_precision
 from jaxmed.design.system import Design, Equation, Recipe
 from jaxmed.design.terms import INTERCEPT, Terms, equation_terms
+from jaxmed.design.units import check_equation_origins, check_equation_units
 from jaxmed.errors import InputError
 
 COVARIANCES = ("full", "by_equation", "diagonal")
@@ -172,7 +175,14 @@ def assemble(specification: Specification, source: Source) -> Design:
     equations, kept = _drop_empty_clusters([b.equation for b in built], len(labels))
     paths = find_paths(roles, terms)
     free, notes_free = free_covariances(equations, paths, specification.covariance)
-    _check_equations(equations, [b.n_between for b in built], free)
+    summaries = {column: s for c in coded.values() for column, s in c.summaries(codes, len(labels)).items()}
+    single = {column: name for name, c in coded.items() if len(c.columns) == 1 for column in c.columns}
+    check_precision(summaries, {column: f"{roles.arguments[v]}={v!r}" for column, v in single.items()}, roles.equations)
+    origins = _check_equations(equations, [b.n_between for b in built], free)
+    varying = {column: summaries[column].varying[kept] for column in single}
+    rests_on = check_clusters_of(
+        equations, labels[kept], varying, [c for c, v in single.items() if v in (roles.x, *roles.equations)]
+    )
 
     notes = [c.note for c in coded.values() if c.note]
     carried = {name: c.carried for name, c in coded.items() if c.carried}
@@ -184,6 +194,7 @@ def assemble(specification: Specification, source: Source) -> Design:
     notes += [note for p in predictors.values() for note in p.notes]
     notes += notes_free
     notes += [b.note for b in built if b.note]
+    notes += [*rests_on, *origins]
     if len(kept) < len(labels):
         notes.append(f"clusters left out because no equation has a complete row of theirs: {len(labels) - len(kept)}")
     renumbered = np.full(len(labels), -1)
@@ -376,10 +387,17 @@ def _renumbered(equation: Equation, kept: np.ndarray, new: np.ndarray) -> Equati
     return replace(equation, codes=new[equation.codes])
 
 
-def _check_equations(equations: Sequence[Equation], n_between: Sequence[int], free: np.ndarray) -> None:
+def _check_equations(equations: Sequence[Equation], n_between: Sequence[int], free: np.ndarray) -> list[str]:
+    """Check every equation; sentences on columns to be centred."""
     start = 0
+    notes: list[str] = []
     for equation, count in zip(equations, n_between, strict=True):
         stop = start + len(equation.random_names)
+        block = free[start:stop, start:stop]
+        check_equation_units(equation)
         checks.check_fixed(equation, count)
-        checks.check_random(equation, free[start:stop, start:stop])
+        checks.check_random(equation, block)
+        check_equation_residual(equation)
+        notes += check_equation_origins(equation, block)
         start = stop
+    return notes

@@ -62,10 +62,15 @@ class Summary:
         return float(np.sqrt(self.total_squares / self.n))
 
     @property
+    def varying(self) -> np.ndarray:
+        """In which clusters (J,), by more than rounding."""
+        within = np.nan_to_num(np.maximum(self.high - self.mean, self.mean - self.low))
+        return within > max(WITHIN_TOLERANCE * self.spread, ROUNDING * self.largest)
+
+    @property
     def varies(self) -> bool:
         """Within at least one cluster."""
-        within = np.nanmax(np.maximum(self.high - self.mean, self.mean - self.low))
-        return bool(within > max(WITHIN_TOLERANCE * self.spread, ROUNDING * self.largest))
+        return bool(self.varying.any())
 
     @property
     def differs(self) -> bool:

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 import jaxmed
 
+# a few groups of several rows are what makes a small example
+pytestmark = pytest.mark.filterwarnings("ignore:.*With so few")
+
 FORMULAS = ("y ~ x + (1 | g)", "y ~ x + (x | g)", "y ~ x + (x || g)", "y ~ x + (1 | g) + (1 | h)", "y ~ x + (1 | h/g)")
 each = settings(max_examples=25, deadline=None)
 
