@@ -118,7 +118,7 @@ def _figures(result: Any, shown_as: str) -> list[str]:
         return [_paragraph(f"No figures: {why}")]
     drawn = []
     for kind in FIGURES[shown_as]:
-        for options in _wanted(result, kind):
+        for options in _wanted(result, shown_as, kind):
             caption = CAPTIONS[kind]
             if kind == "moderation":
                 curve = result.moderation(**options)
@@ -127,7 +127,7 @@ def _figures(result: Any, shown_as: str) -> list[str]:
     return drawn
 
 
-def _wanted(result: Any, kind: str) -> list[dict]:
+def _wanted(result: Any, shown_as: str, kind: str) -> list[dict]:
     """The options of each drawing of a kind; none where the result has no such figure."""
     if kind == "clusters":
         return [{}] if len(result.cluster_effects()) else []
@@ -139,6 +139,9 @@ def _wanted(result: Any, kind: str) -> list[dict]:
         found = moderation.curves_of(result.design if hasattr(result, "design") else result.fit.design)
         return [{"effect": effect, "by": by} for effect, by in found if effect.startswith("indirect")][:CURVES]
     if kind in ("density", "health") and getattr(result, "kind", "") == "jackknife":
+        return []
+    names = getattr(result, "fit", result).design.fixed_names if shown_as.startswith("lmm") else ["some"]
+    if kind in ("coefficients", "forest") and not names:
         return []
     return [{}]
 

@@ -311,7 +311,7 @@ def test_without_fixed_effects_the_fit_has_its_closed_form(without):
     assert (fit.n_parameters, fit.converged) == (2, True)
 
 
-def test_without_fixed_effects_every_table_and_verb_works(without):
+def test_without_fixed_effects_every_table_and_verb_works(without, tmp_path):
     data, fit = without
     assert (len(fit.fixef()), fit.vcov().shape, len(fit.anova()), len(fit.tidy())) == (0, (0, 0), 0, 0)
     assert "The model has none." in fit.summary()
@@ -326,8 +326,11 @@ def test_without_fixed_effects_every_table_and_verb_works(without):
     assert (boot.status == "converged").all()
     assert jaxmed.compare(fit, jaxmed.lmm("y ~ 1 + (1 | g)", data))["npar"].tolist() == [2, 3]
     assert "n_obs" in jaxmed.compare_table([fit])["term"].tolist()
-    with pytest.raises(InputError, match="no fixed effects"):
-        fit.test("x = 0")
+    assert "Predicted random effects" in fit.report(tmp_path / "fit.html").read_text()
+    assert boot.report(tmp_path / "boot.html").exists()
+    for refused_call in (lambda: fit.test("x = 0"), lambda: jaxmed.coefplot([fit]), fit.plot, lambda: boot.plot("forest")):
+        with pytest.raises(InputError, match="no fixed effects"):
+            refused_call()
 
 
 def test_types_of_tests_are_checked(without):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import chosen_names
+from jaxmed.errors import InputError
 from jaxmed.report.effect_blocks import moderator_columns
 from jaxmed.report.figures import style
 
@@ -58,6 +59,8 @@ def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, 
 def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes | None) -> Axes:
     """Coefficients of one model or several, by the rows' "name", models beside each other with markers of their own."""
     names = list(dict.fromkeys(name for frame in models.values() for name in frame["name"].tolist()))
+    if not names:
+        raise InputError("there is nothing to draw: the model has no fixed effects; for a mixed model see plot('ranef').")
     longest = max(len(style.word(name)) for name in names)
     step = min(0.8 / max(len(models), 1), 0.24)
     tall = ROW * len(names) * max(1.0, 0.55 * len(models)) + 1.0
