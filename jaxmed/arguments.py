@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxmed.errors import InputError, JaxmedWarning
 
+MOST_DIGITS = 17  # of a 64-bit float
 LONGEST = 200  # characters of a value in a message
 
 Option = TypeVar("Option", bound=str)
@@ -114,7 +115,10 @@ def choices(name: object, known: Iterable[str]) -> str:
 
 def chosen_names(argument: str, asked: object, known: Sequence[str], what: str = "label of the table") -> list[str]:
     """The names asked for, one or several, as a list; an InputError for others than the ``known`` ones, with the closest."""
-    given = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Iterable) else [asked]
+    several = (
+        isinstance(asked, Iterable) and not isinstance(asked, str) and not (isinstance(asked, np.ndarray) and not asked.ndim)
+    )
+    given = list(cast(Iterable[object], asked)) if several else [asked]
     names = [name for name in given if isinstance(name, str)]
     if len(names) < len(given):
         raise InputError(f"{argument}={shown(asked)} is neither a {what} nor a list of them; there are {listed(known, 20)}.")
@@ -170,6 +174,13 @@ def require_whole(argument: str, value: object, least: int, remark: str = "") ->
     """``value`` is a whole number of at least ``least`` that 64 bits hold, else an InputError; ``remark`` ends it."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= int(value) < 2**63:
         raise InputError(f"{argument}={shown(value)} must be a whole number of at least {least} (and below 2**63){remark}")
+
+
+def require_digits(digits: object, least: int) -> None:
+    """``digits`` is a number of digits that floats have."""
+    require_whole("digits", digits, least)
+    if cast(int, digits) > MOST_DIGITS:
+        raise InputError(f"digits={shown(digits)} is more than numbers have; use at most {MOST_DIGITS}.")
 
 
 def require_bool(argument: str, value: object) -> None:

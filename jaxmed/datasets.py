@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import read_seed
+from jaxmed.arguments import read_seed, require_whole
 from jaxmed.calls import verb
 from jaxmed.errors import InputError
 
@@ -280,10 +280,11 @@ def moderated_model(seed: int = 2015, n_clusters: int = 120, cluster_size: Clust
 
 def _cluster_codes(rng: np.random.Generator, n_clusters: int, cluster_size: ClusterSize) -> np.ndarray:
     """Return the cluster of every row, 0-based and sorted."""
-    if n_clusters < 1:
-        raise InputError(f"n_clusters = {n_clusters}: at least one cluster is needed.")
-    low, high = cluster_size if isinstance(cluster_size, tuple) else (cluster_size, cluster_size)
-    if not 1 <= low <= high:
+    require_whole("n_clusters", n_clusters, 1)
+    low, high = cluster_size if isinstance(cluster_size, tuple) and len(cluster_size) == 2 else (cluster_size, cluster_size)
+    for size in (low, high):
+        require_whole("cluster_size", size, 1, ", or (lowest, highest)")
+    if low > high:
         raise InputError(f"cluster_size = {cluster_size!r}: give a number of rows from 1 up, or (lowest, highest) in that order.")
     sizes = np.full(n_clusters, low) if low == high else rng.integers(low, high, size=n_clusters, endpoint=True)
     return np.repeat(np.arange(n_clusters), sizes)

@@ -157,7 +157,7 @@ def _planned(planning: MediationResult | Mapping[str, float], template: Mediatio
 def _check(n_clusters, cluster_size, n_simulations) -> None:
     whole = (int, np.integer)
     for name, values, least in (("n_clusters", n_clusters, 5), ("cluster_size", cluster_size, 2)):
-        if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
+        if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or np.ndim(values) != 1 or not len(values):
             raise InputError(f"{name}={shown(values)} must be a list of whole numbers such as [50, 100]")
         if bad := [v for v in values if isinstance(v, bool) or not isinstance(v, whole) or v < least]:
             raise InputError(f"{name} holds {shown(bad[0])}, where whole numbers of at least {least} are needed")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from jaxmed.arguments import listed
 from jaxmed.design.centering import is_numeric
+from jaxmed.design.dirty import containers
 from jaxmed.design.syntax import Node, formula_error, number_text
 from jaxmed.errors import InputError
 
@@ -87,9 +88,8 @@ def unusable(series: pd.Series, *, label: bool = False) -> str | None:
     if not pd.api.types.is_object_dtype(series.dtype):
         return None
     values = series.dropna()
-    kinds = sorted({type(value).__name__ for value in values if getattr(value, "__hash__", None) is None})
-    if kinds:
-        return f"holds values that are neither numbers nor text ({listed(kinds)}); make it a column of numbers or of text."
+    if reason := containers(values):
+        return reason
     if not label and is_numeric(series):
         try:
             values.to_numpy(dtype=float)

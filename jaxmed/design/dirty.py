@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,16 +20,23 @@ from jaxmed.errors import InputError
 # --------------------------------------------------------------------------------------------- what is no value
 
 
+def containers(series: pd.Series) -> str | None:
+    """Why a column with lists, dictionaries or the like in it cannot be used; None for one without."""
+    if not pd.api.types.is_object_dtype(series.dtype):
+        return None
+    kinds = sorted({type(value).__name__ for value in series if not pd.api.types.is_scalar(value)})
+    return (
+        f"holds values that are neither numbers nor text ({listed(kinds)}); take them apart into columns or rows of their own "
+        "(pandas.DataFrame.explode)."
+        if kinds
+        else None
+    )
+
+
 def refuse_containers(where: str, series: pd.Series) -> None:
     """An InputError for a column with lists, dictionaries or the like in it."""
-    if series.dtype != object:
-        return
-    for value in series:
-        if not pd.api.types.is_scalar(value):
-            raise InputError(
-                f"{where}: the column holds values of the type {type(value).__name__} (such as {shown(value)}), where a number "
-                "or a text per row is needed; take it apart into columns or rows of its own (pandas.DataFrame.explode)."
-            )
+    if reason := containers(series):
+        raise InputError(f"{where}: the column {reason}")
 
 
 def numbers(where: str, series: pd.Series) -> np.ndarray:
@@ -220,7 +228,12 @@ def _key(label: object) -> str:
     """What a label reads as: blanks and case apart, numbers as numbers."""
     if isinstance(label, str):
         return " ".join(label.split()).casefold()
-    return f"{float(label):.15g}" if isinstance(label, Real) and not isinstance(label, bool | np.bool_) else repr(label)
+    if isinstance(label, np.timedelta64) or not isinstance(label, Real) or isinstance(label, bool | np.bool_):
+        return shown(label)
+    try:
+        return f"{float(label):.15g}"
+    except OverflowError:
+        return hex(int(cast(int, label)))
 
 
 def _may_hold_text(series: pd.Series) -> bool:

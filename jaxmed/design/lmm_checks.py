@@ -58,7 +58,6 @@ def look_for_dirt(data: pd.DataFrame, columns: Collection[str], groups: Collecti
     """Warnings of codes for missing values, and of labels that look alike or empty; errors for numbers kept as text."""
     for column in columns:
         series, where = column_of(data, column), f"formula: the column {column!r}"
-        dirty.refuse_containers(where, series)
         if is_numeric(series) and column not in groups:
             dirty.warn_codes(where, column, dirty.codes_among(dirty.numbers(where, series)))
             continue

@@ -196,7 +196,7 @@ def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) ->
             raise InputError(f"moderators has the key {shown(arrow)}; use {listed(ARROWS)}.")
     found: dict[Arrow, tuple[str, ...]] = {}
     for arrow in ARROWS:
-        names = as_names(f"moderators[{shown(arrow)}]", moderators.get(arrow) or ())
+        names = as_names(f"moderators[{arrow!r}]", () if moderators.get(arrow) is None else moderators[arrow])
         for name in names:
             if name in taken:
                 raise InputError(
@@ -294,7 +294,7 @@ def parse_coding(coding: Mapping[str, Sequence[object]] | None, roles: Roles) ->
         return {}
     if not isinstance(coding, Mapping):
         raise InputError(
-            f"coding={coding!r} is not a dictionary from columns to lists of values such as {{'x': ['control', 'treated']}}."
+            f"coding={shown(coding)} is not a dictionary from columns to lists of values such as {{'x': ['control', 'treated']}}."
         )
     known = [column for column, argument in roles.arguments.items() if argument != "cluster"]
     for column, values in coding.items():

@@ -94,7 +94,8 @@ def f_test(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> FT
     q = len(size)
     if not q:
         return FTest(np.nan, 0, np.nan, np.nan)
-    statistic = float(np.mean((P.T @ distance) ** 2 / size))
+    with np.errstate(over="ignore"):  # of a right side far from every estimate
+        statistic = float(np.mean((P.T @ distance) ** 2 / size))
     den_df = _joint(_degrees(given, P.T @ L, size))
     return FTest(statistic, q, den_df, f_p_value(statistic, q, den_df))
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import chosen_names, require_bool, require_option, warn_user
+from jaxmed.arguments import chosen_names, require_bool, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
@@ -333,6 +333,7 @@ class BootstrapResult(Curved):
             >>> fit.bootstrap(5, seed=1, progress=False).weights(3).sum()
             np.float64(40.0)
         """
+        require_whole("i", i, 0, ": the number of a replicate")
         if i not in self.raw.index:
             raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from {self.raw.index[0]}")
         return self.scheme.weights(i, i + 1)[0]

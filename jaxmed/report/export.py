@@ -58,7 +58,7 @@ def markdown_table(frame: pd.DataFrame, *, title: str | None = None, **options: 
     body = [line(list(row)) for row in zip(*(c.cells for c in cells), strict=True)]
     rule = f"| {' | '.join('---:' if c.right else ':---' for c in cells)} |"
     lines = [line([c.header for c in cells]), rule, *body]
-    return "\n".join([plain_markdown(" ".join(str(title).split())), "", *lines] if title else lines)
+    return "\n".join([plain_markdown(above), "", *lines] if (above := tables.caption(title)) else lines)
 
 
 def plain_markdown(text: str) -> str:
@@ -108,9 +108,8 @@ def latex_table(frame: pd.DataFrame, *, title: str | None = None, **options: Any
     body = [line([shown(c, t) for c, t in zip(cells, row, strict=True)]) for row in zip(*(c.cells for c in cells), strict=True)]
     head = line([escape(c.header) for c in cells])
     lines = [f"\\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
-    if title:
-        caption = escape(" ".join(str(title).split()))
-        lines = [r"\begin{table}", r"\centering", f"\\caption{{{caption}}}", *lines, r"\end{table}"]
+    if above := tables.caption(title):
+        lines = [r"\begin{table}", r"\centering", f"\\caption{{{escape(above)}}}", *lines, r"\end{table}"]
     return "\n".join(lines)
 
 

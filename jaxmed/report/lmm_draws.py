@@ -168,7 +168,8 @@ class LMMBootstrap(Shown):
         return table.iloc[rows].reset_index(drop=True).assign(**{group: labels})
 
     def _check(self, i: int) -> None:
-        if not 0 <= i < len(self):
+        require_whole("i", i, 0, ": the number of a replicate")
+        if i >= len(self):
             raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from 0")
 
     def _frame(self) -> pd.DataFrame:

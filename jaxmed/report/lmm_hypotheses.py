@@ -32,13 +32,15 @@ def contrast_frame(
     level: float,
 ) -> pd.DataFrame:
     """See ``LMMResult.test``."""
+    if not isinstance(contrast, str | Sequence) and not (isinstance(contrast, np.ndarray) and contrast.ndim):
+        raise InputError(f"contrast={shown(contrast)} is no hypothesis; give an equation such as 'x = 0', a list, or numbers.")
     L, right = contrast_from_names(design, contrast)  # pyright: ignore[reportArgumentType]
     if rhs is not None:
         if np.any(right != 0):
             raise InputError("rhs: the equations state right sides of their own; leave rhs out.")
         try:
             right = np.broadcast_to(np.asarray(rhs, dtype=float), right.shape)
-        except ValueError:
+        except (TypeError, ValueError):
             raise InputError(f"rhs={shown(rhs)} does not fit {len(L)} hypotheses; give one number, or one for each.") from None
     if joint:
         return pd.DataFrame(satterthwaite.f_test(estimated, L, right)._asdict(), index=[0])

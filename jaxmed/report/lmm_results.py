@@ -551,6 +551,7 @@ class LMMResult(Shown):
 
     def refit(self, *, reml: bool) -> LMMResult:
         """The same model by the other criterion (or the same one)."""
+        require_bool("reml", reml)
         return self if reml == self.reml else fit_lmm(self.design, self.data, reml=reml)
 
     @cached_property

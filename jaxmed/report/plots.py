@@ -26,7 +26,7 @@ INTERVALS = {"delta": "delta-method", "monte_carlo": "Monte Carlo", "bca": "BCa"
 DEFAULT = {"mediation": "path", "bootstrap": "forest", "lmm": "coefficients", "lmm_bootstrap": "forest"}
 
 
-def draw(result: Any, shown_as: str, kind: str | None, ax: Axes | None, options: Mapping[str, Any]) -> Axes:
+def draw(result: Any, shown_as: str, kind: str | None, ax: Axes | None, options: dict[str, Any]) -> Axes:
     """The figure ``kind`` of a result; an InputError lists the valid names, or the options of the figure."""
     figures = FIGURES[shown_as]
     kind = DEFAULT[shown_as] if kind is None else kind
@@ -40,10 +40,9 @@ def draw(result: Any, shown_as: str, kind: str | None, ax: Axes | None, options:
     for name in ("shade", "intercepts"):
         if name in options:
             require_bool(name, options[name])
-    if "level" in options:
-        require_level(options["level"])
-    style.require_pyplot()
-    return function(result, ax=ax, **options)
+    style.require_axes(ax)
+    level = {"level": require_level(options["level"])} if "level" in options else {}
+    return function(result, ax=ax, **options | level)
 
 
 # --- Fits of a mediation system -------------------------------------------------------------------------------------
@@ -229,7 +228,8 @@ def lmm_boot_forest(
 def coefplot(results: Any, *, what: str = "fixed", level: float = 0.95, intercepts: bool = False, ax: Axes | None = None) -> Axes:
     """Coefficients, or effects, of several results beside each other."""
     require_bool("intercepts", intercepts)
-    style.require_pyplot()
+    level = require_level(level)
+    style.require_axes(ax)
     named = side_by_side.named_results(results)
     frames = side_by_side.rows_of_all(named, level, what, intercepts)
     return forest.coefficients(frames, level=level, ax=ax)

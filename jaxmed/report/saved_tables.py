@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import shown
+
 
 def plain(value: Any) -> Any:
     """An argument of ``mediate`` as JSON takes it; functions become their names."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set):
         return [plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if value is None or isinstance(value, str | bool | int | float) else repr(value)
+    return value if value is None or isinstance(value, str | bool | int | float) else shown(value)
 
 
 def mentioned(value: Any, columns: list[str]) -> list[str]:

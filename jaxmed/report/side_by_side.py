@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_bool, require_option, require_whole
+from jaxmed.arguments import require_bool, require_digits, require_option
 from jaxmed.errors import InputError
 from jaxmed.inference import intervals
 from jaxmed.report import tables
@@ -100,7 +100,7 @@ def compare_table(
     results: Any, *, what: str = "fixed", level: float = 0.95, interval: bool = False, digits: int = 3
 ) -> pd.DataFrame:
     """A column of text per result: estimates with standard errors or intervals, then figures about the whole fit."""
-    require_whole("digits", digits, 0)
+    require_digits(digits, 0)
     require_bool("interval", interval)
     named = named_results(results)
     columns = rows_of_all(named, level, what)

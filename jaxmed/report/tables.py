@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxmed.arguments import listed, require_whole, shown
+from jaxmed.arguments import listed, require_digits, shown
 from jaxmed.errors import InputError
 
 Format = str | Callable[[Any], str]
@@ -176,7 +176,7 @@ def text_table(
     cells = columns_of(frame, columns, headers, formats, digits)
     keep = 2 if list(frame.columns if columns is None else columns)[:2] == ["equation", "term"] else 1
     panels = "\n\n".join(_panel(panel) for panel in _split(cells, max_width, keep))
-    return f"{title}\n{panels}" if title else panels
+    return f"{caption(title)}\n{panels}" if caption(title) else panels
 
 
 def html_table(
@@ -222,10 +222,17 @@ def html_table(
         inner = (f'<{tag} style="text-align: {s}">{html.escape(t)}</{tag}>' for s, t in zip(sides, texts, strict=True))
         return f"<tr>{''.join(inner)}</tr>"
 
-    caption = [f"<caption>{html.escape(str(title))}</caption>"] if title else []
+    above = [f"<caption>{html.escape(caption(title))}</caption>"] if caption(title) else []
     head = ["<thead>", row("th", (column.header for column in cells)), "</thead>"]
     body = ["<tbody>", *(row("td", texts) for texts in zip(*(c.cells for c in cells), strict=True)), "</tbody>"]
-    return "\n".join(["<table>", *caption, *head, *body, "</table>"])
+    return "\n".join(["<table>", *above, *head, *body, "</table>"])
+
+
+def caption(title: object) -> str:
+    """A title as one line, empty for none."""
+    if title is not None and not isinstance(title, str):
+        raise InputError(f"title={shown(title)} is no text.")
+    return " ".join((title or "").split())
 
 
 def columns_of(
@@ -252,7 +259,7 @@ def columns_of(
     for argument, given in (("headers", headers), ("formats", formats)):
         if given is not None and not isinstance(given, Mapping):
             raise InputError(f"{argument}={shown(given)} is no dictionary; give {{column: ...}}.")
-    require_whole("digits", digits, 1)
+    require_digits(digits, 1)
     return [_column(str(name), list(frame[name]), headers or {}, formats or {}, digits) for name in names]
 
 

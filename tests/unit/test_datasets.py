@@ -135,7 +135,7 @@ def test_split_model_truth_adds_up():
 
 @pytest.mark.parametrize("simulate", SIMULATORS)
 def test_bad_arguments_are_named(simulate):
-    with pytest.raises(InputError, match="n_clusters = 0"):
+    with pytest.raises(InputError, match="n_clusters=0"):
         simulate(n_clusters=0)
     for size in (0, (5, 3), (0, 4)):
         with pytest.raises(InputError, match="cluster_size"):

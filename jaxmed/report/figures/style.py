@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.arguments import shown
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ def require_pyplot() -> Any:
     except ImportError:
         raise InputError("figures need matplotlib, which is not installed; get it with: pip install 'jaxmed[plot]'") from None
     return pyplot
+
+
+def require_axes(ax: object) -> None:
+    """matplotlib is there, and ``ax`` is axes of it or None."""
+    require_pyplot()
+    from matplotlib.axes import Axes
+
+    if ax is not None and not isinstance(ax, Axes):
+        raise InputError(f"ax={shown(ax)} is no axes of matplotlib; give some of pyplot.subplots(), or leave it out.")
 
 
 def quiet(ax: Axes, *, grid: str | None = None) -> Axes:
