@@ -22,7 +22,7 @@ FORMULA = "y ~ x + w + (1 | id)"
 def data():
     rng = np.random.default_rng(1)
     table = pd.DataFrame(rng.normal(size=(J * N, 4)) + rng.normal(size=(J, 4))[CODES], columns=["x", "m", "y", "w"])
-    return table.assign(id=CODES + 1201, label=[str(code) for code in CODES + 1201])
+    return table.assign(id=CODES + 1201, school=[str(code) for code in CODES + 1201])
 
 
 def engine_of(table, engine):
@@ -127,35 +127,35 @@ def test_a_code_among_the_clusters_numbers(data):
 @pytest.mark.parametrize("engine", ["memory", "polars", "duckdb"])
 @pytest.mark.parametrize("change", [lambda s: s + " ", lambda s: "  " + s])
 def test_clusters_that_differ_by_a_blank_are_named(data, change, engine):
-    data["label"] = data["label"].where(data.index % 2 == 0, change(data["label"]))
-    with pytest.warns(JaxmedWarning, match=r"cluster='label'.*blanks or case.*' *1201 ?' and.*40 such cases.*strip"):
-        jaxmed.gram_data(engine_of(data, engine), **ROLES | {"cluster": "label"})
-    with pytest.warns(JaxmedWarning, match=r"column 'label'.*blanks or case"):
-        lmm_design("y ~ x + (1 | label)", data)
+    data["school"] = data["school"].where(data.index % 2 == 0, change(data["school"]))
+    with pytest.warns(JaxmedWarning, match=r"cluster='school'.*blanks or case.*' *1201 ?' and.*40 such cases.*strip"):
+        jaxmed.gram_data(engine_of(data, engine), **ROLES | {"cluster": "school"})
+    with pytest.warns(JaxmedWarning, match=r"column 'school'.*blanks or case"):
+        lmm_design("y ~ x + (1 | school)", data)
 
 
 def test_case_and_kind_of_labels(data):
-    data["label"] = ["School " + str(c) if k % 2 else "school " + str(c) for k, c in enumerate(CODES)]
+    data["school"] = ["School " + str(c) if k % 2 else "school " + str(c) for k, c in enumerate(CODES)]
     with pytest.warns(JaxmedWarning, match="'School 0' and 'school 0'"):
-        mediation_design(data, **ROLES | {"cluster": "label"})
-    data["label"] = pd.Series([int(c) if k % 2 else str(c) for k, c in enumerate(CODES)], dtype=object)
+        mediation_design(data, **ROLES | {"cluster": "school"})
+    data["school"] = pd.Series([int(c) if k % 2 else str(c) for k, c in enumerate(CODES)], dtype=object)
     with pytest.warns(JaxmedWarning, match="0 and '0'"):
-        mediation_design(data, **ROLES | {"cluster": "label"})
+        mediation_design(data, **ROLES | {"cluster": "school"})
 
 
 @pytest.mark.parametrize("engine", ["memory", "polars", "duckdb"])
 @pytest.mark.parametrize("empty", ["", "  ", "nan", "<NA>"])
 def test_clusters_that_read_as_empty_are_missing(data, empty, engine):
-    data.loc[:4, "label"] = empty
+    data.loc[:4, "school"] = empty
     with pytest.raises(InputError, match=rf"5 of 320 rows have no cluster \(the label '{empty}' reads as empty"):
-        jaxmed.gram_data(engine_of(data, engine), **ROLES | {"cluster": "label"})
+        jaxmed.gram_data(engine_of(data, engine), **ROLES | {"cluster": "school"})
 
 
 def test_groups_that_read_as_empty_are_left_out_and_counted(data):
-    data.loc[:4, "label"] = "nan"
-    with pytest.warns(JaxmedWarning, match="column 'label': the label 'nan' reads as empty and counts as missing"):
-        design = lmm_design("y ~ x + (1 | label)", data)
-    assert (design.dropped, design.missing) == (5, {"label": 5})
+    data.loc[:4, "school"] = "nan"
+    with pytest.warns(JaxmedWarning, match="column 'school': the label 'nan' reads as empty and counts as missing"):
+        design = lmm_design("y ~ x + (1 | school)", data)
+    assert (design.dropped, design.missing) == (5, {"school": 5})
     assert len(design.terms[0].levels) == J
     codes = new_matrices(design, data).terms[0][1]
     assert (codes[:5] == -1).all()
@@ -164,9 +164,9 @@ def test_groups_that_read_as_empty_are_left_out_and_counted(data):
 
 @pytest.mark.parametrize("label", ["NA", "None", "n/a"])
 def test_doubtful_labels_stay_labels_with_a_warning(data, label):
-    data.loc[:7, "label"] = label
-    with pytest.warns(JaxmedWarning, match=f"cluster='label': the label '{label}' counts as a label like others"):
-        assert len(mediation_design(data, **ROLES | {"cluster": "label"}).clusters) == J
+    data.loc[:7, "school"] = label
+    with pytest.warns(JaxmedWarning, match=f"cluster='school': the label '{label}' counts as a label like others"):
+        assert len(mediation_design(data, **ROLES | {"cluster": "school"}).clusters) == J
 
 
 @pytest.mark.parametrize("engine", ["memory", "polars", "duckdb"])
