@@ -201,6 +201,7 @@ def check_number_labels(where: str, name: str, labels: Sequence[object], unit: s
         return
     # Whole numbers are exact however large they are, and may be too large for floats.
     values = np.sort(np.array([v for v in labels if not isinstance(v, Integral) or abs(int(v)) < 2**53], dtype=float))
+    values = values[np.isfinite(values)]
     if not len(values):
         return
     whole = np.abs(values - np.round(values)) <= 1e-6

@@ -260,7 +260,7 @@ def columns_of(
         if given is not None and not isinstance(given, Mapping):
             raise InputError(f"{argument}={shown(given)} is no dictionary; give {{column: ...}}.")
     require_digits(digits, 1)
-    return [_column(str(name), list(frame[name]), headers or {}, formats or {}, digits) for name in names]
+    return [_column(str(name), list(frame.iloc[:, present.index(name)]), headers or {}, formats or {}, digits) for name in names]
 
 
 def _column(name: str, values: list[Any], headers: Mapping[str, str], formats: Mapping[str, Format], digits: int) -> _Column:
