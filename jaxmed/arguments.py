@@ -113,12 +113,20 @@ def choices(name: object, known: Iterable[str]) -> str:
     return f"{near(name, known)} choose one of {listed(known, 20)}."
 
 
+def as_list(given: object) -> list[object]:
+    """Several values as a list; one value, as a text and a dictionary are, as a list of it.
+
+    Example:
+        >>> as_list("ab"), as_list((1, 2)), as_list(np.array(3))
+        (['ab'], [1, 2], [array(3)])
+    """
+    scalar = isinstance(given, str | bytes | Mapping) or (isinstance(given, np.ndarray) and not given.ndim)
+    return [given] if scalar or not isinstance(given, Iterable) else list(given)
+
+
 def chosen_names(argument: str, asked: object, known: Sequence[str], what: str = "label of the table") -> list[str]:
     """The names asked for, one or several, as a list; an InputError for others than the ``known`` ones, with the closest."""
-    several = (
-        isinstance(asked, Iterable) and not isinstance(asked, str) and not (isinstance(asked, np.ndarray) and not asked.ndim)
-    )
-    given = list(cast(Iterable[object], asked)) if several else [asked]
+    given = as_list(asked)
     names = [name for name in given if isinstance(name, str)]
     if len(names) < len(given):
         raise InputError(f"{argument}={shown(asked)} is neither a {what} nor a list of them; there are {listed(known, 20)}.")

@@ -15,6 +15,7 @@ from jaxmed.calls import verb
 from jaxmed.errors import InputError
 
 ClusterSize = int | tuple[int, int]
+MOST_ROWS = 10**8  # of a simulated table
 
 
 class Simulated(NamedTuple):
@@ -286,6 +287,8 @@ def _cluster_codes(rng: np.random.Generator, n_clusters: int, cluster_size: Clus
         require_whole("cluster_size", size, 1, ", or (lowest, highest)")
     if low > high:
         raise InputError(f"cluster_size = {cluster_size!r}: give a number of rows from 1 up, or (lowest, highest) in that order.")
+    if int(n_clusters) * int(high) > MOST_ROWS:
+        raise InputError(f"n_clusters={n_clusters} of {high} rows are more than {MOST_ROWS:,} rows; give smaller numbers.")
     sizes = np.full(n_clusters, low) if low == high else rng.integers(low, high, size=n_clusters, endpoint=True)
     return np.repeat(np.arange(n_clusters), sizes)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from jaxmed.arguments import check_functions, require_path, shown, warn_user
+from jaxmed.arguments import as_list, check_functions, require_path, shown, warn_user
 from jaxmed.calls import verb
 from jaxmed.errors import InputError, JaxmedError
 
@@ -145,9 +145,7 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
     from jaxmed.inference import bootstrap, storage
     from jaxmed.report.draws import BootstrapResult
 
-    given: Any = parts
-    found: list[Any] = [given] if isinstance(given, str | Mapping) or not isinstance(given, Iterable) else list(given)
-    parts = found
+    parts = cast("list[Any]", as_list(parts))
     if not parts:
         raise InputError("parts is empty: give at least one bootstrap")
     for k, part in enumerate(parts):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxmed.arguments import require_level
 from jaxmed.inference.sample import Floats, quantile, shares, sort, tail, two_dimensional
 
 
@@ -91,7 +92,7 @@ def bands(
         >>> round(c, 1)  # of two independent normals: 2.24
         2.2
     """
-    tail(level)
+    level = require_level(level)
     point, se = np.asarray(estimate, dtype=np.float64), np.asarray(std_error, dtype=np.float64)
     z = np.abs(_ratios(draws, np.broadcast_to(errors, np.shape(draws)), point)).max(1)
     z = z[np.isfinite(z)]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import read_seed, require_bool, require_option, require_whole, shown, warn_user
+from jaxmed.design.checks import check_columns
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, hosts, resampling, schemes, storage, table
@@ -67,10 +68,11 @@ def strata_numbers(design: Design, data: pd.DataFrame, strata: Any) -> np.ndarra
     if strata is None:
         return None
     if isinstance(strata, str):
-        if strata not in data.columns:
-            raise InputError(f"strata={strata!r} is not a column of the data; there are {', '.join(map(str, data.columns))}")
+        check_columns(list(data.columns), {strata: "strata"}, data.index.names)
         values, name = data[strata], f"strata={strata!r}"
     else:
+        if np.ndim(strata) != 1:
+            raise InputError(f"strata={shown(strata)} is neither a column's name nor one value per row of the data.")
         values, name = pd.Series(np.asarray(strata)), "strata"
         if len(values) != len(table.row_codes(design)):
             raise InputError(f"strata has {len(values)} values, where one per row of the data is needed ({len(data)})")

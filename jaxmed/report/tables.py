@@ -97,7 +97,7 @@ def format_column(values: Iterable[Any], digits: int = 4) -> list[str]:
         >>> format_column([0.5, 2e-8])
         ['0.5000', '2.000e-08']
     """
-    numbers = [math.nan if _missing(v) else float(v) for v in values]
+    numbers = [math.nan if _missing(v) else _as_float(v) for v in values]
     sizes = [abs(x) for x in numbers if math.isfinite(x) and x != 0]
     largest = max(sizes, default=0.0)
     if all(size.is_integer() for size in sizes) and largest < 1e12:
@@ -109,6 +109,14 @@ def format_column(values: Iterable[Any], digits: int = 4) -> list[str]:
     else:
         decimals = -1  # all in powers of ten
     return [_number(x, decimals, digits) for x in numbers]
+
+
+def _as_float(value: Any) -> float:
+    """A number as a float; a whole number beyond their range as an infinite one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
 
 
 def _number(x: float, decimals: int, digits: int) -> str:

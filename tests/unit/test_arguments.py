@@ -144,7 +144,14 @@ def test_a_folder_where_a_file_stands_is_an_error_of_storage(tmp_path):
 
 @pytest.mark.parametrize(
     ("parts", "words"),
-    [([1], r"parts\[0\] is 1"), (3, r"parts\[0\] is 3"), ([], "parts is empty"), ("abc", "is 'abc'"), (None, "None")],
+    [
+        ([1], r"parts\[0\] is 1"),
+        (3, "is 3"),
+        ([], "parts is empty"),
+        ("abc", "is 'abc'"),
+        (None, "None"),
+        (np.array(3.0), r"array\(3"),
+    ],
 )
 def test_what_is_no_bootstrap_is_not_merged(parts, words):
     with pytest.raises(InputError, match=words):

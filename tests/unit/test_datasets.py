@@ -137,6 +137,8 @@ def test_split_model_truth_adds_up():
 def test_bad_arguments_are_named(simulate):
     with pytest.raises(InputError, match="n_clusters=0"):
         simulate(n_clusters=0)
-    for size in (0, (5, 3), (0, 4)):
+    with pytest.raises(InputError, match="more than 100,000,000 rows"):
+        simulate(n_clusters=2**62)
+    for size in (0, (5, 3), (0, 4), (4, 5, 6), "a", None, 2.5):
         with pytest.raises(InputError, match="cluster_size"):
             simulate(cluster_size=size)
