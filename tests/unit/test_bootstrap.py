@@ -162,7 +162,7 @@ def test_a_resample_without_variation_fails_with_its_reason(data):
         ({"kind": "row"}, "kind='row'.*cluster.*bayesian.*jackknife.*two_stage.*parametric"),
         ({"chunk_size": 0}, "chunk_size=0"),
         ({"seed": True}, "seed=True"),
-        ({"strata": "g"}, "strata='g' is not a column"),
+        ({"strata": "g"}, "strata='g': data has no such column"),
         ({"strata": [1, 2]}, "strata has 2 values"),
         ({"strata": "x"}, "splits 40 clusters"),
         ({"strata": "id", "kind": "rows"}, "kind='rows' draws none"),

@@ -63,7 +63,8 @@ def test_new_mediators_give_the_matrices_of_the_new_table(name):
     values = {}
     for m in ("m1", "m2"):
         fresh = rng.normal(size=J)[data["id"]] + (rng.normal(size=len(data)) if design.levels[m] == 1 else 0)
-        new[m] = np.where(data[m].isna(), np.nan, fresh)
+        # a value of level 2 that some rows of a cluster lack is carried over from its other rows
+        new[m] = np.where(np.isnan(design.columns[m]), np.nan, fresh)
         values[m] = new[m].to_numpy()
     again = mediation_design(new, **COMMON, **arguments)
     fixed, random = rebuild.matrices(design, 2, values)
@@ -126,7 +127,10 @@ def test_responses_go_back_to_the_table():
     data, _, design = made("levels 1 and 2")
     for k, e in enumerate(design.equations):
         back = rebuild.to_table(design, k, e.y)
-        np.testing.assert_array_equal(back, data[e.response])
+        np.testing.assert_array_equal(back, design.columns[e.response])
+        observed = data[e.response].notna()
+        np.testing.assert_array_equal(back[observed], data.loc[observed, e.response])
+        assert observed.all() or e.level == 2 or np.isnan(back[~observed]).all()
         moved = rebuild.to_table(design, k, np.stack([e.y, e.y + 1]), elsewhere=np.nan)
         assert moved.shape == (2, len(data))
         used = np.isin(np.arange(len(data)), e.rows) if e.level == 1 else data[e.response].notna().to_numpy()
