@@ -133,8 +133,8 @@ def test_responses_go_back_to_the_table():
         assert observed.all() or e.level == 2 or np.isnan(back[~observed]).all()
         moved = rebuild.to_table(design, k, np.stack([e.y, e.y + 1]), elsewhere=np.nan)
         assert moved.shape == (2, len(data))
-        used = np.isin(np.arange(len(data)), e.rows) if e.level == 1 else data[e.response].notna().to_numpy()
-        np.testing.assert_allclose(moved[1][used], data[e.response][used] + 1)
+        used = np.isin(np.arange(len(data)), e.rows) if e.level == 1 else ~np.isnan(design.columns[e.response])
+        np.testing.assert_allclose(moved[1][used], design.columns[e.response][used] + 1)
         assert np.isnan(moved[:, ~used]).all()
     assert [e.level for e in design.equations] == [1, 2, 1]
     assert len(design.equations[1].y) == J
