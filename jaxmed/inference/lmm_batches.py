@@ -14,7 +14,7 @@ from jaxmed.inference import bootstrap, lmm_responses, memory, schemes
 from jaxmed.inference.lmm_responses import BATCH, RESPONSES, LmmDraws, Model
 from jaxmed.inference.redraw import LANE_BYTES
 from jaxmed.reml import fit as reml
-from jaxmed.reml import programs, slots
+from jaxmed.reml import padded, programs
 from jaxmed.reml.precision import double_precision, own_settings
 
 RESPONSE_BYTES = 2**26  # that the responses of a batch may take
@@ -70,13 +70,13 @@ def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, pr
     taken = equation.fixed @ made_of.response
     classes = [
         (jnp.asarray(np.where(at >= 0, columns.T[:, at], 0.0)), jnp.asarray(at), jnp.asarray(built.gram.n[:, members]))
-        for members, at in slots.by_size(equation.codes, J)
+        for members, at in padded.by_size(equation.codes, J)
     ]
     # the rows of a batch's responses exist at a time
     each = 8 * (built.gram.rows.size + built.gram.rest.size)
     size = min(reml.fitting(BATCH, 8 * len(model.y), RESPONSE_BYTES), reml.fitting(BATCH, each, reml.GRAM_BYTES))
     cells = 8 * sum(own.size for own, *_ in classes)
-    lanes = max(k for k in range(1, slots.LANES + 1) if size % k == 0 and (k == 1 or 4 * k * cells <= LANE_BYTES))
+    lanes = max(k for k in range(1, padded.LANES + 1) if size % k == 0 and (k == 1 or 4 * k * cells <= LANE_BYTES))
     fixed, chunk = 2 * cells + 32 * n * sum(a.size for a in made.estimates), size * (2 * each + 32 * len(model.y))
     threads = memory.threads(bootstrap.workers(), fixed, chunk + 4 * lanes * cells, size)
     sources, root = lmm_responses.sources(model), np.sqrt(model.weights)
@@ -86,7 +86,7 @@ def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, pr
             y = np.zeros((size, len(model.y)))
             y[: span[1] - span[0]] = lmm_responses.responses(model, sources, kind, seed, *span) * root
             standardised = jnp.asarray(y / made_of.unit + taken)
-            grams = programs.with_responses(standardised, classes, layout=built.layout, places=slots.places(built), lanes=lanes)
+            grams = programs.with_responses(standardised, classes, layout=built.layout, places=padded.places(built), lanes=lanes)
             return reml.refit(fit, np.ones((span[1] - span[0], J)), rows=size, data=grams)
 
     spans = [(a, min(a + size, n)) for a in range(0, n, size)]

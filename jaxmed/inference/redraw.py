@@ -26,8 +26,8 @@ from jaxmed.inference import resampling, table
 from jaxmed.inference.table import Columns, Part, Plan, Table
 from jaxmed.reml import programs
 from jaxmed.reml.gram import Gram
+from jaxmed.reml.padded import LANES, joined, ragged
 from jaxmed.reml.precision import double_precision
-from jaxmed.reml.slots import LANES, joined, ragged
 
 LANE_BYTES = 2**27  # that the columns of replicates made side by side may take
 MAMMEN = ((1 - 5**0.5) / 2, (1 + 5**0.5) / 2)  # with probabilities (5 +/- sqrt 5) / 10 (Mammen 1993)

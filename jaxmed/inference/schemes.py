@@ -22,7 +22,7 @@ from jaxmed.inference.reflation import reflated, root
 from jaxmed.reml import fit as reml
 from jaxmed.reml.fit import System
 from jaxmed.reml.gram import Gram
-from jaxmed.reml.slots import SizeClass, ragged
+from jaxmed.reml.padded import SizeClass, ragged
 
 ROWS = ("two_stage", "rows")
 RESPONSES = ("parametric", "residual", "wild")

@@ -4,7 +4,8 @@ What rebuild.py does for one table on the host is done here for thousands of rep
 factors (within, between, raw) of columns; new values of a mediator or other rows of a cluster move all that derives from them.
 Grand means stay those of the full sample.
 
-Axis letters: C columns of the table, F factors, K equations, q random effects; m slots and J clusters of a size class (slots.py).
+Axis letters: C columns of the table, F factors, K equations, q random effects; m slots and J clusters of a size class
+(padded.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxmed.design import rebuild
 from jaxmed.design.system import Design, Equation, Factor
-from jaxmed.reml import slots
+from jaxmed.reml import padded
 from jaxmed.reml.fit import System
 from jaxmed.reml.gram import Gram, Layout
 
@@ -42,7 +43,7 @@ class Plan(NamedTuple):
     """What compiled programs of a design are keyed by."""
 
     equations: tuple[EquationPlan, ...]
-    groups: tuple[tuple[tuple[int, ...], Layout, tuple[slots.Place, ...]], ...]  # of equations fitted together
+    groups: tuple[tuple[tuple[int, ...], Layout, tuple[padded.Place, ...]], ...]  # of equations fitted together
 
 
 class Part(NamedTuple):
@@ -69,14 +70,14 @@ def row_codes(design: Design) -> np.ndarray:
     return design.table_codes if len(design.table_codes) else design.equations[0].codes
 
 
-def lay_out(system: System) -> tuple[Plan, Table, tuple[slots.SizeClass, ...]]:
+def lay_out(system: System) -> tuple[Plan, Table, tuple[padded.SizeClass, ...]]:
     """The plan and arrays of a fitted system, and the table's rows by slot.
 
     Equations without recipes (a plain mixed model) have their matrices' columns as columns of the table.
     """
     design = system.design
     codes = row_codes(design)
-    classes = slots.by_size(codes, len(design.clusters))
+    classes = padded.by_size(codes, len(design.clusters))
     columns: dict[Any, np.ndarray] = {}
     factors: dict[tuple[int, float], int] = {}
 
@@ -114,7 +115,7 @@ def lay_out(system: System) -> tuple[Plan, Table, tuple[slots.SizeClass, ...]]:
     with np.errstate(invalid="ignore"):
         origin = np.array([0.0 if isinstance(key, tuple) else np.nanmean(v) for key, v in columns.items()])
     parts = tuple(_part(c, list(columns.values()), origin, np.stack(used), np.stack(first)) for c in classes)
-    groups = tuple((fit.equations, fit.problem.layout, slots.places(fit.problem)) for fit in system.fits)
+    groups = tuple((fit.equations, fit.problem.layout, padded.places(fit.problem)) for fit in system.fits)
     table = Table(
         parts,
         origin,
@@ -124,7 +125,7 @@ def lay_out(system: System) -> tuple[Plan, Table, tuple[slots.SizeClass, ...]]:
     return Plan(tuple(equations), groups), table, classes
 
 
-def _part(own: slots.SizeClass, columns: list[np.ndarray], origin: np.ndarray, used: np.ndarray, first: np.ndarray) -> Part:
+def _part(own: padded.SizeClass, columns: list[np.ndarray], origin: np.ndarray, used: np.ndarray, first: np.ndarray) -> Part:
     """The rows of one size class."""
     at, there = own.at, own.at >= 0
     values = np.stack([np.where(there, v[at], np.nan) - o for v, o in zip(columns, origin, strict=True)])
@@ -188,11 +189,11 @@ def grams(plan: Plan, table: Table, columns: Columns, used: Bool[Array, "K m J"]
             made = [sum(raw[r] * matrix[r, s] for r in rows) for s, rows in enumerate(e.mixed)]
             own.append([jnp.where(used[k], column, 0.0) for column in made])
         n = jnp.stack([used[k].sum(0) for k in members]).astype(float)
-        out.append(slots.gram(layout, places, own, n))
+        out.append(padded.gram(layout, places, own, n))
     return tuple(out)
 
 
-def to_rows(design: Design, classes: Sequence[slots.SizeClass], values: Sequence[np.ndarray]) -> np.ndarray:
+def to_rows(design: Design, classes: Sequence[padded.SizeClass], values: Sequence[np.ndarray]) -> np.ndarray:
     """Values by slot of every size class back to the rows of the table, NaN in rows of clusters left out."""
     out = np.full(len(row_codes(design)), np.nan)
     for (_, at), own in zip(classes, values, strict=True):

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxmed.reml import small
+from jaxmed.reml import linalg
 from jaxmed.reml.covariance import packed_index
 from jaxmed.reml.gram import Gram, Layout
 from jaxmed.reml.stages import stage
@@ -162,7 +162,7 @@ def _log_pivots(columns):
 def _fixed_effects(CVC, layout: Layout):
     """beta, the root C of H^-1, log|H| and the generalised residual sum of squares, from C'V^-1 C."""
     fixed = np.array(layout.fixed_columns, int)
-    inverse, projected, logdet = small.whiten(CVC[fixed[:, None], fixed[None]], CVC[fixed, -1])
+    inverse, projected, logdet = linalg.whiten(CVC[fixed[:, None], fixed[None]], CVC[fixed, -1])
     return projected @ inverse, inverse.T, logdet, CVC[-1, -1] - projected @ projected
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxmed.reml import covariance, small
+from jaxmed.reml import covariance, linalg
 from jaxmed.reml.covariance import Pattern, packed, symmetric
 from jaxmed.reml.criterion import Evaluation, Totals, evaluate, profile, totals
 from jaxmed.reml.gram import Gram, Layout
@@ -133,7 +133,7 @@ def _damped_step(g, H, damping):
     size = _size(H)
 
     def attempt(mu):
-        return small.solve(_add_diagonal(H, (mu + 1e-12)[:, None] * size), -g)
+        return linalg.solve(_add_diagonal(H, (mu + 1e-12)[:, None] * size), -g)
 
     def body(state):
         mu, _, _, ok, n = state
@@ -165,7 +165,7 @@ def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, 
     x0 = jnp.concatenate([free, base.log_ratio], 1)
     J0 = jacobian(x0, order)
     g, H = to_factor(J0, gradient, hessian, order)
-    _, decrement, fine = small.solve(_add_diagonal(H, 1e-12 * _size(H)), -g)
+    _, decrement, fine = linalg.solve(_add_diagonal(H, 1e-12 * _size(H)), -g)
     decrement = jnp.where(fine, decrement, jnp.inf)
 
     # structural zeros of G do not move
@@ -173,7 +173,7 @@ def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, 
     both = used[:, None] & used[None]
     hessian, metric = jnp.where(both, hessian, np.eye(len(used))), jnp.where(both, metric, 0.0)
 
-    step, _, inside = small.solve(hessian + damping[:, None, None] * metric, -gradient)
+    step, _, inside = linalg.solve(hessian + damping[:, None, None] * metric, -gradient)
     # a Hessian that is definite in Lambda needs no help, though at the boundary it often is indefinite in G
     damping = jnp.where(inside | fine, damping, jnp.maximum(4 * damping, 0.25))
     hessian = hessian + damping[:, None, None] * metric

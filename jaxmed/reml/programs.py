@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from jaxmed.reml import criterion, newton, slots
+from jaxmed.reml import criterion, newton, padded
 
 
 def _options(*, seldom: bool = False) -> dict | None:
@@ -181,8 +181,8 @@ def _on_each(*args: Any, program: Callable[..., Any], mesh, specs, split, **stat
 
 
 def with_responses(*args, **static):
-    """:func:`slots.with_responses`, compiled."""
-    return compiled.run(slots.with_responses, *args, options=_options(), **static)
+    """:func:`padded.with_responses`, compiled."""
+    return compiled.run(padded.with_responses, *args, options=_options(), **static)
 
 
 def _lanes(n_clusters: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 import jaxmed
 from jaxmed.inference import bootstrap, memory, redraw, resampling, schemes, table
 from jaxmed.reml import fit as reml
-from jaxmed.reml import slots
+from jaxmed.reml import padded
 
 OWN = (*schemes.ROWS, *schemes.RESPONSES)
 
@@ -41,7 +41,7 @@ def test_slots_follow_the_rows_and_not_the_largest_cluster(sizes):
     rng = np.random.default_rng(0)
     codes = np.repeat(np.arange(len(sizes)), sizes)
     codes = rng.permutation(np.append(codes, [-1, -1]))
-    classes = slots.by_size(codes, len(sizes))
+    classes = padded.by_size(codes, len(sizes))
     assert sum(at.size for _, at in classes) <= 2 * max(len(codes), len(sizes))
     assert sorted(np.concatenate([members for members, _ in classes])) == list(range(len(sizes)))
     for members, at in classes:
@@ -52,9 +52,9 @@ def test_slots_follow_the_rows_and_not_the_largest_cluster(sizes):
 
 
 def test_clusters_of_one_size_are_one_class():
-    assert len(slots.by_size(np.repeat(np.arange(100), 8), 100)) == 1
-    assert len(slots.by_size(np.repeat(np.arange(30), np.arange(14, 44)), 30)) == 1
-    assert len(slots.by_size(np.repeat(np.arange(100), [20_000] + [2] * 99), 100)) == 2
+    assert len(padded.by_size(np.repeat(np.arange(100), 8), 100)) == 1
+    assert len(padded.by_size(np.repeat(np.arange(30), np.arange(14, 44)), 30)) == 1
+    assert len(padded.by_size(np.repeat(np.arange(100), [20_000] + [2] * 99), 100)) == 2
 
 
 def test_arrays_of_a_scheme_follow_the_rows(fit, data):
@@ -70,20 +70,20 @@ def test_arrays_of_a_scheme_follow_the_rows(fit, data):
 def test_ragged_and_padded_draws_agree(fit, kind, monkeypatch):
     """The cross-products of each replicate are those of one class for all, cluster by cluster."""
     ragged = schemes.make(fit.system, kind, 5)
-    monkeypatch.setattr(slots, "PADDING", 10**6)
-    padded = schemes.make(fit.system, kind, 5)
-    assert [len(s.own.classes) for s in (ragged, padded)] == [2, 1]
+    monkeypatch.setattr(padded, "PADDING", 10**6)
+    one_class = schemes.make(fit.system, kind, 5)
+    assert [len(s.own.classes) for s in (ragged, one_class)] == [2, 1]
     order = np.concatenate([members for members, _ in ragged.own.classes])
     order = np.arange(len(order)) if kind == "two_stage" else order
-    for ours, theirs in zip(ragged.grams(3, 7, 4), padded.grams(3, 7, 4), strict=True):
+    for ours, theirs in zip(ragged.grams(3, 7, 4), one_class.grams(3, 7, 4), strict=True):
         for a, b in zip(ours, theirs, strict=True):
             size = np.abs(np.asarray(b)).max()
             np.testing.assert_allclose(np.asarray(a), np.asarray(b)[..., order], rtol=0, atol=1e-10 * size)
     if kind in schemes.ROWS:
-        np.testing.assert_array_equal(ragged.new_rows(4).rows, padded.new_rows(4).rows)
-        np.testing.assert_array_equal(ragged.new_rows(4).codes, padded.new_rows(4).codes)
+        np.testing.assert_array_equal(ragged.new_rows(4).rows, one_class.new_rows(4).rows)
+        np.testing.assert_array_equal(ragged.new_rows(4).codes, one_class.new_rows(4).codes)
     else:
-        for ours, theirs in zip(ragged.new_responses(4), padded.new_responses(4), strict=True):
+        for ours, theirs in zip(ragged.new_responses(4), one_class.new_responses(4), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
 
 

@@ -1,17 +1,17 @@
-"""Eliminations of many small matrices, against NumPy."""
+"""Linear algebra of many small matrices, against NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmed.reml import small
+from jaxmed.reml import linalg
 
 pytestmark = pytest.mark.usefixtures("x64")
-SIZES = [1, 2, 7, small.UNROLL + 3]
+SIZES = [1, 2, 7, linalg.UNROLL + 3]
 
-run_solve = jax.jit(small.solve)
-run_whiten = jax.jit(small.whiten)
+run_solve = jax.jit(linalg.solve)
+run_whiten = jax.jit(linalg.whiten)
 
 
 def positive(n, batch=(), seed=0):
@@ -75,11 +75,11 @@ def test_whiten_of_a_matrix_that_is_not_positive_definite_is_not_finite(n):
     assert not np.isfinite(inverse).all()
 
 
-@pytest.mark.parametrize("n", [n for n in SIZES if n <= small.UNROLL])
+@pytest.mark.parametrize("n", [n for n in SIZES if n <= linalg.UNROLL])
 def test_whiten_under_vmap_is_a_loop_and_keeps_nan_in_its_lane(n):
     H, h = positive(n, (3,)), np.random.default_rng(1).normal(size=(3, n))
     H[1] = np.nan
-    batch = jax.jit(jax.vmap(small.whiten))(H, h)
+    batch = jax.jit(jax.vmap(linalg.whiten))(H, h)
     for j in (0, 2):
         for a, b in zip(batch, run_whiten(H[j], h[j]), strict=True):
             np.testing.assert_allclose(a[j], b, rtol=1e-12, atol=1e-14)
@@ -90,8 +90,8 @@ def test_loop_and_unrolled_elimination_agree(monkeypatch):
     H, b = positive(6, (3,)), np.random.default_rng(1).normal(size=(3, 6))
     H[1] -= 50 * np.eye(6)
     unrolled = run_solve(H, b)
-    monkeypatch.setattr(small, "UNROLL", 1)
-    loop = jax.jit(lambda H, b: small.solve(H, b))(jnp.asarray(H), jnp.asarray(b))
+    monkeypatch.setattr(linalg, "UNROLL", 1)
+    loop = jax.jit(lambda H, b: linalg.solve(H, b))(jnp.asarray(H), jnp.asarray(b))
     assert np.asarray(loop[2]).tolist() == np.asarray(unrolled[2]).tolist() == [True, False, True]
     for a, c in zip(loop[:2], unrolled[:2], strict=True):
         np.testing.assert_allclose(np.asarray(a)[[0, 2]], np.asarray(c)[[0, 2]], rtol=1e-10)
