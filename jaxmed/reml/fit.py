@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.design.system import Design
-from jaxmed.reml import covariance, gram, information, newton, problem, programs, retry, safe, starts
+from jaxmed.reml import covariance, fallback, gram, information, newton, problem, programs, starts
 from jaxmed.reml.fitted import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, Fit, Refits
 from jaxmed.reml.precision import double_precision
 
@@ -162,7 +162,7 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     decrement, evaluations = float(found.decrement[best]), int(found.evaluations[best])
     if not converged:
         corners = [(L, log_ratio) for L in factors]
-        slow = safe.minimise(programs.host_criterion(built, data, ones, reml), pattern, corners, every=True)
+        slow = fallback.minimise(programs.host_criterion(built, data, ones, reml), pattern, corners, every=True)
         converged, relative, ratio, decrement = slow.converged, slow.G, slow.log_ratio, slow.decrement
     if not np.isfinite(relative).all():
         relative, ratio, converged = rough, log_ratio, False
@@ -227,13 +227,13 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
     metric = jnp.asarray(fit.metric)
     out = programs.minimise(shared, w, start, metric, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
-    found = retry.Found(
+    ends = fallback.Endpoints(
         covariance.symmetric(out.point.relative), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
         out.evaluations, out.converged,
     )  # fmt: skip
-    slow = np.flatnonzero(~found.converged)
-    reason = retry.safely(fit, found, weights, shared, jax.tree.map(np.asarray, start), own)
-    relative, ratio, beta, scale, value, decrement, evaluations, converged = found
+    slow = np.flatnonzero(~ends.converged)
+    reason = fallback.rescue(fit, ends, weights, shared, jax.tree.map(np.asarray, start), own)
+    relative, ratio, beta, scale, value, decrement, evaluations, converged = ends
     status = np.where(converged, _boundary(relative, ratio, layout), FAILED)
     counts = weights @ built.gram.n.T if data is None else np.einsum("bj,bkj->bk", weights, np.asarray(data.n)[:n])
     deviance = value + built.deviance_shift(counts, reml)

@@ -14,7 +14,7 @@ import pytest
 
 from jaxmed.datasets import bpg06_twin, split_model
 from jaxmed.design.matrices import mediation_design
-from jaxmed.reml import newton, safe
+from jaxmed.reml import fallback, newton
 from jaxmed.reml.covariance import packed, root, symmetric
 from jaxmed.reml.criterion import deviance, evaluate, profile
 from jaxmed.reml.problem import Problem, build
@@ -269,7 +269,7 @@ def test_few_clusters_with_all_slopes_random():
     look = jax.jit(partial(evaluate, layout=problem.layout))
     for row in np.flatnonzero(found.converged)[::16]:  # no start of the slow, safe route finds a lower optimum next to it
         start = (root(symmetric(found.point.relative[row]), problem.pattern) + 0.03 * np.eye(5), found.point.log_ratio[row])
-        best = safe.minimise(
+        best = fallback.minimise(
             lambda G, r, row=row: look(problem.gram, weights[row].astype(float), G, r)[:3], problem.pattern, [start]
         )
         assert best.converged

@@ -1,4 +1,4 @@
-"""The slow and safe route for the few replicates that the batched Newton leaves: one at a time, on the host.
+"""The slow and safe route for the few fits and replicates that the batched Newton leaves: one at a time, on the host.
 
 Here G = L L' with every element of L that the zeros of G permit, so that no column is special; flat directions (rotations) are
 left alone by an eigenvalue decomposition, negative curvature is followed. Several starting points; the lowest optimum wins.
@@ -9,23 +9,39 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from jaxmed.reml import covariance, newton, programs
 from jaxmed.reml.covariance import Pattern, packed_index
+from jaxmed.reml.fitted import Fit
 
 MAX_STEPS = 200
 TOLERANCE = 1e-10
 
 
-class Safe(NamedTuple):
-    """Relative G (q, q), log ratios, criterion, decrement, steps taken and whether it is an optimum."""
+class Descent(NamedTuple):
+    """Where a search on the host ended."""
 
-    G: np.ndarray
+    G: np.ndarray  # (q, q), relative
     log_ratio: np.ndarray
     value: float
     decrement: float
     steps: int
     converged: bool
+
+
+class Endpoints(NamedTuple):
+    """Relative parameters of a batch, some of which are still to be found; the arrays are changed in place."""
+
+    G: np.ndarray  # (B, q, q)
+    log_ratio: np.ndarray  # (B, K - 1)
+    beta: np.ndarray  # (B, p)
+    scale: np.ndarray  # (B,)
+    value: np.ndarray  # (B,)
+    decrement: np.ndarray  # (B,)
+    evaluations: np.ndarray  # (B,)
+    converged: np.ndarray  # (B,) bool
 
 
 def support(pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +59,7 @@ def support(pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
 
 def minimise(
     evaluate: Callable, pattern: Pattern, starts: Iterable[tuple[np.ndarray, np.ndarray]], *, every: bool = False
-) -> Safe:
+) -> Descent:
     """The first optimum found, or with ``every`` the lowest of all starts.
 
     ``evaluate(G, log_ratio)`` gives value, gradient and Hessian in (packed G, log s).
@@ -56,10 +72,10 @@ def minimise(
         if best is not None and best.converged and not every:
             break
     nothing = np.full((pattern.n_random,) * 2, np.nan)
-    return best or Safe(nothing, np.zeros(0), np.nan, np.inf, 0, False)
+    return best or Descent(nothing, np.zeros(0), np.nan, np.inf, 0, False)
 
 
-def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -> Safe | None:
+def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -> Descent | None:
     rows, cols = support(pattern)
     f, q = len(rows), pattern.n_random
     i, l, packed = packed_index(q)
@@ -108,7 +124,40 @@ def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -
     return _result(x, f, q, rows, cols, value, decrement, MAX_STEPS, decrement < 1e-6)
 
 
-def _result(x, f, q, rows, cols, value, decrement, steps, converged) -> Safe:
+def _result(x, f, q, rows, cols, value, decrement, steps, converged) -> Descent:
     L = np.zeros((q, q))
     L[rows, cols] = x[:f]
-    return Safe(L @ L.T, x[f:], value, decrement, steps, converged)
+    return Descent(L @ L.T, x[f:], value, decrement, steps, converged)
+
+
+def rescue(fit: Fit, ends: Endpoints, weights: np.ndarray, shared, start: newton.Point, own: bool) -> dict[int, str]:
+    """Search for the optima of replicates that have not converged, one by one; returns why some have none.
+
+    ``shared`` are the cross-products, with a replicate axis where every replicate has its ``own``.
+    """
+    built, pattern, reasons = fit.problem, fit.problem.pattern, {}
+    for b in np.flatnonzero(~ends.converged):
+        data = jax.tree.map(lambda a, b=b: np.asarray(a[b]), shared) if own else shared
+        criterion = programs.host_criterion(built, data, weights[b], fit.reml)
+        points = [
+            (covariance.root(covariance.symmetric(point.relative), pattern), point.log_ratio)
+            for point in (jax.tree.map(lambda a, b=b: a[b], start), fit.point)
+        ]
+        if np.isfinite(ends.G[b]).all():
+            points.insert(0, (covariance.positive(ends.G[[b]], pattern)[0], ends.log_ratio[b]))
+        best = minimise(criterion, pattern, [(L + 0.03 * np.eye(len(L)) * (np.diag(L) == 0), r) for L, r in points])
+        if not best.converged:
+            reasons[int(b)] = (
+                "the criterion has no finite value: the fixed effects are not estimable in this resample"
+                if not np.isfinite(best.value)
+                else "no optimum was found from several starting points"
+            )
+            ends.beta[b], ends.scale[b], ends.value[b] = np.nan, np.nan, np.nan
+            continue
+        ends.converged[b] = True
+        ends.G[b], ends.log_ratio[b], ends.decrement[b] = best.G, best.log_ratio, best.decrement
+        ends.value[b], _, _, ends.beta[b], ends.scale[b] = map(
+            np.asarray, programs.look(data, weights[b], best.G, best.log_ratio, layout=built.layout, reml=fit.reml)
+        )
+        ends.evaluations[b] += best.steps
+    return reasons
