@@ -76,7 +76,7 @@ def power(
     from jaxmed.api import mediate
     from jaxmed.inference import effects
     from jaxmed.inference import planning as simulations
-    from jaxmed.reml.fitted import FAILED
+    from jaxmed.reml.problem import FAILED
     from jaxmed.report.progress import progress_bar
 
     _check(n_clusters, cluster_size, n_simulations)

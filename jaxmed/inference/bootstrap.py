@@ -21,7 +21,7 @@ from jaxmed.errors import StorageError
 from jaxmed.inference import effects, hosts, memory
 from jaxmed.inference.schemes import Scheme
 from jaxmed.reml import fit as reml
-from jaxmed.reml import programs, revisit
+from jaxmed.reml import information, programs
 from jaxmed.reml.information import Covariance
 from jaxmed.reml.problem import Estimates
 
@@ -37,7 +37,7 @@ class Draws:
     index: np.ndarray  # (B,) numbers of the replicates, ascending
     estimates: Estimates
     deviance: np.ndarray  # (B,)
-    status: np.ndarray  # (B,) index into fitted.STATUS
+    status: np.ndarray  # (B,) index into problem.STATUS
     decrement: np.ndarray  # (B,) Newton decrement at the end, in units of the deviance
     evaluations: np.ndarray  # (B,)
     safe: np.ndarray  # (B,) bool: took the safe route
@@ -178,7 +178,7 @@ def revisited(
         own = scheme.grams(first, last, size) or [None] * len(system.fits)
         mine = Estimates(*(a[at] for a in draws.estimates))
         parts = [
-            revisit.covariances(fit, part, w, size, data)
+            information.covariances(fit, part, w, size, data)
             for fit, part, data in zip(system.fits, system.split(mine), own, strict=True)
         ]
         return look(mine, system.join_covariances(parts))

@@ -40,7 +40,7 @@ class LmmDraws(NamedTuple):
     G: list[np.ndarray]  # (B, k, k)
     sigma: np.ndarray  # (B,)
     deviance: np.ndarray  # (B,)
-    status: np.ndarray  # (B,) index into fitted.STATUS
+    status: np.ndarray  # (B,) index into problem.STATUS
     reasons: dict[int, str]
     seconds: dict[str, float]
 

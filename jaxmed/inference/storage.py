@@ -28,7 +28,7 @@ from jaxmed.errors import InputError, StorageError
 from jaxmed.inference import bootstrap, resampling, schemes
 from jaxmed.inference.bootstrap import Draws
 from jaxmed.inference.schemes import Scheme
-from jaxmed.reml.fitted import STATUS
+from jaxmed.reml.problem import STATUS
 from jaxmed.version import __version__
 
 MANIFEST = "manifest.json"

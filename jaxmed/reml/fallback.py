@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmed.reml import covariance, newton, programs
 from jaxmed.reml.covariance import Pattern, packed_index
-from jaxmed.reml.fitted import Fit
+from jaxmed.reml.problem import Fit
 
 MAX_STEPS = 200
 TOLERANCE = 1e-10

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.design.system import Design
-from jaxmed.reml import covariance, fallback, gram, information, newton, problem, programs, starts
-from jaxmed.reml.fitted import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, Fit, Refits
+from jaxmed.reml import covariance, fallback, gram, information, newton, problem, programs
 from jaxmed.reml.precision import double_precision
+from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, Fit, Refits
 
 CHUNK = 1024  # replicates of one compiled program
 WEIGHT_BYTES = 2**26  # that the cluster weights of a chunk may take
@@ -137,11 +137,40 @@ def fit_design(design: Design, *, reml: bool = True) -> System:
     return System(tuple(fits), design)
 
 
+def start_by_em(built: problem.Problem, steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """A rough G (relative, internal order) and log ratios by EM (Laird & Ware 1982), enough to start from."""
+    layout = built.layout
+    q, K, fixed = layout.n_random, layout.n_equations, list(layout.fixed_columns)
+    rows = np.moveaxis(built.gram.rows, 2, 0)  # (J, q, c)
+    R, C = rows[:, :, :q], np.concatenate([rows[:, :, fixed], rows[:, :, -1:]], 2)
+    owner = np.array(layout.equation_of, int)
+    rest = built.gram.rest.sum(-1)[:, [*fixed, -1]][:, :, [*fixed, -1]]
+    n = built.gram.n.sum(1)
+    free = built.pattern.free
+    G, s = 0.3 * np.eye(q), np.full(K, 0.5)
+    for _ in range(steps):
+        V = R @ G @ R.transpose(0, 2, 1)
+        V[:, np.arange(q), np.arange(q)] += s[owner]
+        ViC = np.linalg.solve(V, C)
+        total = (C.transpose(0, 2, 1) @ ViC).sum(0) + np.einsum("k,kab->ab", 1 / s, rest)
+        beta = np.linalg.lstsq(total[:-1, :-1], total[:-1, -1], rcond=None)[0]
+        b = np.append(-beta, 1.0)
+        u = (G @ R.transpose(0, 2, 1) @ (ViC @ b)[:, :, None])[:, :, 0]
+        spread = G - G @ R.transpose(0, 2, 1) @ np.linalg.solve(V, R @ G)
+        e = C @ b - (R @ u[:, :, None])[:, :, 0]
+        noise = e**2 + np.einsum("jia,jab,jib->ji", R, spread, R)
+        beyond = np.einsum("kab,a,b->k", rest, b, b)
+        s = np.array([(noise[:, owner == k].sum() + beyond[k]) / n[k] for k in range(K)])
+        s = np.maximum(s, 1e-8)
+        G = (np.einsum("ja,jb->ab", u, u) / len(u) + spread.mean(0)) * free
+    return G / s[-1], np.log(s[:-1] / s[-1])
+
+
 def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     """Cold fit of one group: starting values by EM, then the batched Newton from several points, then the safe route."""
     J = built.gram.n.shape[1]
     ones = np.ones(J)
-    G, log_ratio = starts.em(built)
+    G, log_ratio = start_by_em(built)
     data, layout, pattern = programs.on_device(built.gram), built.layout, built.pattern
     factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
     points = covariance.square(np.array(factors))

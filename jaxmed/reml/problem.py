@@ -1,4 +1,4 @@
-"""From equations to a standardised problem for the criterion, and back to the user's units.
+"""From equations to a standardised problem for the criterion, and back to the user's units; and what fitting it hands on.
 
 Columns are replaced by well-conditioned combinations of them (design/standard.py) before they are multiplied, because
 cross-products square their condition number. Every map back is exact and linear.
@@ -13,7 +13,11 @@ import numpy as np
 
 from jaxmed.design.standard import Standard, standard
 from jaxmed.design.system import Equation
-from jaxmed.reml import covariance, gram
+from jaxmed.reml import covariance, criterion, gram, newton
+
+CONVERGED, SINGULAR, FAILED = 0, 1, 2
+STATUS = ("converged", "singular", "failed")
+SINGULAR_BELOW = 1e-8  # smallest eigenvalue of G, columns scaled by rms over sigma_k
 
 
 class Estimates(NamedTuple):
@@ -111,3 +115,32 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
         standards=tuple(parts),
         at=tuple(at),
     )
+
+
+class Fit(NamedTuple):
+    """One group of linked equations at its full-sample optimum."""
+
+    equations: tuple[int, ...]
+    problem: Problem
+    reml: bool
+    point: newton.Point
+    deviance: float
+    estimates: Estimates
+    status: int
+    decrement: float
+    evaluations: int
+    evaluation: criterion.Evaluation
+    influence: criterion.Influence | None
+    metric: np.ndarray
+
+
+class Refits(NamedTuple):
+    """Parameters of B replicates in the user's units, with the proof of each."""
+
+    estimates: Estimates
+    deviance: np.ndarray  # (B,)
+    status: np.ndarray  # (B,) index into STATUS
+    decrement: np.ndarray  # (B,)
+    evaluations: np.ndarray  # (B,)
+    safe: np.ndarray  # (B,) bool: took the safe route
+    reason: dict[int, str]  # failed replicate -> why

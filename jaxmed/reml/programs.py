@@ -134,8 +134,8 @@ def own_data(fn, base, index, count, *args, **static):
     return _spread(fn, (base, index, count, *args), split, static)
 
 
-def revisit(fn, *args, **static):
-    """A program over the optima of replicates, see revisit.py; on one device."""
+def on_one_device(fn, *args, **static):
+    """A program that is not spread over the devices."""
     if n_devices() > 1:
         args = jax.tree.map(np.asarray, args)
     return compiled.run(fn, *args, options=_options(), **static)

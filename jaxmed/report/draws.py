@@ -22,7 +22,7 @@ from jaxmed.inference.effects import Effect
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.inference.schemes import RESPONSES, Scheme, make
 from jaxmed.reml import fit as reml
-from jaxmed.reml.fitted import FAILED, SINGULAR, STATUS
+from jaxmed.reml.problem import FAILED, SINGULAR, STATUS
 from jaxmed.report import prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures

@@ -17,7 +17,7 @@ from jaxmed.inference import intervals, lmm_bootstrap, lmm_responses, resampling
 from jaxmed.inference.lmm_responses import LmmDraws, Model
 from jaxmed.inference.sample import METHODS
 from jaxmed.reml import crossed
-from jaxmed.reml.fitted import STATUS
+from jaxmed.reml.problem import STATUS
 from jaxmed.report import lmm_frames, tables
 from jaxmed.report.bootstrap_input import require_numbers
 from jaxmed.report.shown import Shown
