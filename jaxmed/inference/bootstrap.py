@@ -2,7 +2,7 @@
 
 On CPU each core works on chunks of its own, in threads: a compiled program runs outside Python's lock, on one core, and
 nothing of the user's JAX configuration has to change for it. Where JAX has several local devices, one program spreads a chunk
-over all of them (programs.py). Where JAX runs on several hosts (jax.distributed), every host does its share of the chunks.
+over all of them (compilation.py). Where JAX runs on several hosts (jax.distributed), every host does its share of the chunks.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 from jaxmed.errors import StorageError
 from jaxmed.inference import effects, hosts, memory
 from jaxmed.inference.schemes import Scheme
+from jaxmed.reml import compilation, information
 from jaxmed.reml import fit as reml
-from jaxmed.reml import information, programs
 from jaxmed.reml.information import Covariance
 from jaxmed.reml.problem import Estimates
 
@@ -103,7 +103,7 @@ def run(
     each = min(rows, -(-n // (workers() * jax.process_count())) or 1, SPAN if store else rows)
     spans = [range(a, min(a + each, part.stop)) for part in left for a in range(part.start, part.stop, each)]
     progress(len(replicates) - n)
-    started, before = time.perf_counter(), programs.compiled.seconds
+    started, before = time.perf_counter(), compilation.compiled.seconds
 
     def chunk(span: range) -> Draws:
         w = scheme.weights(span.start, span.stop)
@@ -124,8 +124,8 @@ def run(
         except BaseException:  # Ctrl-C or a full disk: what has not begun need not begin
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    total, compilation = time.perf_counter() - started, programs.compiled.seconds - before
-    seconds = {"compilation": compilation, "replicates": total - compilation}
+    total, compiling = time.perf_counter() - started, compilation.compiled.seconds - before
+    seconds = {"compilation": compiling, "replicates": total - compiling}
     mine = [draws.arrays() for draws in done]
     if store:
         hosts.wait()
@@ -144,7 +144,7 @@ def run(
 def chunk_of(scheme: Scheme, chunk_size: int, n: int) -> int:
     """Replicates of a compiled program: what was asked for, but no more than the default where there are fewer, and than fit."""
     most = max(reml.CHUNK, -(-n // reml.STEP) * reml.STEP)
-    return scheme.chunk(min(chunk_size, most)) * programs.n_devices()
+    return scheme.chunk(min(chunk_size, most)) * compilation.n_devices()
 
 
 class Audit(NamedTuple):
@@ -215,7 +215,7 @@ def select(draws: Draws, replicates: range) -> Draws:
 
 
 def workers() -> int:
-    if jax.default_backend() != "cpu" or programs.n_devices() > 1:
+    if jax.default_backend() != "cpu" or compilation.n_devices() > 1:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -13,9 +13,9 @@ from jaxmed.design.system import Design, Equation
 from jaxmed.inference import bootstrap, lmm_responses, memory, schemes
 from jaxmed.inference.lmm_responses import BATCH, RESPONSES, LmmDraws, Model
 from jaxmed.inference.redraw import LANE_BYTES
+from jaxmed.reml import compilation, padded
 from jaxmed.reml import fit as reml
-from jaxmed.reml import padded, programs
-from jaxmed.reml.precision import double_precision, own_settings
+from jaxmed.reml.compilation import double_precision, own_settings
 
 RESPONSE_BYTES = 2**26  # that the responses of a batch may take
 
@@ -43,7 +43,7 @@ def system(model: Model) -> reml.System:
 
 def run(model: Model, n: int, *, seed: int, kind: str, progress: Callable[[int], object]) -> LmmDraws:
     """Draws of replicates 0 to n - 1."""
-    before, started = programs.compiled.seconds, time.perf_counter()
+    before, started = compilation.compiled.seconds, time.perf_counter()
     made = system(model)
     shift = -float(np.log(model.weights).sum())
     if kind in RESPONSES:
@@ -55,8 +55,8 @@ def run(model: Model, n: int, *, seed: int, kind: str, progress: Callable[[int],
         scheme = schemes.make(made, kind, seed)
         draws = bootstrap.run(made, range(n), scheme, chunk_size=BATCH, progress=progress)
         (beta, G, sigma2), deviance, status, reasons = draws.estimates, draws.deviance, draws.status, draws.reasons
-    compilation = programs.compiled.seconds - before
-    seconds = {"compilation": compilation, "replicates": time.perf_counter() - started - compilation}
+    compiling = compilation.compiled.seconds - before
+    seconds = {"compilation": compiling, "replicates": time.perf_counter() - started - compiling}
     return LmmDraws(beta, [G], np.sqrt(sigma2[:, 0]), deviance + shift, status, reasons, seconds)
 
 
@@ -86,7 +86,8 @@ def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, pr
             y = np.zeros((size, len(model.y)))
             y[: span[1] - span[0]] = lmm_responses.responses(model, sources, kind, seed, *span) * root
             standardised = jnp.asarray(y / made_of.unit + taken)
-            grams = programs.with_responses(standardised, classes, layout=built.layout, places=padded.places(built), lanes=lanes)
+            static = {"layout": built.layout, "places": padded.places(built), "lanes": lanes}
+            grams = compilation.run(padded.with_responses, standardised, classes, **static)
             return reml.refit(fit, np.ones((span[1] - span[0], J)), rows=size, data=grams)
 
     spans = [(a, min(a + size, n)) for a in range(0, n, size)]

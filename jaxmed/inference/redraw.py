@@ -24,10 +24,10 @@ from jaxtyping import Array, Float, Int
 
 from jaxmed.inference import resampling, table
 from jaxmed.inference.table import Columns, Part, Plan, Table
-from jaxmed.reml import programs
+from jaxmed.reml import compilation
+from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.gram import Gram
 from jaxmed.reml.padded import LANES, joined, ragged
-from jaxmed.reml.precision import double_precision
 
 LANE_BYTES = 2**27  # that the columns of replicates made side by side may take
 MAMMEN = ((1 - 5**0.5) / 2, (1 + 5**0.5) / 2)  # with probabilities (5 +/- sqrt 5) / 10 (Mammen 1993)
@@ -232,26 +232,26 @@ def lanes(plan: Plan, sources: Sources, rows: int) -> int:
 @double_precision
 def grams(base: np.ndarray, first: int, last: int, rows: int, sources: Sources, plan: Plan, kind: str):
     """Cross-products of replicates ``first`` to ``last`` - 1 in arrays for ``rows``: one Gram per group of equations."""
-    n = programs.n_devices()
+    n = compilation.n_devices()
     index = jnp.arange(first, first + rows)
     side_by_side = lanes(plan, sources, rows if rows % n else rows // n)
     count = jnp.asarray(last - first)
-    return programs.own_data(_grams, base, index, count, sources, plan=plan, kind=kind, lanes=side_by_side)
+    return compilation.own_data(_grams, base, index, count, sources, plan=plan, kind=kind, lanes=side_by_side)
 
 
 @double_precision
 def new_responses(base: np.ndarray, i: int, sources: Sources, plan: Plan, kind: str) -> list[list[np.ndarray]]:
     """The responses of replicate i, by equation and size class (m, J)."""
-    return jax.tree.map(np.asarray, programs.once(_new_responses, base, jnp.asarray(i), sources, plan=plan, kind=kind))
+    return jax.tree.map(np.asarray, compilation.once(_new_responses, base, jnp.asarray(i), sources, plan=plan, kind=kind))
 
 
 @double_precision
 def new_rows(base: np.ndarray, i: int, sources: Sources, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows of replicate i of a row scheme: the place of each, the cluster it comes from, and its number there."""
     sizes, at = np.asarray(sources.sizes), jnp.asarray(i)
-    clusters = np.asarray(programs.once(_new_clusters, base, at, sources, kind=kind))
+    clusters = np.asarray(compilation.once(_new_clusters, base, at, sources, kind=kind))
     slot, place = ragged(sizes[clusters])
     padded = np.zeros((3, 2 ** max(len(place) - 1, 1).bit_length()), int)  # few lengths: few programs
     padded[:, : len(place)] = slot, place, sizes[clusters[place]]
-    drawn = programs.once(_new_rows, base, at, *padded, n=len(sizes))
+    drawn = compilation.once(_new_rows, base, at, *padded, n=len(sizes))
     return place, clusters[place], np.asarray(drawn)[: len(place)]

@@ -15,7 +15,7 @@ from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Float, Int, UInt32
 
 from jaxmed.arguments import require_option
-from jaxmed.reml.precision import double_precision
+from jaxmed.reml.compilation import double_precision
 
 KINDS = ("cluster", "bayesian", "jackknife")
 PRNG = "threefry2x32"

@@ -122,7 +122,7 @@ def pivoted(G, pattern: Pattern, xp=np, stage=lambda fn: fn):
 
     Of the random effects that may change places the one with most variance left comes first, so that columns that vanish are the
     last. A pivot that is 0 but for rounding gives a column of zeros. An order is a permutation matrix (B, q, q), place by
-    effect: G = order' L L' order. ``stage`` may keep each column apart (stages.py).
+    effect: G = order' L L' order. ``stage`` may keep each column apart (compilation.stage).
     """
     q, kinds = pattern.n_random, pattern.kinds
     if not q:

@@ -34,9 +34,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmed.reml import linalg
+from jaxmed.reml.compilation import stage
 from jaxmed.reml.covariance import packed_index
 from jaxmed.reml.gram import Gram, Layout
-from jaxmed.reml.stages import stage
 
 
 class Totals(NamedTuple):
@@ -347,6 +347,22 @@ class Influence(NamedTuple):
     logdet: Float[Array, "J d"]  # to the gradient of A
     quadratic: Float[Array, "J d"]  # to the gradient of quad / sigma^2
     quad: Float[Array, " J"]  # to quad / sigma^2 itself
+
+
+def expand(gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = True) -> tuple[Evaluation, Influence, Array]:
+    """Everything about one point: the criterion's derivatives, the clusters' part in them, the expected Hessian (d, d)."""
+
+    def look(quadratic):
+        return evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml, quadratic=quadratic)
+
+    # as a batch of two: the program is compiled once
+    at, plain = (jax.tree.map(lambda a, k=k: a[k], jax.vmap(look)(jnp.array([1.0, 0.0]))) for k in (0, 1))
+    influence = cluster_influence(gram, G, log_ratio, at, layout=layout, reml=reml)
+    d, extra = plain.gradient.shape[0], layout.n_equations - 1
+    log = np.arange(d) >= d - extra
+    # second derivatives of the log-determinants are minus the expected Hessian; log s adds a gradient to either
+    expected = -plain.hessian - jnp.outer(plain.gradient, plain.gradient) / at.degrees
+    return at, influence, expected + jnp.where(log, plain.gradient, 0.0)[:, None] * np.eye(d)
 
 
 def cluster_influence(gram: Gram, G, log_ratio, at: Evaluation, *, layout: Layout, reml: bool = True) -> Influence:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxmed.reml import covariance, newton, programs
+from jaxmed.reml import compilation, covariance, criterion, newton
 from jaxmed.reml.covariance import Pattern, packed_index
-from jaxmed.reml.problem import Fit
+from jaxmed.reml.gram import Gram
+from jaxmed.reml.problem import Fit, Problem
 
 MAX_STEPS = 200
 TOLERANCE = 1e-10
@@ -130,6 +131,25 @@ def _result(x, f, q, rows, cols, value, decrement, steps, converged) -> Descent:
     return Descent(L @ L.T, x[f:], value, decrement, steps, converged)
 
 
+def on_host(built: Problem, gram: Gram, weights: np.ndarray, reml: bool) -> Callable:
+    """The criterion's value, gradient and Hessian as a function of (G, log_ratio) on the host, in double precision."""
+
+    def evaluate(G, log_ratio):
+        return _looked(built, gram, weights, reml, G, log_ratio)[:3]
+
+    return evaluate
+
+
+def _looked(built: Problem, gram: Gram, weights: np.ndarray, reml: bool, G: np.ndarray, log_ratio: np.ndarray):
+    return compilation.once(_look, gram, weights, G, log_ratio, layout=built.layout, reml=reml)
+
+
+def _look(gram, weights, G, log_ratio, *, layout, reml):
+    """Value, gradient, Hessian, beta and scale at one point."""
+    point = criterion.evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml)
+    return point.value, point.gradient, point.hessian, point.beta, point.scale
+
+
 def rescue(fit: Fit, ends: Endpoints, weights: np.ndarray, shared, start: newton.Point, own: bool) -> dict[int, str]:
     """Search for the optima of replicates that have not converged, one by one; returns why some have none.
 
@@ -138,14 +158,14 @@ def rescue(fit: Fit, ends: Endpoints, weights: np.ndarray, shared, start: newton
     built, pattern, reasons = fit.problem, fit.problem.pattern, {}
     for b in np.flatnonzero(~ends.converged):
         data = jax.tree.map(lambda a, b=b: np.asarray(a[b]), shared) if own else shared
-        criterion = programs.host_criterion(built, data, weights[b], fit.reml)
+        evaluate = on_host(built, data, weights[b], fit.reml)
         points = [
             (covariance.root(covariance.symmetric(point.relative), pattern), point.log_ratio)
             for point in (jax.tree.map(lambda a, b=b: a[b], start), fit.point)
         ]
         if np.isfinite(ends.G[b]).all():
             points.insert(0, (covariance.positive(ends.G[[b]], pattern)[0], ends.log_ratio[b]))
-        best = minimise(criterion, pattern, [(L + 0.03 * np.eye(len(L)) * (np.diag(L) == 0), r) for L, r in points])
+        best = minimise(evaluate, pattern, [(L + 0.03 * np.eye(len(L)) * (np.diag(L) == 0), r) for L, r in points])
         if not best.converged:
             reasons[int(b)] = (
                 "the criterion has no finite value: the fixed effects are not estimable in this resample"
@@ -157,7 +177,7 @@ def rescue(fit: Fit, ends: Endpoints, weights: np.ndarray, shared, start: newton
         ends.converged[b] = True
         ends.G[b], ends.log_ratio[b], ends.decrement[b] = best.G, best.log_ratio, best.decrement
         ends.value[b], _, _, ends.beta[b], ends.scale[b] = map(
-            np.asarray, programs.look(data, weights[b], best.G, best.log_ratio, layout=built.layout, reml=fit.reml)
+            np.asarray, _looked(built, data, weights[b], fit.reml, best.G, best.log_ratio)
         )
         ends.evaluations[b] += best.steps
     return reasons

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.design.system import Design
-from jaxmed.reml import covariance, fallback, gram, information, newton, problem, programs
-from jaxmed.reml.precision import double_precision
+from jaxmed.reml import compilation, covariance, criterion, fallback, gram, information, newton, problem
+from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, Fit, Refits
 
 CHUNK = 1024  # replicates of one compiled program
@@ -171,16 +171,16 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     J = built.gram.n.shape[1]
     ones = np.ones(J)
     G, log_ratio = start_by_em(built)
-    data, layout, pattern = programs.on_device(built.gram), built.layout, built.pattern
+    data, layout, pattern = compilation.on_device(built.gram), built.layout, built.pattern
     factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
     points = covariance.square(np.array(factors))
     rough = points[0]
-    metric = programs.expand(data, ones, rough, log_ratio, layout=layout, reml=reml)[2]
+    metric = compilation.once(criterion.expand, data, ones, rough, log_ratio, layout=layout, reml=reml)[2]
     rows = max(chunk_rows(J), len(points))  # the program that replicates run, too
     relative = np.zeros((rows, layout.n_random * (layout.n_random + 1) // 2))
     relative[: len(points)] = covariance.packed(points)
     start = newton.Point(jnp.asarray(relative), jnp.asarray(np.tile(log_ratio, (rows, 1))))
-    found = programs.minimise(
+    found = _minimise(
         data, jnp.ones((rows, J)), start, metric, jnp.asarray(len(points)), layout=layout, pattern=pattern, reml=reml
     )
     found = jax.tree.map(lambda a: np.asarray(a)[: len(points)], found)
@@ -191,7 +191,7 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     decrement, evaluations = float(found.decrement[best]), int(found.evaluations[best])
     if not converged:
         corners = [(L, log_ratio) for L in factors]
-        slow = fallback.minimise(programs.host_criterion(built, data, ones, reml), pattern, corners, every=True)
+        slow = fallback.minimise(fallback.on_host(built, data, ones, reml), pattern, corners, every=True)
         converged, relative, ratio, decrement = slow.converged, slow.G, slow.log_ratio, slow.decrement
     if not np.isfinite(relative).all():
         relative, ratio, converged = rough, log_ratio, False
@@ -219,8 +219,8 @@ def _describe(
 ) -> Fit:
     """The fit at its optimum: derivatives there, estimates in the user's units, status."""
     layout, relative, ratio = built.layout, covariance.symmetric(point.relative), point.log_ratio
-    data, ones = programs.on_device(built.gram), np.ones(built.gram.n.shape[1])
-    at, influence, metric = programs.expand(data, ones, relative, ratio, layout=layout, reml=reml)
+    data, ones = compilation.on_device(built.gram), np.ones(built.gram.n.shape[1])
+    at, influence, metric = compilation.once(criterion.expand, data, ones, relative, ratio, layout=layout, reml=reml)
     at, influence, metric = jax.tree.map(np.asarray, (at, influence, metric))
     estimates = built.estimates(at.beta, relative, at.scale, ratio)
     status = FAILED if not converged else _boundary(relative[None], ratio[None], layout)[0]
@@ -247,14 +247,14 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
     padded[:n] = weights
     w = jnp.asarray(padded)
     own = data is not None
-    shared = programs.on_device(built.gram) if data is None else data
+    shared = compilation.on_device(built.gram) if data is None else data
     base = newton.Point(jnp.asarray(fit.point.relative), jnp.asarray(fit.point.log_ratio))
     if first_step and not own:
-        start = programs.start_points(base, fit.influence, fit.evaluation, fit.metric, w, pattern=pattern)
+        start = compilation.run(newton.start_points, base, fit.influence, fit.evaluation, fit.metric, w, pattern=pattern)
     else:
         start = jax.tree.map(lambda a: jnp.broadcast_to(a, (rows, *a.shape)), _inside(base, pattern))
     metric = jnp.asarray(fit.metric)
-    out = programs.minimise(shared, w, start, metric, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
+    out = _minimise(shared, w, start, metric, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
     ends = fallback.Endpoints(
         covariance.symmetric(out.point.relative), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
@@ -274,6 +274,19 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
         for a in estimates:
             a[lost] = np.nan
     return Refits(estimates, deviance, status, decrement, evaluations, taken, reason)
+
+
+def _minimise(data, weights, start, metric, count, *, layout, pattern, reml, own=False) -> newton.Solution:
+    """:func:`newton.minimise`, with the number of lanes chosen for this machine, spread over its devices."""
+    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
+    return compilation.spread(newton.minimise, (data, weights, start, metric, count), (own, True, True, False, None), static)
+
+
+def _lanes(n_clusters: int) -> int:
+    # enough clusters in flight to fill vectors and hide call overhead, few enough to stay in cache; measured in bench/
+    if jax.default_backend() == "cpu":
+        return int(np.clip(3200 // max(n_clusters, 1), 4, 64))
+    return 1024
 
 
 def _inside(base: newton.Point, pattern) -> newton.Point:

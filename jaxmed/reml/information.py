@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmed.reml import criterion, programs
+from jaxmed.reml import compilation, criterion
+from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.covariance import packed, packed_index, pivoted, symmetric
 from jaxmed.reml.criterion import Evaluation
 from jaxmed.reml.gram import Gram
-from jaxmed.reml.precision import double_precision
 from jaxmed.reml.problem import Estimates, Fit, Problem
 
 RELATIVE = 1e-8
@@ -120,13 +120,13 @@ def covariances(fit: Fit, estimates: Estimates, weights: np.ndarray, rows: int, 
     sound = np.asarray(np.isfinite(G).all((1, 2)) & np.isfinite(log_ratio).all(1))
     G = np.where(sound[:, None, None], G, np.eye(G.shape[1]))
     own = data is not None
-    shared = programs.on_device(built.gram) if data is None else data
+    shared = compilation.on_device(built.gram) if data is None else data
     padded = [np.ones((rows, weights.shape[1])), np.zeros((rows, *G.shape[1:])), np.zeros((rows, log_ratio.shape[1]))]
     padded[1][:] = np.eye(G.shape[1])
     for target, values in zip(padded, (weights, G, log_ratio), strict=True):
         target[:n] = np.where(np.isfinite(values), values, 0.0)
     lanes = max(k for k in range(1, LANES + 1) if rows % k == 0)
-    at = programs.on_one_device(_evaluate, shared, *padded, layout=built.layout, reml=fit.reml, own=own, lanes=lanes)
+    at = compilation.on_one_device(_evaluate, shared, *padded, layout=built.layout, reml=fit.reml, own=own, lanes=lanes)
 
     def clean(a):
         a = np.asarray(a)[:n]

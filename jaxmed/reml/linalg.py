@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxmed.reml.stages import stage
+from jaxmed.reml.compilation import stage
 
 BLOCK = 8  # pivots eliminated together in larger systems
 UNROLL = 28  # larger systems are eliminated in a loop, so that programs stay small

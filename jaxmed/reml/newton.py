@@ -25,10 +25,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxmed.reml import covariance, linalg
+from jaxmed.reml.compilation import stage
 from jaxmed.reml.covariance import Pattern, packed, symmetric
-from jaxmed.reml.criterion import Evaluation, Totals, evaluate, profile, totals
+from jaxmed.reml.criterion import Evaluation, Influence, Totals, evaluate, profile, totals
 from jaxmed.reml.gram import Gram, Layout
-from jaxmed.reml.stages import stage
 
 TOLERANCE = 1e-8  # Newton decrement, in units of the deviance
 MAX_EVALUATIONS = 25  # 99 in 100 need fewer than 10; the rest go the safe route
@@ -229,15 +229,32 @@ def _choose(mask, a, b):
     return jax.tree.map(lambda x, y: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y), a, b)
 
 
-def start_points(base: Point, gradient, metric, *, pattern: Pattern, inner: int = 10) -> Point:
-    """Starting points of replicates from the full sample's optimum: (t,) and gradients there (B, d), metric (d, d).
+def start_points(
+    base: Point,
+    influence: Influence,
+    at: Evaluation,
+    metric: Float[Array, "d d"],
+    weights: Float[Array, "B J"],
+    *,
+    pattern: Pattern,
+    inner: int = 10,
+) -> Point:
+    """Starting points of replicates from the full sample's optimum ``base`` (t,), where the criterion is ``at``.
 
     With the gradient of each weight vector and the expected Hessian, the quadratic model is convex in G and its minimum
     close to the replicate's own optimum (the influence function's first step).
     """
-    b = gradient.shape[0]
-    at = jax.tree.map(lambda a: jnp.broadcast_to(a, (b, *a.shape)), base)
-    return _propose(at, gradient, jnp.broadcast_to(metric, (b, *metric.shape)), metric, jnp.zeros(b), pattern, inner)[0]
+    ratio = at.degrees / (weights @ influence.quad)
+    gradient = weights @ influence.logdet + ratio[:, None] * (weights @ influence.quadratic)
+
+    def some(gradient):
+        b = len(gradient)
+        points = jax.tree.map(lambda a: jnp.broadcast_to(a, (b, *a.shape)), base)
+        hessian = jnp.broadcast_to(metric, (b, *metric.shape))
+        return _propose(points, gradient, hessian, metric, jnp.zeros(b), pattern, inner)[0]
+
+    blocks = gradient.reshape(-1, 16, gradient.shape[1]) if len(gradient) % 16 == 0 else gradient[None]
+    return jax.tree.map(lambda a: a.reshape(len(gradient), -1), jax.lax.map(some, blocks))
 
 
 def minimise(

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmed.reml.compilation import stage
 from jaxmed.reml.gram import Gram, Layout
-from jaxmed.reml.stages import stage
 
 TOLERANCE = 1e-11  # as gram.split
 LANES = 16  # replicates that are made side by side: their arrays stay in cache

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxmed.reml import criterion, newton
-from jaxmed.reml.precision import double_precision
+from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.problem import build
 
 J = naive.N_CLUSTERS

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jaxmed
-from jaxmed.reml import programs
-from jaxmed.reml.precision import own_settings
+from jaxmed.reml import compilation
+from jaxmed.reml.compilation import own_settings
 
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
 
@@ -58,7 +58,7 @@ def test_a_program_compiles_under_any_setting_of_jax(name):
         return jax.lax.while_loop(lambda s: (s[0] < 3).all(), lambda s: (s[0] + 1, jnp.sqrt(s[1]) + np.int32(0)), (a * 0, a))[1]
 
     with SETTINGS[name](), own_settings():
-        out = np.asarray(programs.once(roots, np.array([16.0, -1.0])))
+        out = np.asarray(compilation.once(roots, np.array([16.0, -1.0])))
     np.testing.assert_allclose(out, [2**0.5, np.nan])
     assert out.dtype == np.float64
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxmed.reml import programs
+from jaxmed.reml import compilation
 
 
 def double(x, *, plus=0.0):
@@ -22,7 +22,7 @@ def made(store):
 
 
 def test_a_program_is_compiled_once_for_its_shapes_and_options():
-    store = programs.Programs()
+    store = compilation.Programs()
     compiled = made(store)
     np.testing.assert_array_equal(store.run(double, np.arange(3.0)), [0, 2, 4])
     assert compiled()
@@ -35,12 +35,12 @@ def test_a_program_is_compiled_once_for_its_shapes_and_options():
 
 
 def test_the_programs_last_in_use_are_kept(monkeypatch):
-    monkeypatch.setattr(programs, "KEPT", 3)
-    store = programs.Programs()
+    monkeypatch.setattr(compilation, "KEPT", 3)
+    store = compilation.Programs()
     compiled = made(store)
     for n in (1, 2, 3, 1, 4):  # 2 was not asked for again
         store.run(double, np.ones(n))
-    assert len(store.made) == 3
+    assert len(store.programs) == 3
     compiled()
     for n in (1, 3, 4):
         store.run(double, np.ones(n))
