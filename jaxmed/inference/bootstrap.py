@@ -81,7 +81,7 @@ class Store(Protocol):
 
 
 def run(
-    system: reml.System,
+    system: reml.FittedSystem,
     replicates: range,
     scheme: Scheme,
     *,
@@ -154,7 +154,7 @@ class Audit(NamedTuple):
     smallest: np.ndarray  # (B,) smallest eigenvalue of the Hessian, scaled to a unit diagonal
 
 
-def audit(system: reml.System, scheme: Scheme, draws: Draws, rows: tuple[effects.Effect, ...]) -> Audit:
+def audit(system: reml.FittedSystem, scheme: Scheme, draws: Draws, rows: tuple[effects.Effect, ...]) -> Audit:
     """Standard errors of the effects and the curvature at the optimum of every replicate."""
 
     def look(mine: Estimates, found: Covariance) -> tuple[np.ndarray, ...]:
@@ -164,7 +164,7 @@ def audit(system: reml.System, scheme: Scheme, draws: Draws, rows: tuple[effects
 
 
 def revisited(
-    system: reml.System, scheme: Scheme, draws: Draws, look: Callable[[Estimates, Covariance], tuple[np.ndarray, ...]]
+    system: reml.FittedSystem, scheme: Scheme, draws: Draws, look: Callable[[Estimates, Covariance], tuple[np.ndarray, ...]]
 ) -> tuple[np.ndarray, ...]:
     """Arrays of leading axis B that ``look`` makes of every replicate's estimates and covariances, batch by batch."""
     size = scheme.chunk(AUDITED)
@@ -220,7 +220,7 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _joined(system: reml.System, span: range, parts: list[reml.Refits]) -> Draws:
+def _joined(system: reml.FittedSystem, span: range, parts: list[reml.Refits]) -> Draws:
     reasons: dict[int, str] = {}
     for r in parts:
         reasons |= {span.start + i: why for i, why in r.reason.items()}
@@ -237,7 +237,7 @@ def _joined(system: reml.System, span: range, parts: list[reml.Refits]) -> Draws
     )
 
 
-def _blank(system: reml.System) -> dict[str, np.ndarray]:
+def _blank(system: reml.FittedSystem) -> dict[str, np.ndarray]:
     """No draws at all: the share of a host that had nothing to do."""
     none = np.zeros(0)
     empty = Draws(

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxmed.design.system import Design, Path
 from jaxmed.inference import bootstrap, effects, jackknife, prediction, schemes
-from jaxmed.reml.fit import System
+from jaxmed.reml.fit import FittedSystem
 
 
 class ClusterPaths(NamedTuple):
@@ -25,7 +25,7 @@ class ClusterPaths(NamedTuple):
     loadings: tuple[np.ndarray, np.ndarray]  # (J, q) of a and of b: how they are made of the random effects
 
 
-def cluster_paths(system: System) -> list[ClusterPaths]:
+def cluster_paths(system: FittedSystem) -> list[ClusterPaths]:
     """(a + u_aj) and (b + u_bj) in the components with a random slope.
 
     Moderated paths are taken at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
@@ -47,7 +47,7 @@ def cluster_paths(system: System) -> list[ClusterPaths]:
     return out
 
 
-def std_errors(system: System, paths: ClusterPaths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def std_errors(system: FittedSystem, paths: ClusterPaths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Standard errors (J,) of a, b and their product.
 
     Conditional standard deviations at the estimated parameters, as lme4 gives for random effects; of the product of two normal
@@ -70,7 +70,7 @@ class Influence(NamedTuple):
     std_error: np.ndarray  # (E,) of the jackknife
 
 
-def influence(system: System, progress: Callable[[int], object] = lambda done: None) -> Influence:
+def influence(system: FittedSystem, progress: Callable[[int], object] = lambda done: None) -> Influence:
     """Refit without each cluster in turn."""
     rows = effects.effects(system.design)
     draws = bootstrap.run(system, range(len(system.design.clusters)), schemes.make(system, "jackknife", 0), progress=progress)

@@ -20,7 +20,7 @@ from jaxmed.reml.compilation import double_precision, own_settings
 RESPONSE_BYTES = 2**26  # that the responses of a batch may take
 
 
-def system(model: Model) -> reml.System:
+def system(model: Model) -> reml.FittedSystem:
     """The fitted model as a system of one equation; rows are multiplied by the root of their weight."""
     factor, root = model.factors[0], np.sqrt(model.weights)[:, None]
     Z, X = factor.matrix * root, model.X * root
@@ -61,7 +61,7 @@ def run(model: Model, n: int, *, seed: int, kind: str, progress: Callable[[int],
 
 
 @double_precision
-def _responses(model: Model, made: reml.System, n: int, seed: int, kind: str, progress) -> dict[int, reml.Refits]:
+def _responses(model: Model, made: reml.FittedSystem, n: int, seed: int, kind: str, progress) -> dict[int, reml.Refits]:
     """Refits by the number of their first replicate."""
     fit = made.fits[0]
     built, equation = fit.problem, made.design.equations[0]

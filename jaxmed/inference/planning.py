@@ -17,7 +17,7 @@ from jaxmed.design.system import Design
 from jaxmed.inference import bootstrap, effects, intervals, parameters, schemes
 from jaxmed.inference.redraw import Noise
 from jaxmed.inference.reflation import root
-from jaxmed.reml.fit import System
+from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.information import Covariance
 from jaxmed.reml.problem import Estimates
 
@@ -75,7 +75,7 @@ def parameters_of(design: Design, v: Mapping[str, float]) -> Estimates:
 
 
 def simulate(
-    system: System,
+    system: FittedSystem,
     planned: Estimates,
     n: int,
     seed: int,

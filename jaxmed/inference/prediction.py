@@ -6,10 +6,10 @@ import numpy as np
 
 from jaxmed.design import rebuild
 from jaxmed.design.system import Equation
-from jaxmed.reml.fit import System
+from jaxmed.reml.fit import FittedSystem
 
 
-def random_effects(system: System) -> np.ndarray:
+def random_effects(system: FittedSystem) -> np.ndarray:
     """BLUPs (J, q) in the order of the design: G Z' V^-1 (y - X beta), cluster by cluster (Robinson 1991)."""
     A, r = _precisions(system)
     G = system.estimates.G
@@ -18,7 +18,7 @@ def random_effects(system: System) -> np.ndarray:
     return solved @ G
 
 
-def conditional_covariance(system: System) -> np.ndarray:
+def conditional_covariance(system: FittedSystem) -> np.ndarray:
     """Covariances (J, q, q) of the random effects given the data, at the estimated parameters: G (I + A G)^-1."""
     A, _ = _precisions(system)
     G = system.estimates.G
@@ -26,7 +26,7 @@ def conditional_covariance(system: System) -> np.ndarray:
     return (V + V.transpose(0, 2, 1)) / 2
 
 
-def _precisions(system: System) -> tuple[np.ndarray, np.ndarray]:
+def _precisions(system: FittedSystem) -> tuple[np.ndarray, np.ndarray]:
     """Z' R^-1 Z (J, q, q) and Z' R^-1 (y - X beta) (J, q) of every cluster."""
     design, (beta, G, sigma2) = system.design, system.estimates
     J, q = len(design.clusters), len(G)
@@ -48,7 +48,7 @@ def _precisions(system: System) -> tuple[np.ndarray, np.ndarray]:
     return A, r
 
 
-def fitted(system: System, conditional: bool) -> list[np.ndarray]:
+def fitted(system: FittedSystem, conditional: bool) -> list[np.ndarray]:
     """Fitted values of every equation for its own rows, with or without the random effects."""
     design, beta = system.design, system.estimates.beta
     out = [X @ b for X, _, b in _parts(design.equations, beta)]
@@ -61,7 +61,7 @@ def fitted(system: System, conditional: bool) -> list[np.ndarray]:
     return out
 
 
-def simulate(system: System, seed: int) -> list[np.ndarray]:
+def simulate(system: FittedSystem, seed: int) -> list[np.ndarray]:
     """New responses of every equation: random effects ~ N(0, G), M first, then Y from that M with its centring redone."""
     design, (beta, G, sigma2) = system.design, system.estimates
     rng = np.random.default_rng(seed)

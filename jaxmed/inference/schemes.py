@@ -20,7 +20,7 @@ from jaxmed.errors import InputError
 from jaxmed.inference import prediction, redraw, resampling, table
 from jaxmed.inference.reflation import reflated, root
 from jaxmed.reml import fit as reml
-from jaxmed.reml.fit import System
+from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.gram import Gram
 from jaxmed.reml.padded import SizeClass, ragged
 
@@ -53,7 +53,7 @@ class Scheme:
 
     kind: str
     seed: int
-    system: System
+    system: FittedSystem
     strata: np.ndarray | None = None
     factor: str = "mammen"
     own: OwnData | None = None
@@ -126,7 +126,7 @@ class Scheme:
         return self.factor if self.kind == "wild" else self.kind
 
 
-def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None, factor: str = "mammen") -> Scheme:
+def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None = None, factor: str = "mammen") -> Scheme:
     """A scheme ready to draw.
 
     Args:
@@ -173,7 +173,7 @@ def make(system: System, kind: str, seed: int, strata: np.ndarray | None = None,
 # --- What responses are made of -------------------------------------------------------------------------------------
 
 
-def _noise(system: System, kind: str, laid_out: table.Table, classes: tuple[SizeClass, ...]) -> redraw.Noise:
+def _noise(system: FittedSystem, kind: str, laid_out: table.Table, classes: tuple[SizeClass, ...]) -> redraw.Noise:
     design, (beta, G, sigma2) = system.design, system.estimates
     K, q = len(design.equations), len(G)
     level_2 = np.array([e.level == 2 for e in design.equations])
@@ -209,7 +209,7 @@ def _noise(system: System, kind: str, laid_out: table.Table, classes: tuple[Size
     return empty._replace(random=reflated(u[pool], G), residuals=residuals, upper=upper)
 
 
-def _residuals(system: System, conditional: bool) -> Float[np.ndarray, "n K"]:
+def _residuals(system: FittedSystem, conditional: bool) -> Float[np.ndarray, "n K"]:
     """Residuals by row of the table, NaN where an equation does not use the row."""
     design = system.design
     out = np.full((len(table.row_codes(design)), len(design.equations)), np.nan)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxmed.design import rebuild
 from jaxmed.design.system import Design, Equation, Factor
 from jaxmed.reml import padded
-from jaxmed.reml.fit import System
+from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.gram import Gram, Layout
 
 Made = tuple[int, str, int]  # column, part, position of its shift
@@ -70,7 +70,7 @@ def row_codes(design: Design) -> np.ndarray:
     return design.table_codes if len(design.table_codes) else design.equations[0].codes
 
 
-def lay_out(system: System) -> tuple[Plan, Table, tuple[padded.SizeClass, ...]]:
+def lay_out(system: FittedSystem) -> tuple[Plan, Table, tuple[padded.SizeClass, ...]]:
     """The plan and arrays of a fitted system, and the table's rows by slot.
 
     Equations without recipes (a plain mixed model) have their matrices' columns as columns of the table.

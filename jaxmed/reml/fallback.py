@@ -15,7 +15,7 @@ import numpy as np
 from jaxmed.reml import compilation, covariance, criterion, newton
 from jaxmed.reml.covariance import Pattern, packed_index
 from jaxmed.reml.gram import Gram
-from jaxmed.reml.problem import Fit, Problem
+from jaxmed.reml.problem import FittedBlock, Problem
 
 MAX_STEPS = 200
 TOLERANCE = 1e-10
@@ -150,18 +150,18 @@ def _look(gram, weights, G, log_ratio, *, layout, reml):
     return point.value, point.gradient, point.hessian, point.beta, point.scale
 
 
-def rescue(fit: Fit, ends: Endpoints, weights: np.ndarray, shared, start: newton.Point, own: bool) -> dict[int, str]:
+def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, shared, start: newton.Point, own: bool) -> dict[int, str]:
     """Search for the optima of replicates that have not converged, one by one; returns why some have none.
 
     ``shared`` are the cross-products, with a replicate axis where every replicate has its ``own``.
     """
-    built, pattern, reasons = fit.problem, fit.problem.pattern, {}
+    built, pattern, reasons = block.problem, block.problem.pattern, {}
     for b in np.flatnonzero(~ends.converged):
         data = jax.tree.map(lambda a, b=b: np.asarray(a[b]), shared) if own else shared
-        evaluate = on_host(built, data, weights[b], fit.reml)
+        evaluate = on_host(built, data, weights[b], block.reml)
         points = [
             (covariance.root(covariance.symmetric(point.relative), pattern), point.log_ratio)
-            for point in (jax.tree.map(lambda a, b=b: a[b], start), fit.point)
+            for point in (jax.tree.map(lambda a, b=b: a[b], start), block.point)
         ]
         if np.isfinite(ends.G[b]).all():
             points.insert(0, (covariance.positive(ends.G[[b]], pattern)[0], ends.log_ratio[b]))
@@ -177,7 +177,7 @@ def rescue(fit: Fit, ends: Endpoints, weights: np.ndarray, shared, start: newton
         ends.converged[b] = True
         ends.G[b], ends.log_ratio[b], ends.decrement[b] = best.G, best.log_ratio, best.decrement
         ends.value[b], _, _, ends.beta[b], ends.scale[b] = map(
-            np.asarray, _looked(built, data, weights[b], fit.reml, best.G, best.log_ratio)
+            np.asarray, _looked(built, data, weights[b], block.reml, best.G, best.log_ratio)
         )
         ends.evaluations[b] += best.steps
     return reasons

@@ -16,7 +16,7 @@ import numpy as np
 from jaxmed.design.system import Design
 from jaxmed.reml import compilation, covariance, criterion, fallback, gram, information, newton, problem
 from jaxmed.reml.compilation import double_precision
-from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, Fit, Refits
+from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, FittedBlock, Refits
 
 CHUNK = 1024  # replicates of one compiled program
 WEIGHT_BYTES = 2**26  # that the cluster weights of a chunk may take
@@ -45,10 +45,10 @@ def chunk_rows(n_clusters: int, rows: int = CHUNK) -> int:
 
 
 @dataclass(frozen=True)
-class System:
+class FittedSystem:
     """A fitted system: its groups of linked equations."""
 
-    fits: tuple[Fit, ...]
+    fits: tuple[FittedBlock, ...]
     design: Design
 
     @property
@@ -64,21 +64,21 @@ class System:
         p, q = _sizes(self.design)
         lead = parts[0].beta.shape[:-1]
         beta, G, sigma2 = np.zeros((*lead, sum(p))), np.zeros((*lead, sum(q), sum(q))), np.zeros((*lead, len(p)))
-        for fit, part in zip(self.fits, parts, strict=True):
-            at_p, at_q = _positions(p, fit.equations), _positions(q, fit.equations)
+        for block, part in zip(self.fits, parts, strict=True):
+            at_p, at_q = _positions(p, block.equations), _positions(q, block.equations)
             beta[..., at_p] = part.beta
             G[..., at_q[:, None], at_q] = part.G
-            sigma2[..., list(fit.equations)] = part.sigma2
+            sigma2[..., list(block.equations)] = part.sigma2
         return problem.Estimates(beta, G, sigma2)
 
     def split(self, whole: problem.Estimates) -> list[problem.Estimates]:
         """The inverse of :meth:`join`."""
         p, q = _sizes(self.design)
         out = []
-        for fit in self.fits:
-            at_p, at_q = _positions(p, fit.equations), _positions(q, fit.equations)
+        for block in self.fits:
+            at_p, at_q = _positions(p, block.equations), _positions(q, block.equations)
             G = whole.G[..., at_q[:, None], at_q]
-            out.append(problem.Estimates(whole.beta[..., at_p], G, whole.sigma2[..., list(fit.equations)]))
+            out.append(problem.Estimates(whole.beta[..., at_p], G, whole.sigma2[..., list(block.equations)]))
         return out
 
     @property
@@ -98,11 +98,11 @@ class System:
         n = P + Q * (Q + 1) // 2 + K
         lead = parts[0].smallest.shape
         conditional, joint = np.zeros((*lead, P, P)), np.zeros((*lead, n, n))
-        for fit, part in zip(self.fits, parts, strict=True):
-            at_p, at_q = _positions(p, fit.equations), _positions(q, fit.equations)
+        for block, part in zip(self.fits, parts, strict=True):
+            at_p, at_q = _positions(p, block.equations), _positions(q, block.equations)
             i, l = np.tril_indices(len(at_q))
             at_G = P + at_q[i] * (at_q[i] + 1) // 2 + at_q[l]
-            at = np.concatenate([at_p, at_G, n - K + np.array(fit.equations)]).astype(int)
+            at = np.concatenate([at_p, at_G, n - K + np.array(block.equations)]).astype(int)
             conditional[..., at_p[:, None], at_p] = part.conditional
             joint[..., at[:, None], at] = part.joint
         return information.Covariance(conditional, joint, np.min([part.smallest for part in parts], 0))
@@ -118,7 +118,7 @@ def _positions(sizes: list[int], members: tuple[int, ...]) -> np.ndarray:
 
 
 @double_precision
-def fit_design(design: Design, *, reml: bool = True) -> System:
+def fit_design(design: Design, *, reml: bool = True) -> FittedSystem:
     """Fit all equations of a design; groups of equations without free covariances between them are fitted apart."""
     owner = np.array([k for k, e in enumerate(design.equations) for _ in e.random_names], int)
     K = len(design.equations)
@@ -134,7 +134,7 @@ def fit_design(design: Design, *, reml: bool = True) -> System:
         members = tuple(design.equations[k] for k in group)
         built = problem.build(members, design.free[np.ix_(at, at)], len(design.clusters))
         fits.append(_fit(built, tuple(group), reml))
-    return System(tuple(fits), design)
+    return FittedSystem(tuple(fits), design)
 
 
 def start_by_em(built: problem.Problem, steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +166,7 @@ def start_by_em(built: problem.Problem, steps: int = 20) -> tuple[np.ndarray, np
     return G / s[-1], np.log(s[:-1] / s[-1])
 
 
-def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
+def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> FittedBlock:
     """Cold fit of one group: starting values by EM, then the batched Newton from several points, then the safe route."""
     J = built.gram.n.shape[1]
     ones = np.ones(J)
@@ -175,13 +175,13 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
     factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
     points = covariance.square(np.array(factors))
     rough = points[0]
-    metric = compilation.once(criterion.expand, data, ones, rough, log_ratio, layout=layout, reml=reml)[2]
+    expected = compilation.once(criterion.expand, data, ones, rough, log_ratio, layout=layout, reml=reml)[2]
     rows = max(chunk_rows(J), len(points))  # the program that replicates run, too
     relative = np.zeros((rows, layout.n_random * (layout.n_random + 1) // 2))
     relative[: len(points)] = covariance.packed(points)
     start = newton.Point(jnp.asarray(relative), jnp.asarray(np.tile(log_ratio, (rows, 1))))
     found = _minimise(
-        data, jnp.ones((rows, J)), start, metric, jnp.asarray(len(points)), layout=layout, pattern=pattern, reml=reml
+        data, jnp.ones((rows, J)), start, expected, jnp.asarray(len(points)), layout=layout, pattern=pattern, reml=reml
     )
     found = jax.tree.map(lambda a: np.asarray(a)[: len(points)], found)
     value = np.where(found.converged, found.value, np.inf)
@@ -200,12 +200,12 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fit:
 
 
 @double_precision
-def fit_at(design: Design, G: np.ndarray, sigma2: float, *, decrement: float, reml: bool = True) -> System:
+def fit_at(design: Design, G: np.ndarray, sigma2: float, *, decrement: float, reml: bool = True) -> FittedSystem:
     """A system of one equation at an optimum found elsewhere: ``G`` (q, q) and the residual variance in the user's units."""
     built = problem.build(design.equations, design.free, len(design.clusters))
     relative, ratio = built.relative(G, np.array([sigma2]))
     point = newton.Point(covariance.packed(relative), ratio)
-    return System((_describe(built, (0,), reml, point, True, decrement, 0),), design)
+    return FittedSystem((_describe(built, (0,), reml, point, True, decrement, 0),), design)
 
 
 def _describe(
@@ -216,22 +216,24 @@ def _describe(
     converged: bool,
     decrement: float,
     evaluations: int,
-) -> Fit:
+) -> FittedBlock:
     """The fit at its optimum: derivatives there, estimates in the user's units, status."""
     layout, relative, ratio = built.layout, covariance.symmetric(point.relative), point.log_ratio
     data, ones = compilation.on_device(built.gram), np.ones(built.gram.n.shape[1])
-    at, influence, metric = compilation.once(criterion.expand, data, ones, relative, ratio, layout=layout, reml=reml)
-    at, influence, metric = jax.tree.map(np.asarray, (at, influence, metric))
+    expanded = compilation.once(criterion.expand, data, ones, relative, ratio, layout=layout, reml=reml)
+    at, influence, expected = jax.tree.map(np.asarray, expanded)
     estimates = built.estimates(at.beta, relative, at.scale, ratio)
     status = FAILED if not converged else _boundary(relative[None], ratio[None], layout)[0]
     deviance = float(at.value + built.deviance_shift(built.gram.n.sum(1), reml))
-    return Fit(
-        equations, built, reml, point, deviance, estimates, int(status), decrement, evaluations, at, influence, metric,
+    return FittedBlock(
+        equations, built, reml, point, deviance, estimates, int(status), decrement, evaluations, at, influence, expected,
     )  # fmt: skip
 
 
 @double_precision
-def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = True, data: gram.Gram | None = None) -> Refits:
+def refit(
+    block: FittedBlock, weights: np.ndarray, rows: int = CHUNK, first_step: bool = True, data: gram.Gram | None = None
+) -> Refits:
     """Refit one group for every row of ``weights`` (at most ``rows``).
 
     With ``data``, cross-products with a leading replicate axis of length ``rows``, every replicate has data of its own,
@@ -240,7 +242,7 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
     Each starts from the influence function's first step, or, without ``first_step``, from the full sample's optimum: one
     evaluation more per replicate, and a program of some seconds less to compile. The optimum is the same.
     """
-    built, reml = fit.problem, fit.reml
+    built, reml = block.problem, block.reml
     layout, pattern = built.layout, built.pattern
     n = len(weights)
     padded = np.ones((rows, weights.shape[1]))
@@ -248,20 +250,21 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
     w = jnp.asarray(padded)
     own = data is not None
     shared = compilation.on_device(built.gram) if data is None else data
-    base = newton.Point(jnp.asarray(fit.point.relative), jnp.asarray(fit.point.log_ratio))
+    base = newton.Point(jnp.asarray(block.point.relative), jnp.asarray(block.point.log_ratio))
     if first_step and not own:
-        start = compilation.run(newton.start_points, base, fit.influence, fit.evaluation, fit.metric, w, pattern=pattern)
+        expansion = block.influence, block.evaluation, block.expected_hessian
+        start = compilation.run(newton.start_points, base, *expansion, w, pattern=pattern)
     else:
         start = jax.tree.map(lambda a: jnp.broadcast_to(a, (rows, *a.shape)), _inside(base, pattern))
-    metric = jnp.asarray(fit.metric)
-    out = _minimise(shared, w, start, metric, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
+    expected = jnp.asarray(block.expected_hessian)
+    out = _minimise(shared, w, start, expected, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
     ends = fallback.Endpoints(
         covariance.symmetric(out.point.relative), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
         out.evaluations, out.converged,
     )  # fmt: skip
     slow = np.flatnonzero(~ends.converged)
-    reason = fallback.rescue(fit, ends, weights, shared, jax.tree.map(np.asarray, start), own)
+    reason = fallback.rescue(block, ends, weights, shared, jax.tree.map(np.asarray, start), own)
     relative, ratio, beta, scale, value, decrement, evaluations, converged = ends
     status = np.where(converged, _boundary(relative, ratio, layout), FAILED)
     counts = weights @ built.gram.n.T if data is None else np.einsum("bj,bkj->bk", weights, np.asarray(data.n)[:n])
@@ -276,10 +279,10 @@ def refit(fit: Fit, weights: np.ndarray, rows: int = CHUNK, first_step: bool = T
     return Refits(estimates, deviance, status, decrement, evaluations, taken, reason)
 
 
-def _minimise(data, weights, start, metric, count, *, layout, pattern, reml, own=False) -> newton.Solution:
+def _minimise(data, weights, start, expected, count, *, layout, pattern, reml, own=False) -> newton.Solution:
     """:func:`newton.minimise`, with the number of lanes chosen for this machine, spread over its devices."""
     static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
-    return compilation.spread(newton.minimise, (data, weights, start, metric, count), (own, True, True, False, None), static)
+    return compilation.spread(newton.minimise, (data, weights, start, expected, count), (own, True, True, False, None), static)
 
 
 def _lanes(n_clusters: int) -> int:

@@ -23,7 +23,7 @@ from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.covariance import packed, packed_index, pivoted, symmetric
 from jaxmed.reml.criterion import Evaluation
 from jaxmed.reml.gram import Gram
-from jaxmed.reml.problem import Estimates, Fit, Problem
+from jaxmed.reml.problem import Estimates, FittedBlock, Problem
 
 RELATIVE = 1e-8
 LANES = 16  # replicates that are evaluated side by side
@@ -110,12 +110,12 @@ def _pseudo_inverse(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @double_precision
-def covariances(fit: Fit, estimates: Estimates, weights: np.ndarray, rows: int, data: Gram | None = None) -> Covariance:
+def covariances(block: FittedBlock, estimates: Estimates, weights: np.ndarray, rows: int, data: Gram | None = None) -> Covariance:
     """Covariances (B, ...) at the estimates (B, ...) of one group's replicates, NaN where a replicate failed.
 
     ``weights`` (B, J), ``rows`` and ``data`` as those of ``fit.refit``.
     """
-    built, n = fit.problem, len(weights)
+    built, n = block.problem, len(weights)
     G, log_ratio = built.relative(estimates.G, estimates.sigma2)
     sound = np.asarray(np.isfinite(G).all((1, 2)) & np.isfinite(log_ratio).all(1))
     G = np.where(sound[:, None, None], G, np.eye(G.shape[1]))
@@ -126,7 +126,7 @@ def covariances(fit: Fit, estimates: Estimates, weights: np.ndarray, rows: int, 
     for target, values in zip(padded, (weights, G, log_ratio), strict=True):
         target[:n] = np.where(np.isfinite(values), values, 0.0)
     lanes = max(k for k in range(1, LANES + 1) if rows % k == 0)
-    at = compilation.on_one_device(_evaluate, shared, *padded, layout=built.layout, reml=fit.reml, own=own, lanes=lanes)
+    at = compilation.on_one_device(_evaluate, shared, *padded, layout=built.layout, reml=block.reml, own=own, lanes=lanes)
 
     def clean(a):
         a = np.asarray(a)[:n]

@@ -146,13 +146,13 @@ def _damped_step(g, H, damping):
     return jnp.where(ok[:, None], step, 0.0), jnp.where(ok, decrement, 0.0), damping
 
 
-def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, inner: int):
+def _propose(base: Point, gradient, hessian, expected_hessian, damping, pattern: Pattern, inner: int):
     """Minimise the quadratic model in (G, log s) over (Lambda, log s): trial point, decrement at the base, damping.
 
     Without the constraint G >= 0 the minimum is one Newton step in (G, log s). Its Cholesky factor, with pivots kept
     positive, is where Newton iterations in Lambda start if the model is lower there than at the base; they change nothing
     where the step stayed inside. Where the Hessian is positive definite neither in (G, log s) nor in (Lambda, log s), and
-    after a rejected step, a multiple of the expected Hessian ``metric`` is added.
+    after a rejected step, a multiple of the expected Hessian is added.
     """
     f = pattern.n_free
     i, l = np.tril_indices(pattern.n_random)
@@ -171,12 +171,12 @@ def _propose(base: Point, gradient, hessian, metric, damping, pattern: Pattern, 
     # structural zeros of G do not move
     gradient = jnp.where(used, gradient, 0.0)
     both = used[:, None] & used[None]
-    hessian, metric = jnp.where(both, hessian, np.eye(len(used))), jnp.where(both, metric, 0.0)
+    hessian, expected_hessian = jnp.where(both, hessian, np.eye(len(used))), jnp.where(both, expected_hessian, 0.0)
 
-    step, _, inside = linalg.solve(hessian + damping[:, None, None] * metric, -gradient)
+    step, _, inside = linalg.solve(hessian + damping[:, None, None] * expected_hessian, -gradient)
     # a Hessian that is definite in Lambda needs no help, though at the boundary it often is indefinite in G
     damping = jnp.where(inside | fine, damping, jnp.maximum(4 * damping, 0.25))
-    hessian = hessian + damping[:, None, None] * metric
+    hessian = hessian + damping[:, None, None] * expected_hessian
     scale = np.r_[np.full(f, 0.5), np.ones(x0.shape[1] - f)]
     origin = jnp.einsum("bdx,bx->bd", J0, x0 * scale)
 
@@ -233,7 +233,7 @@ def start_points(
     base: Point,
     influence: Influence,
     at: Evaluation,
-    metric: Float[Array, "d d"],
+    expected_hessian: Float[Array, "d d"],
     weights: Float[Array, "B J"],
     *,
     pattern: Pattern,
@@ -250,8 +250,8 @@ def start_points(
     def some(gradient):
         b = len(gradient)
         points = jax.tree.map(lambda a: jnp.broadcast_to(a, (b, *a.shape)), base)
-        hessian = jnp.broadcast_to(metric, (b, *metric.shape))
-        return _propose(points, gradient, hessian, metric, jnp.zeros(b), pattern, inner)[0]
+        hessian = jnp.broadcast_to(expected_hessian, (b, *expected_hessian.shape))
+        return _propose(points, gradient, hessian, expected_hessian, jnp.zeros(b), pattern, inner)[0]
 
     blocks = gradient.reshape(-1, 16, gradient.shape[1]) if len(gradient) % 16 == 0 else gradient[None]
     return jax.tree.map(lambda a: a.reshape(len(gradient), -1), jax.lax.map(some, blocks))
@@ -261,7 +261,7 @@ def minimise(
     gram: Gram,
     weights: Float[Array, "B J"],
     start: Point,
-    metric: Float[Array, "d d"],
+    expected_hessian: Float[Array, "d d"],
     count: Int[Array, ""],
     *,
     layout: Layout,
@@ -276,7 +276,7 @@ def minimise(
     """Minimise the criterion for the first ``count`` rows of ``weights`` from ``start`` (one point per row).
 
     With ``own`` every row has data of its own: the arrays of ``gram`` have a leading axis of B.
-    ``metric`` (d, d) is the expected Hessian near the optimum (minus that of the
+    ``expected_hessian`` (d, d) is the expected Hessian near the optimum (minus that of the
     log-determinants), not just any definite matrix. Rows from ``count`` on
     are left alone: one compiled program of B rows serves any smaller number of replicates.
     """
@@ -312,8 +312,8 @@ def minimise(
         eased = jnp.where(lane.damping > 1, lane.damping / 4, 0.0)
         damping = jnp.where(accept, eased, jnp.maximum(lane.damping * 4, 0.5))
         # the first step from a point that knows nothing of the replicate: the expected Hessian makes a convex model
-        curvature = jnp.where((lane.evaluations == 0)[:, None, None], metric, hessian) if own else hessian
-        trial, decrement, damping = _propose(base, gradient, curvature, metric, damping, pattern, inner)
+        curvature = jnp.where((lane.evaluations == 0)[:, None, None], expected_hessian, hessian) if own else hessian
+        trial, decrement, damping = _propose(base, gradient, curvature, expected_hessian, damping, pattern, inner)
         evaluations = lane.evaluations + 1
         # a step that rounding alone refuses, from a point whose decrement is already negligible, is the optimum too
         done = (decrement < tolerance) & jnp.isfinite(value) & (accept | (decrement < 100 * tolerance))

@@ -117,7 +117,7 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
     )
 
 
-class Fit(NamedTuple):
+class FittedBlock(NamedTuple):
     """One group of linked equations at its full-sample optimum."""
 
     equations: tuple[int, ...]
@@ -131,7 +131,7 @@ class Fit(NamedTuple):
     evaluations: int
     evaluation: criterion.Evaluation
     influence: criterion.Influence | None
-    metric: np.ndarray
+    expected_hessian: np.ndarray
 
 
 class Refits(NamedTuple):

@@ -9,10 +9,10 @@ import pandas as pd
 
 from jaxmed.design.roles import CLUSTER_FIGURES, CLUSTER_ROW, INFLUENCE
 from jaxmed.inference import cluster_paths, effects
-from jaxmed.reml.fit import System
+from jaxmed.reml.fit import FittedSystem
 
 
-def cluster_effects(system: System, cluster: str, std_errors: bool = False) -> pd.DataFrame:
+def cluster_effects(system: FittedSystem, cluster: str, std_errors: bool = False) -> pd.DataFrame:
     """Paths and products of every cluster, one row per mediator, component and cluster; with ``std_errors`` theirs too."""
     columns = [cluster, *CLUSTER_ROW, *(CLUSTER_FIGURES if std_errors else CLUSTER_FIGURES[:3])]
     tables = []
@@ -25,7 +25,7 @@ def cluster_effects(system: System, cluster: str, std_errors: bool = False) -> p
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def influence(system: System, cluster: str, progress: Callable[[int], object] = lambda done: None) -> pd.DataFrame:
+def influence(system: FittedSystem, cluster: str, progress: Callable[[int], object] = lambda done: None) -> pd.DataFrame:
     """Every effect without each cluster in turn, the clusters that move an effect most first."""
     design = system.design
     labels = [row.label for row in effects.effects(design)]

@@ -50,7 +50,7 @@ def fit_mediation(design: Design, data: pd.DataFrame, call: Mapping[str, Any], *
 class MediationResult(Curved):
     """A fitted mediation system; made by :func:`jaxmed.mediate`."""
 
-    system: reml_fit.System
+    system: reml_fit.FittedSystem
     data: pd.DataFrame
     cluster: str
     reml: bool

@@ -121,10 +121,10 @@ def test_derivatives_in_a_pivoted_factor(problem, weights):
 def test_new_numbers_of_the_same_shape_are_not_traced_again(problem, weights):
     traces = 0
 
-    def counted(gram, weights, start, metric, count):
+    def counted(gram, weights, start, expected, count):
         nonlocal traces
         traces += 1
-        return newton.minimise(gram, weights, start, metric, count, layout=problem.layout, pattern=problem.pattern, lanes=2)
+        return newton.minimise(gram, weights, start, expected, count, layout=problem.layout, pattern=problem.pattern, lanes=2)
 
     run = jax.jit(counted)
     start = newton.Point(np.tile([0.49, 0.0, 0.49], (5, 1)), np.zeros((5, 1)))

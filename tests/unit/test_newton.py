@@ -44,7 +44,7 @@ def cold_start(problem: Problem, rows: int, size: float = 0.7):
     return newton.Point(packed(G), np.zeros((rows, problem.layout.n_equations - 1)))
 
 
-def metric(problem: Problem, size: float = 0.7) -> np.ndarray:
+def expected_hessian(problem: Problem, size: float = 0.7) -> np.ndarray:
     """Expected Hessian of the criterion at the cold start, as if the fixed effects were known."""
     layout, q = problem.layout, problem.layout.n_random
     W = np.moveaxis(problem.gram.rows[:, :q], -1, 0)
@@ -67,7 +67,8 @@ def run(problem: Problem, weights, *, reml=True, lanes=3, count=None, **options)
     weights = np.asarray(weights, float)
     count = len(weights) if count is None else count
     solve = program(problem.layout, problem.pattern, reml, lanes, **options)
-    return jax.tree.map(np.asarray, solve(problem.gram, weights, cold_start(problem, len(weights)), metric(problem), count))
+    solution = solve(problem.gram, weights, cold_start(problem, len(weights)), expected_hessian(problem), count)
+    return jax.tree.map(np.asarray, solution)
 
 
 def fit(problem: Problem, weights=None, *, reml=True, **options) -> Fit:
@@ -213,7 +214,7 @@ def test_bpg06(shared_data, twin_full):
 @pytest.fixture(scope="module")
 def draws():
     """Six weight vectors for 100 clusters: unit, multinomial draws, and a fractional one."""
-    rng = np.random.default_rng(5)  # the first of these crawls for 200 evaluations with a multiple of 1 as the metric
+    rng = np.random.default_rng(5)  # the first of these crawls for 200 evaluations with a multiple of 1 as the expected Hessian
     multinomial = rng.multinomial(100, np.full(100, 0.01), size=4)
     return np.concatenate([np.ones((1, 100)), multinomial, 100 * rng.dirichlet(np.ones(100), size=1)])
 
