@@ -4,6 +4,11 @@ G = Lambda Lambda' with Lambda lower triangular. A pattern of structural zeros i
 Lambda in a suitable order of the random effects: blocks, diagonals, and the one special zero of mediation (the
 covariance of the mediators' and the outcome's intercepts), which is a zero in the first column of Lambda once the
 outcome's intercept stands first.
+
+Vanishing columns of Lambda should be its last ones, and which random effects vanish differs from point to point. So Lambda
+stands "by place": its rows in an order of the random effects of its own, a permutation matrix (:func:`pivoted`). This module is
+the one map between theta (the free elements), Lambda and G, with first and second derivatives. Functions with an argument ``xp``
+work on arrays of NumPy and of JAX.
 """
 
 from __future__ import annotations
@@ -19,7 +24,10 @@ ROUNDING = 1e-14  # pivots of a positive semi-definite G that are smaller, relat
 
 @dataclass(frozen=True)
 class Pattern:
-    """Free elements of Lambda, in the internal order of the random effects; hashable."""
+    """Free elements of Lambda, in the internal order of the random effects; hashable.
+
+    Lambda is lower triangular, but for the square factors of fallback.py (:func:`support`).
+    """
 
     n_random: int
     rows: tuple[int, ...]
@@ -30,10 +38,15 @@ class Pattern:
         return len(self.rows)
 
     @property
+    def elements(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the free elements (f,), to index with."""
+        return np.array(self.rows, int), np.array(self.cols, int)
+
+    @property
     def mask(self) -> np.ndarray:
-        """(q, q) lower-triangular boolean mask of Lambda's free elements."""
+        """(q, q) boolean mask of Lambda's free elements."""
         mask = np.zeros((self.n_random, self.n_random), bool)
-        mask[list(self.rows), list(self.cols)] = True
+        mask[self.elements] = True
         return mask
 
     @property
@@ -115,6 +128,68 @@ def packed(G):
 def symmetric(packed):
     """Symmetric matrices from their lower triangles by rows (..., t)."""
     return packed[..., packed_index(int(np.sqrt(2 * packed.shape[-1])))[2]]
+
+
+def support(pattern: Pattern) -> Pattern:
+    """All elements of a square factor that leave the structural zeros of G at 0: no column of it is special."""
+    zero, full = ~pattern.free, pattern.mask
+    for i in range(pattern.n_random):
+        for m in range(i + 1, pattern.n_random):
+            if not (full[:, m] & zero[i]).any():
+                full[i, m] = True
+    rows, cols = np.nonzero(full)
+    return Pattern(pattern.n_random, tuple(map(int, rows)), tuple(map(int, cols)))
+
+
+def factor(free, pattern: Pattern, xp=np):
+    """Lambda (..., q, q) by place, from its free elements (..., f)."""
+    where = np.full((pattern.n_random,) * 2, pattern.n_free)
+    where[pattern.elements] = np.arange(pattern.n_free)
+    return xp.concatenate([free, xp.zeros_like(free[..., :1])], -1)[..., where]
+
+
+def jacobian(free, order, pattern: Pattern, beside: int = 0, xp=np):
+    """d (packed G, others) / d (free elements of Lambda, others): (..., t + beside, f + beside).
+
+    Arguments: the ``free`` elements (..., f), ``order`` (..., q, q) place by effect (:func:`pivoted`), how many parameters stand
+    ``beside`` G, which map to themselves. For element (i, m) of Lambda, dG = e_i lambda_m' + lambda_m e_i' but for the order. G
+    is homogeneous of degree 2: packed G = jacobian @ free elements / 2.
+    """
+    i, l = np.tril_indices(pattern.n_random)
+    rows, cols = pattern.elements
+    by_effect = order.swapaxes(-1, -2) @ factor(free, pattern, xp)
+    slope = order[..., rows, i[:, None]] * by_effect[..., l[:, None], cols]
+    slope = slope + order[..., rows, l[:, None]] * by_effect[..., i[:, None], cols]
+    if not beside:
+        return slope
+    lead = slope.shape[:-2]
+    upper = xp.concatenate([slope, xp.zeros((*lead, len(i), beside))], -1)
+    identity = xp.broadcast_to(xp.eye(beside), (*lead, beside, beside))
+    return xp.concatenate([upper, xp.concatenate([xp.zeros((*lead, beside, len(rows))), identity], -1)], -2)
+
+
+def in_factor(slope, gradient, hessian, order, pattern: Pattern, xp=np):
+    """Gradient and Hessian in (Lambda, others) from those in (packed G, others); ``slope`` is the :func:`jacobian` there.
+
+    The second derivative of G in elements (i, m) and (l, m) of one column of Lambda is e_i e_l' + e_l e_i': it adds 2 D[i, l],
+    with D the derivative in G as a symmetric matrix, whose off-diagonal elements are half the packed gradient's.
+    """
+    rows, cols = pattern.elements
+    t, beside = pattern.n_random * (pattern.n_random + 1) // 2, slope.shape[-1] - pattern.n_free
+    D = by_place(symmetric(gradient[..., :t]), order)
+    times = (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
+    added = xp.pad(D[..., rows[:, None], rows] * times, [(0, 0)] * (slope.ndim - 2) + [(0, beside)] * 2)
+    return xp.einsum("...dx,...d->...x", slope, gradient), slope.swapaxes(-1, -2) @ (hessian @ slope) + added
+
+
+def by_place(G, order):
+    """Symmetric matrices (..., q, q) by effect as ones by place."""
+    return order @ G @ order.swapaxes(-1, -2)
+
+
+def by_effect(G, order):
+    """The inverse of :func:`by_place`."""
+    return order.swapaxes(-1, -2) @ G @ order
 
 
 def pivoted(G, pattern: Pattern, xp=np, stage=lambda fn: fn):

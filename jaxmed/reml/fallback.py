@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxmed.reml import compilation, covariance, criterion, newton
-from jaxmed.reml.covariance import Pattern, packed_index
+from jaxmed.reml.covariance import Pattern
 from jaxmed.reml.gram import Gram
 from jaxmed.reml.problem import FittedBlock, Problem
 
@@ -45,19 +45,6 @@ class Endpoints(NamedTuple):
     converged: np.ndarray  # (B,) bool
 
 
-def support(pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of all elements of a square factor that leave the structural zeros of G at 0."""
-    mask = pattern.mask
-    zero = ~pattern.free
-    full = mask.copy()
-    for i in range(pattern.n_random):
-        for m in range(i + 1, pattern.n_random):
-            if not (full[:, m] & zero[i]).any():
-                full[i, m] = True
-    rows, cols = np.nonzero(full)
-    return rows, cols
-
-
 def minimise(
     evaluate: Callable, pattern: Pattern, starts: Iterable[tuple[np.ndarray, np.ndarray]], *, every: bool = False
 ) -> Descent:
@@ -77,24 +64,19 @@ def minimise(
 
 
 def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -> Descent | None:
-    rows, cols = support(pattern)
-    f, q = len(rows), pattern.n_random
-    i, l, packed = packed_index(q)
-    first, second = i[:, None] == rows, l[:, None] == rows
-    pairs, same = packed[rows[:, None], rows], (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
+    square, q = covariance.support(pattern), pattern.n_random
+    f, order = square.n_free, np.eye(q)
 
     def look(x):
-        L = np.zeros((q, q))
-        L[rows, cols] = x[:f]
+        L = covariance.factor(x[:f], square)
         value, g, H = (np.asarray(a) for a in evaluate(L @ L.T, x[f:]))
-        J = np.zeros((len(g), len(x)))
-        J[: len(i), :f] = first * L[l[:, None], cols] + second * L[i[:, None], cols]
-        J[len(i) :, f:] = np.eye(len(x) - f)
-        H = J.T @ H @ J
-        H[:f, :f] += g[pairs] * same
-        return float(value), J.T @ g, H
+        return float(value), *covariance.in_factor(covariance.jacobian(x[:f], order, square, len(x) - f), g, H, order, square)
 
-    x = np.concatenate([L[rows, cols], log_ratio])
+    def ended(decrement, steps, converged) -> Descent:
+        L = covariance.factor(x[:f], square)
+        return Descent(L @ L.T, x[f:], value, decrement, steps, converged)
+
+    x = np.concatenate([L[square.elements], log_ratio])
     value, g, H = look(x)
     if not (np.isfinite(value) and np.isfinite(H).all()):
         return None
@@ -107,7 +89,7 @@ def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -
         decrement = float((slope[curved] ** 2 / lam[curved]).sum())
         flat = np.abs(lam) <= floor
         if decrement < TOLERANCE and not (lam < -1e-6 * lam[-1]).any():
-            return _result(x, f, q, rows, cols, value, decrement, step, True)
+            return ended(decrement, step, True)
         move = np.where(flat, 0.0, -slope / np.where(flat, 1.0, np.abs(lam)))
         downhill = lam < -1e-6 * lam[-1]
         # at a saddle the slope along negative curvature is 0: leave it by a step of the trust radius' size
@@ -122,13 +104,7 @@ def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -
             radius /= 4
             if radius < 1e-12:
                 break
-    return _result(x, f, q, rows, cols, value, decrement, MAX_STEPS, decrement < 1e-6)
-
-
-def _result(x, f, q, rows, cols, value, decrement, steps, converged) -> Descent:
-    L = np.zeros((q, q))
-    L[rows, cols] = x[:f]
-    return Descent(L @ L.T, x[f:], value, decrement, steps, converged)
+    return ended(decrement, MAX_STEPS, decrement < 1e-6)
 
 
 def on_host(built: Problem, gram: Gram, weights: np.ndarray, reml: bool) -> Callable:

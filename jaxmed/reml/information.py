@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxmed.reml import compilation, criterion
 from jaxmed.reml.compilation import double_precision
-from jaxmed.reml.covariance import packed, packed_index, pivoted, symmetric
+from jaxmed.reml.covariance import in_factor, jacobian, packed, packed_index, pivoted, symmetric
 from jaxmed.reml.criterion import Evaluation
 from jaxmed.reml.gram import Gram
 from jaxmed.reml.problem import Estimates, FittedBlock, Problem
@@ -40,7 +40,7 @@ class Covariance(NamedTuple):
 def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, at: Evaluation) -> Covariance:
     """Both covariances from the criterion's derivatives ``at`` the optimum, with the packed ``relative`` G there."""
     layout, pattern = problem.layout, problem.pattern
-    q, p, K, f = layout.n_random, layout.n_fixed, layout.n_equations, pattern.n_free
+    q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
     scale, degrees = np.asarray(at.scale)[..., None, None], np.asarray(at.degrees)[..., None, None]
     lead = scale.shape[:-2]
     H = np.asarray(at.hessian)
@@ -56,18 +56,9 @@ def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, at
 
     G = symmetric(relative)
     L, order = (a.reshape(G.shape) for a in pivoted(G.reshape(-1, q, q), pattern))
-    rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    turned = np.swapaxes(order, -1, -2)
-    L = turned @ L  # by effect
-    J = np.zeros((*lead, d + 1, f + K))
-    J[..., : len(i), :f] = order[..., rows, i[:, None]] * L[..., l[:, None], cols]
-    J[..., : len(i), :f] += order[..., rows, l[:, None]] * L[..., i[:, None], cols]
-    J[..., len(i) :, f:] = np.eye(K)
-    information = np.swapaxes(J, -1, -2) @ full @ J
-    same = (cols[:, None] == cols) * np.where(rows[:, None] == rows, 2.0, 1.0)
-    slopes = order @ symmetric(np.asarray(at.gradient)[..., : len(i)]) @ turned
-    information[..., :f, :f] += slopes[..., rows[:, None], rows] * same
-    inverse, smallest = _pseudo_inverse(information)
+    J = jacobian(L[..., *pattern.elements], order, pattern, K)
+    gradient = np.concatenate([at.gradient, np.zeros((*lead, 1))], -1)  # the scale is at its optimum
+    inverse, smallest = _pseudo_inverse(in_factor(J, gradient, full, order, pattern)[1])
     V = J @ (2 * inverse) @ np.swapaxes(J, -1, -2)
 
     # d beta / d (relative parameters); the common scale does not move beta

@@ -72,50 +72,7 @@ class _Lane(NamedTuple):
 def factor_of(G: Float[Array, "B q q"], pattern: Pattern) -> tuple[Float[Array, "B f"], Float[Array, "B q q"]]:
     """Free elements of the pivoted Cholesky factors of G, and their orders (covariance.pivoted)."""
     L, order = covariance.pivoted(G, pattern, jnp, stage)
-    return _free(L, pattern), order
-
-
-def _free(L, pattern: Pattern):
-    return L[:, np.array(pattern.rows, int), np.array(pattern.cols, int)]
-
-
-def factor_matrix(free: Float[Array, "B f"], order: Float[Array, "B q q"], pattern: Pattern) -> Float[Array, "B q q"]:
-    """Lambda by effect and column from its free elements."""
-    L = jnp.zeros(order.shape, free.dtype)
-    return jnp.swapaxes(order, 1, 2) @ L.at[:, np.array(pattern.rows, int), np.array(pattern.cols, int)].set(free)
-
-
-def _jacobian(x, order, pattern: Pattern):
-    """d (packed G, log s) / d (Lambda, log s): (B, d, x), G packed as the lower triangle by rows.
-
-    G is homogeneous of degree 2 in Lambda: packed G = jacobian @ free elements / 2.
-    """
-    f, extra = pattern.n_free, x.shape[1] - pattern.n_free
-    i, l = np.tril_indices(pattern.n_random)
-    rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    lam = factor_matrix(x[:, :f], order, pattern)
-    J = order[:, rows, i[:, None]] * lam[:, l[:, None], cols] + order[:, rows, l[:, None]] * lam[:, i[:, None], cols]
-    if not extra:
-        return J
-    eye = jnp.broadcast_to(jnp.eye(extra), (x.shape[0], extra, extra))
-    top = jnp.concatenate([J, jnp.zeros((x.shape[0], len(i), extra))], 2)
-    return jnp.concatenate([top, jnp.concatenate([jnp.zeros((x.shape[0], extra, f)), eye], 2)], 1)
-
-
-def in_factor(J, gradient, hessian, order, pattern: Pattern):
-    """Gradient and Hessian in (Lambda, log s) from those in (packed G, log s); batched, ``J`` the Jacobian there."""
-    q, f, x = pattern.n_random, pattern.n_free, J.shape[2]
-    rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
-    # d2 G adds 2 D[i, i'] for elements of Lambda in the same column; D's off-diagonals are half the packed gradient's
-    D = _placed(symmetric(gradient[:, : q * (q + 1) // 2]), order)
-    times = (cols[:, None] == cols[None]) * np.where(rows[:, None] == rows[None], 2.0, 1.0)
-    added = jnp.pad(D[:, rows[:, None], rows] * times, ((0, 0), (0, x - f), (0, x - f)))
-    return jnp.einsum("bdx,bd->bx", J, gradient), jnp.swapaxes(J, 1, 2) @ (hessian @ J) + added
-
-
-def _placed(G, order):
-    """A symmetric matrix by effect as one by place."""
-    return order @ G @ jnp.swapaxes(order, 1, 2)
+    return L[:, *pattern.elements], order
 
 
 def _size(H):
@@ -160,8 +117,8 @@ def _propose(base: Point, gradient, hessian, expected_hessian, damping, pattern:
     moves = pattern.free[i, l]
     used = np.r_[moves, np.ones(gradient.shape[1] - t, bool)]
     free, order = factor_of(symmetric(base.relative), pattern)
-    jacobian = stage(partial(_jacobian, pattern=pattern))
-    to_factor = stage(partial(in_factor, pattern=pattern))
+    jacobian = stage(lambda x, order: covariance.jacobian(x[:, :f], order, pattern, x.shape[1] - f, jnp))
+    to_factor = stage(partial(covariance.in_factor, pattern=pattern, xp=jnp))
     x0 = jnp.concatenate([free, base.log_ratio], 1)
     J0 = jacobian(x0, order)
     g, H = to_factor(J0, gradient, hessian, order)
@@ -181,8 +138,8 @@ def _propose(base: Point, gradient, hessian, expected_hessian, damping, pattern:
     origin = jnp.einsum("bdx,bx->bd", J0, x0 * scale)
 
     def start(point):
-        L = covariance.positive(_placed(symmetric(point[:, :t]), order), pattern, xp=jnp, stage=stage)
-        return jnp.concatenate([_free(L, pattern), point[:, t:]], 1)
+        L = covariance.positive(covariance.by_place(symmetric(point[:, :t]), order), pattern, xp=jnp, stage=stage)
+        return jnp.concatenate([L[:, *pattern.elements], point[:, t:]], 1)
 
     def model(x):
         J = jacobian(x, order)
@@ -377,8 +334,9 @@ def minimise(
 
 def _snapped(relative, pattern: Pattern):
     """The packed G with elements of Lambda that are all but 0 set to 0."""
-    rows, cols = np.array(pattern.rows, int), np.array(pattern.cols, int)
+    rows, cols = pattern.elements
     free, order = factor_of(symmetric(relative), pattern)
     column = jnp.zeros(order.shape[:2]).at[:, cols].max(jnp.abs(free))[:, cols]
     near = jnp.where(rows == cols, jnp.abs(free) < SNAP, column < SNAP)
-    return packed(covariance.square(factor_matrix(jnp.where(near, 0.0, free), order, pattern)))
+    L = covariance.factor(jnp.where(near, 0.0, free), pattern, jnp)
+    return packed(covariance.by_effect(covariance.square(L), order))

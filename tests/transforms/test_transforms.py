@@ -8,7 +8,7 @@ import naive
 import numpy as np
 import pytest
 
-from jaxmed.reml import criterion, newton
+from jaxmed.reml import covariance, criterion, newton
 from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.problem import build
 
@@ -84,8 +84,8 @@ def test_grad_in_lambda_agrees_with_the_closed_form(problem, weights):
     free, order = newton.factor_of(G, pattern)
     np.testing.assert_allclose(free, theta[:, :3], atol=1e-14)
     at = evaluate(problem.layout)(problem.gram, weights[0], G[0], theta[0, 3:])
-    jacobian = newton._jacobian(theta, order, pattern)
-    found, hessian = newton.in_factor(jacobian, at.gradient[None], at.hessian[None], order, pattern)
+    slope = covariance.jacobian(theta[:, :3], order, pattern, 1, jnp)
+    found, hessian = covariance.in_factor(slope, at.gradient[None], at.hessian[None], order, pattern, jnp)
     np.testing.assert_allclose(found[0], differentiated(theta[0], weights[0], problem.gram), rtol=1e-9, atol=1e-9)
     expected = naive.differences(lambda x: np.asarray(differentiated(x, weights[0], problem.gram)), np.asarray(theta[0]))
     np.testing.assert_allclose(hessian[0], expected, rtol=0, atol=1e-8 * np.abs(expected).max())
@@ -103,14 +103,14 @@ def test_derivatives_in_a_pivoted_factor(problem, weights):
     x = np.append(np.asarray(free[0]), 0.1)
 
     def slope(x):
-        lam = newton.factor_matrix(jnp.asarray(x[None, :3]), order, pattern)
+        lam = jnp.swapaxes(order, 1, 2) @ covariance.factor(jnp.asarray(x[None, :3]), pattern, jnp)
         at = run(problem.gram, weights[0], (lam @ lam.swapaxes(1, 2))[0], jnp.asarray(x[3:]))
-        jacobian = newton._jacobian(jnp.asarray(x[None]), order, pattern)
-        return [np.asarray(a[0]) for a in newton.in_factor(jacobian, at.gradient[None], at.hessian[None], order, pattern)], at
+        J = covariance.jacobian(jnp.asarray(x[None, :3]), order, pattern, 1, jnp)
+        return [np.asarray(a[0]) for a in covariance.in_factor(J, at.gradient[None], at.hessian[None], order, pattern, jnp)], at
 
     gradient, hessian = slope(x)[0]
-    lam = np.asarray(newton.factor_matrix(free, order, pattern))[0]
-    np.testing.assert_allclose(lam @ lam.T, G[0], atol=1e-14)
+    lam = covariance.by_effect(covariance.square(covariance.factor(free, pattern, jnp)), order)
+    np.testing.assert_allclose(lam[0], G[0], atol=1e-14)
     value = [[float(slope(x + d * e)[1].value) for d in (1e-5, -1e-5)] for e in np.eye(4)]
     np.testing.assert_allclose(gradient, [(up - down) / 2e-5 for up, down in value], rtol=1e-6, atol=1e-6)
     expected = naive.differences(lambda x: slope(x)[0][0], x)

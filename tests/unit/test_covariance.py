@@ -1,20 +1,29 @@
-"""Patterns of G and of its Cholesky factor."""
+"""Patterns of G and of its Cholesky factor, and the map between the two with its derivatives."""
 
+import jax
+import jax.numpy as jnp
+import naive
 import numpy as np
 import pytest
 
 from jaxmed.reml.covariance import (
     FLOOR,
     Pattern,
+    by_effect,
+    by_place,
     components,
     correlation,
+    factor,
+    in_factor,
     internal_order,
+    jacobian,
     packed,
     pattern,
     pivoted,
     positive,
     root,
     square,
+    support,
     symmetric,
 )
 
@@ -129,6 +138,96 @@ def test_a_positive_factor_is_the_cholesky_factor_unless_a_pivot_is_small():
     found = positive(indefinite[None], full)[0]
     np.testing.assert_allclose(np.diag(found), [1.0, FLOOR, np.sqrt(0.2)])
     assert np.isfinite(positive(np.zeros((1, 3, 3)), full)).all()
+
+
+# --------------------------------------------------------------------------------------- derivatives of the map
+
+
+PATTERNS = {"full": mask(3), "blocks": BLOCKS, "zero": mask(4, (0, 1)), "diagonal": np.eye(2, dtype=bool), "one": mask(1)}
+
+
+def setting(name, square_factor=False):
+    """A pattern, free elements, an order that its kinds allow, and a smooth function of (packed G, two other parameters)."""
+    found = pattern(PATTERNS[name])
+    rng = np.random.default_rng(2)
+    order = np.eye(found.n_random)
+    if square_factor:
+        found = support(found)
+    elif name in ("full", "blocks"):  # two effects that may change places do
+        order[:2] = order[1::-1]
+    free = rng.normal(size=found.n_free)
+    t = found.n_random * (found.n_random + 1) // 2
+    A, b = rng.normal(size=(t + 2, t + 2)), rng.normal(size=t + 2)
+
+    def derivatives(x):  # of x'A x / 2 + b'x + sum sin x
+        S = A + A.T
+        return x @ S @ x / 2 + b @ x + np.sin(x).sum(), S @ x + b + np.cos(x), S - np.diag(np.sin(x))
+
+    return found, free, order, derivatives
+
+
+def through(theta, found, order):
+    """(packed G, others) at (free elements, others)."""
+    return np.append(packed(by_effect(square(factor(theta[:-2], found)), order)), theta[-2:])
+
+
+@pytest.mark.parametrize("square_factor", [False, True], ids=["triangular", "square"])
+@pytest.mark.parametrize("name", PATTERNS)
+def test_derivatives_in_the_factor_are_those_of_differences(name, square_factor):
+    found, free, order, derivatives = setting(name, square_factor)
+    theta = np.append(free, [0.4, -0.7])
+    J = jacobian(free, order, found, 2)
+    np.testing.assert_allclose(J, naive.differences(lambda x: through(x, found, order), theta).T, atol=1e-7)
+
+    def at(theta):
+        _, gradient, hessian = derivatives(through(theta, found, order))
+        return in_factor(jacobian(theta[:-2], order, found, 2), gradient, hessian, order, found)
+
+    gradient, hessian = at(theta)
+    value = naive.differences(lambda x: derivatives(through(x, found, order))[0], theta)
+    np.testing.assert_allclose(gradient, value, atol=1e-6 * np.abs(value).max())
+    expected = naive.differences(lambda x: at(x)[0], theta)
+    np.testing.assert_allclose(hessian, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_g_is_homogeneous_of_degree_two():
+    found, free, order, _ = setting("full")
+    np.testing.assert_allclose(jacobian(free, order, found) @ free / 2, through(np.append(free, [0, 0]), found, order)[:-2])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["full", "zero"])
+def test_jax_and_numpy_give_the_same_derivatives(name):
+    found, free, order, derivatives = setting(name)
+    theta = np.append(free, [0.4, -0.7])
+    _, gradient, hessian = derivatives(through(theta, found, order))
+    ours = in_factor(jacobian(free, order, found, 2), gradient, hessian, order, found)
+
+    def both(free, order, gradient, hessian):
+        return in_factor(jacobian(free, order, found, 2, jnp), gradient, hessian, order, found, jnp)
+
+    batch = jax.jit(both)(*(np.stack([a, a]) for a in (free, order, gradient, hessian)))
+    for a, b in zip(ours, batch, strict=True):
+        np.testing.assert_allclose(b, np.stack([a, a]), rtol=1e-12, atol=1e-12)
+
+
+def test_by_place_and_back():
+    _, _, order, _ = setting("full")
+    G = square(np.random.default_rng(0).normal(size=(3, 3)))
+    np.testing.assert_array_equal(by_place(G, order), G[np.ix_([1, 0, 2], [1, 0, 2])])
+    np.testing.assert_array_equal(by_effect(by_place(G, order), order), G)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_square_factors_keep_the_zeros(name):
+    found = pattern(PATTERNS[name])
+    wide = support(found)
+    assert wide.n_free >= found.n_free
+    assert (wide.mask | ~found.mask).all()
+    G = square(factor(np.random.default_rng(0).normal(size=wide.n_free), wide))
+    np.testing.assert_array_equal(G != 0, found.free)
+    if found.free.all():
+        assert wide.mask.all()
 
 
 def test_packed_and_back():
