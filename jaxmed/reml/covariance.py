@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 FLOOR = 0.03  # smallest diagonal of a factor from which an iteration starts, in residual SD per standardised column
 ROUNDING = 1e-14  # pivots of a positive semi-definite G that are smaller, relative to its largest variance, are 0
@@ -67,16 +68,10 @@ class Pattern:
 
 def components(free: np.ndarray) -> list[list[int]]:
     """Groups of random effects that are linked by free covariances, each sorted, in order of first member."""
-    q = free.shape[0]
-    unseen, groups = set(range(q)), []
-    while unseen:
-        group, frontier = set(), {min(unseen)}
-        while frontier:
-            group |= frontier
-            frontier = {b for a in frontier for b in np.flatnonzero(free[a])} - group
-        groups.append(sorted(group))
-        unseen -= group
-    return groups
+    if not len(free):
+        return []
+    n, label = connected_components(free, directed=False)
+    return sorted(np.flatnonzero(label == group).tolist() for group in range(n))
 
 
 def internal_order(free: np.ndarray) -> np.ndarray:
