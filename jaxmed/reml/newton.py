@@ -58,17 +58,6 @@ class Solution(NamedTuple):
     converged: Array  # (B,) bool
 
 
-class _Lane(NamedTuple):
-    replicate: Array  # at work, the number of rows when idle
-    trial: Point
-    base: Point
-    value: Array
-    gradient: Array
-    hessian: Array
-    damping: Array
-    evaluations: Array
-
-
 def factor_of(G: Float[Array, "B q q"], pattern: Pattern) -> tuple[Float[Array, "B f"], Float[Array, "B q q"]]:
     """Free elements of the pivoted Cholesky factors of G, and their orders (covariance.pivoted)."""
     L, order = covariance.pivoted(G, pattern, jnp, stage)
@@ -103,6 +92,64 @@ def _damped_step(g, H, damping):
     return jnp.where(ok[:, None], step, 0.0), jnp.where(ok, decrement, 0.0), damping
 
 
+class _Place(NamedTuple):
+    """A point of the search for the quadratic model's minimum."""
+
+    x: Float[Array, "B f+K-1"]  # (free elements of Lambda, log s)
+    jacobian: Float[Array, "B d f+K-1"]  # of (packed G, log s) there
+    slope: Float[Array, "B d"]  # of the model in (packed G, log s)
+    value: Float[Array, " B"]  # of the model, relative to the base
+
+
+class _Model(NamedTuple):
+    """The quadratic model of the criterion about a base in (packed G, log s), as a function of (Lambda, log s)."""
+
+    pattern: Pattern
+    order: Float[Array, "B q q"]  # of the base's factor, and of all others here
+    base: Float[Array, "B d"]
+    gradient: Float[Array, "B d"]
+    hessian: Float[Array, "B d d"]
+
+    def at(self, x) -> _Place:
+        J = _jacobian(x, self.order, self.pattern)
+        move = _point(x, J, self.pattern) - self.base
+        pull = jnp.einsum("bde,be->bd", self.hessian, move)
+        return _Place(x, J, self.gradient + pull, ((self.gradient + 0.5 * pull) * move).sum(1))
+
+    def near(self, point) -> _Place:
+        """Where a (packed G, log s) has its factor, with pivots kept positive."""
+        t = _packed_size(self.pattern)
+        G = covariance.by_place(symmetric(point[:, :t]), self.order)
+        L = covariance.positive(G, self.pattern, xp=jnp, stage=stage)
+        return self.at(jnp.concatenate([L[:, *self.pattern.elements], point[:, t:]], 1))
+
+
+def _packed_size(pattern: Pattern) -> int:
+    return pattern.n_random * (pattern.n_random + 1) // 2
+
+
+def _jacobian(x, order, pattern: Pattern):
+    f = pattern.n_free
+    return stage(lambda x, order: covariance.jacobian(x[:, :f], order, pattern, x.shape[1] - f, jnp))(x, order)
+
+
+def _in_factor(J, gradient, hessian, order, pattern: Pattern):
+    return stage(partial(covariance.in_factor, pattern=pattern, xp=jnp))(J, gradient, hessian, order)
+
+
+def _point(x, J, pattern: Pattern):
+    """(packed G, log s) at (Lambda, log s), from the Jacobian there: G is homogeneous of degree 2 in Lambda."""
+    f = pattern.n_free
+    return jnp.einsum("bdx,bx->bd", J, x * np.r_[np.full(f, 0.5), np.ones(x.shape[1] - f)])
+
+
+def _certificate(J, gradient, hessian, order, pattern: Pattern):
+    """The Newton decrement in (Lambda, log s), and whether the Hessian, unmodified, is positive definite; where not, infinity."""
+    g, H = _in_factor(J, gradient, hessian, order, pattern)
+    _, decrement, definite = linalg.solve(_add_diagonal(H, 1e-12 * _size(H)), -g)
+    return jnp.where(definite, decrement, jnp.inf), definite
+
+
 def _propose(base: Point, gradient, hessian, expected_hessian, damping, pattern: Pattern, inner: int):
     """Minimise the quadratic model in (G, log s) over (Lambda, log s): trial point, decrement at the base, damping.
 
@@ -111,74 +158,69 @@ def _propose(base: Point, gradient, hessian, expected_hessian, damping, pattern:
     where the step stayed inside. Where the Hessian is positive definite neither in (G, log s) nor in (Lambda, log s), and
     after a rejected step, a multiple of the expected Hessian is added.
     """
-    f = pattern.n_free
-    i, l = np.tril_indices(pattern.n_random)
-    t = len(i)
-    moves = pattern.free[i, l]
-    used = np.r_[moves, np.ones(gradient.shape[1] - t, bool)]
     free, order = factor_of(symmetric(base.relative), pattern)
-    jacobian = stage(lambda x, order: covariance.jacobian(x[:, :f], order, pattern, x.shape[1] - f, jnp))
-    to_factor = stage(partial(covariance.in_factor, pattern=pattern, xp=jnp))
-    x0 = jnp.concatenate([free, base.log_ratio], 1)
-    J0 = jacobian(x0, order)
-    g, H = to_factor(J0, gradient, hessian, order)
-    _, decrement, fine = linalg.solve(_add_diagonal(H, 1e-12 * _size(H)), -g)
-    decrement = jnp.where(fine, decrement, jnp.inf)
-
-    # structural zeros of G do not move
-    gradient = jnp.where(used, gradient, 0.0)
-    both = used[:, None] & used[None]
-    hessian, expected_hessian = jnp.where(both, hessian, np.eye(len(used))), jnp.where(both, expected_hessian, 0.0)
-
+    x = jnp.concatenate([free, base.log_ratio], 1)
+    J = _jacobian(x, order, pattern)
+    decrement, definite = _certificate(J, gradient, hessian, order, pattern)
+    gradient, hessian, expected_hessian = _without_zeros(gradient, hessian, expected_hessian, pattern)
     step, _, inside = linalg.solve(hessian + damping[:, None, None] * expected_hessian, -gradient)
     # a Hessian that is definite in Lambda needs no help, though at the boundary it often is indefinite in G
-    damping = jnp.where(inside | fine, damping, jnp.maximum(4 * damping, 0.25))
-    hessian = hessian + damping[:, None, None] * expected_hessian
-    scale = np.r_[np.full(f, 0.5), np.ones(x0.shape[1] - f)]
-    origin = jnp.einsum("bdx,bx->bd", J0, x0 * scale)
+    damping = jnp.where(inside | definite, damping, jnp.maximum(4 * damping, 0.25))
+    model = _Model(pattern, order, _point(x, J, pattern), gradient, hessian + damping[:, None, None] * expected_hessian)
+    here = _Place(x, J, gradient, jnp.zeros_like(damping))
+    first = _first_place(model, here, step, inside, definite, damping)
+    # a model that is not convex may fall without end beyond the region where it is good: no further than twice what Newton's
+    # step in Lambda promises, half the decrement
+    lowest = jnp.where(inside | ~definite, -jnp.inf, -decrement)
+    last = _descend(model, first, lowest, inner)
+    trial, t = _point(last.x, last.jacobian, pattern), base.relative.shape[1]
+    return Point(trial[:, :t], trial[:, t:]), decrement, damping
 
-    def start(point):
-        L = covariance.positive(covariance.by_place(symmetric(point[:, :t]), order), pattern, xp=jnp, stage=stage)
-        return jnp.concatenate([L[:, *pattern.elements], point[:, t:]], 1)
 
-    def model(x):
-        J = jacobian(x, order)
-        move = jnp.einsum("bdx,bx->bd", J, x * scale) - origin
-        pull = jnp.einsum("bde,be->bd", hessian, move)
-        return J, gradient + pull, ((gradient + 0.5 * pull) * move).sum(1)
+def _without_zeros(gradient, hessian, expected_hessian, pattern: Pattern):
+    """Derivatives for a step that leaves the structural zeros of G alone."""
+    i, l = np.tril_indices(pattern.n_random)
+    moves = np.r_[pattern.free[i, l], np.ones(gradient.shape[1] - len(i), bool)]
+    both = moves[:, None] & moves
+    return (
+        jnp.where(moves, gradient, 0.0),
+        jnp.where(both, hessian, np.eye(len(moves))),
+        jnp.where(both, expected_hessian, 0.0),
+    )
 
-    def advance(state):
-        x, J, slope, best, mu, busy, n = state
-        g, H = to_factor(J, slope, hessian, order)
-        step, gain, mu = _damped_step(g, H, mu)
-        longest = jnp.abs(step).max(1, keepdims=True)
-        new = x + step * jnp.minimum(1.0, MAX_STEP / jnp.where(longest > 0, longest, 1.0))
-        Jn, slope_n, value = model(new)
-        # a lane that is finished stays as it is, however long its neighbours take: no lane depends on another
-        # a model that is not convex may fall without end beyond the region where it is good: no further than
-        # twice what Newton's step in Lambda promises, half the decrement
-        better = busy & (value <= best) & (inside | ~fine | (value > -decrement))
-        x, J, slope, best = _choose(better, (new, Jn, slope_n, value), (x, J, slope, best))
-        mu = jnp.where(better, 0.1 * mu * (mu > 1e-3), 10 * jnp.maximum(mu, RAISE))
-        return x, J, slope, best, mu, busy & (gain > 1e-12 + INNER_TOLERANCE * jnp.abs(best)), n + 1
 
-    x = start(origin + step)
-    J, slope, value = model(x)
-    better = inside & (value < 0)
-    first = _choose(better, (x, J, slope, value), (x0, J0, gradient, jnp.zeros_like(value)))
+def _first_place(model: _Model, here: _Place, step, inside, definite, damping) -> _Place:
+    """Where the search over the factor starts: Newton's step in (G, log s) if the model is lower there than ``here``."""
+    stepped = model.near(model.base + step)
+    better = inside & (stepped.value < 0)
+    first = _choose(better, stepped, here)
+    usable = definite | better
 
     def leave():
         # at a saddle the gradient is 0 in every column of Lambda that is: start from a factor without such columns, unless
         # steps from there were refused
-        x = start(origin)
-        J, slope, value = model(x)
-        return _choose(fine | better | (damping > 1), first, (x, J, slope, value))
+        return _choose(usable | (damping > 1), first, model.near(model.base))
 
-    first = jax.lax.cond((fine | better).all(), lambda: first, leave)
-    state = (*first, jnp.zeros_like(value), jnp.ones_like(better), jnp.zeros((), int))
-    x, J, *_ = jax.lax.while_loop(lambda s: s[5].any() & (s[6] < inner), advance, state)
-    trial = jnp.einsum("bdx,bx->bd", J, x * scale)
-    return Point(trial[:, :t], trial[:, t:]), decrement, damping
+    return jax.lax.cond(usable.all(), lambda: first, leave)
+
+
+def _descend(model: _Model, first: _Place, lowest, inner: int) -> _Place:
+    """Newton iterations in the factor from ``first`` to the model's minimum, or to its value ``lowest``."""
+
+    def advance(state):
+        place, mu, busy, n = state
+        g, H = _in_factor(place.jacobian, place.slope, model.hessian, model.order, model.pattern)
+        step, gain, mu = _damped_step(g, H, mu)
+        longest = jnp.abs(step).max(1, keepdims=True)
+        new = model.at(place.x + step * jnp.minimum(1.0, MAX_STEP / jnp.where(longest > 0, longest, 1.0)))
+        # a lane that is finished stays as it is, however long its neighbours take: no lane depends on another
+        better = busy & (new.value <= place.value) & (new.value > lowest)
+        place = _choose(better, new, place)
+        mu = jnp.where(better, 0.1 * mu * (mu > 1e-3), 10 * jnp.maximum(mu, RAISE))
+        return place, mu, busy & (gain > 1e-12 + INNER_TOLERANCE * jnp.abs(place.value)), n + 1
+
+    state = (first, jnp.zeros_like(lowest), jnp.ones_like(lowest, bool), jnp.zeros((), int))
+    return jax.lax.while_loop(lambda s: s[2].any() & (s[3] < inner), advance, state)[0]
 
 
 def _choose(mask, a, b):
@@ -232,104 +274,147 @@ def minimise(
 ) -> Solution:
     """Minimise the criterion for the first ``count`` rows of ``weights`` from ``start`` (one point per row).
 
-    With ``own`` every row has data of its own: the arrays of ``gram`` have a leading axis of B.
-    ``expected_hessian`` (d, d) is the expected Hessian near the optimum (minus that of the
-    log-determinants), not just any definite matrix. Rows from ``count`` on
-    are left alone: one compiled program of B rows serves any smaller number of replicates.
+    With ``own`` every row has data of its own: the arrays of ``gram`` have a leading axis of B. ``expected_hessian`` (d, d) is
+    that near the optimum (minus the Hessian of the log-determinants), not just any definite matrix. Rows from ``count`` on are
+    left alone: one compiled program of B rows serves any smaller number of replicates.
     """
-    rows = weights.shape[0]
-    lanes = min(lanes, rows)
-    d = layout.n_random * (layout.n_random + 1) // 2 + layout.n_equations - 1
-    total = jax.vmap(totals, (0 if own else None, 0))(gram, weights)
-
-    def take(tree, index):
-        return jax.tree.map(lambda a: a[jnp.minimum(index, rows - 1)], tree)
-
-    def look(lane: _Lane) -> Evaluation:
-        w, t = take((weights, total), lane.replicate)
-        G = symmetric(lane.trial.relative)
-
-        def one(data, w, t, G, r):
-            return evaluate(data, w, G, r, layout=layout, reml=reml, total=Totals(*t))
-
-        data = take(gram, lane.replicate) if own else gram
-        return jax.vmap(one, (0 if own else None, 0, 0, 0, 0))(data, w, t, G, lane.trial.log_ratio)
+    batch = _Batch(gram, weights, jax.vmap(totals, (0 if own else None, 0))(gram, weights), start, layout, reml, own)
+    lanes = min(lanes, batch.rows)
 
     def body(state):
-        lane, next_, out = state
-        new = look(lane)
-        slack = 1e-12 * (1 + jnp.abs(lane.value))
-        sound = jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all(1) & jnp.isfinite(new.hessian).all((1, 2))
-        accept = sound & ~(new.value > lane.value + slack)
-        base, value, gradient, hessian = _choose(
-            accept,
-            (lane.trial, new.value, new.gradient, new.hessian),
-            (lane.base, lane.value, lane.gradient, lane.hessian),
-        )
-        eased = jnp.where(lane.damping > 1, lane.damping / 4, 0.0)
-        damping = jnp.where(accept, eased, jnp.maximum(lane.damping * 4, 0.5))
-        # the first step from a point that knows nothing of the replicate: the expected Hessian makes a convex model
-        curvature = jnp.where((lane.evaluations == 0)[:, None, None], expected_hessian, hessian) if own else hessian
-        trial, decrement, damping = _propose(base, gradient, curvature, expected_hessian, damping, pattern, inner)
-        evaluations = lane.evaluations + 1
+        lane, waiting, ends = state
+        lane, accepted = _judged(lane, batch.evaluate(lane.replicate, lane.trial))
+        lane, decrement = _proposed(lane, expected_hessian, pattern, inner, own)
         # a step that rounding alone refuses, from a point whose decrement is already negligible, is the optimum too
-        done = (decrement < tolerance) & jnp.isfinite(value) & (accept | (decrement < 100 * tolerance))
-        done = done & (evaluations > 1) if own else done
-        stop = done | (evaluations >= max_evaluations)
-        write = jnp.where(stop & (lane.replicate < count), lane.replicate, rows)
-        final = _choose(done, trial, base)
-        out = jax.tree.map(lambda a, v: a.at[write].set(v, mode="drop"), out, (final, decrement, evaluations, done))
-        rank = jnp.cumsum(stop) - 1
-        index = jnp.where(stop, jnp.minimum(next_ + rank, count), lane.replicate)
-        fresh = take(start, index)
-        lane = _Lane(
-            index,
-            _choose(stop, fresh, trial),
-            _choose(stop, fresh, base),
-            jnp.where(stop, jnp.inf, value),
-            jnp.where(stop[:, None], 0.0, gradient),
-            jnp.where(stop[:, None, None], jnp.eye(d), hessian),
-            jnp.where(stop, 0.0, damping),
-            jnp.where(stop, 0, evaluations),
-        )
-        return lane, jnp.minimum(next_ + stop.sum(), count), out
+        done = (decrement < tolerance) & jnp.isfinite(lane.value) & (accepted | (decrement < 100 * tolerance))
+        done = done & (lane.evaluations > 1) if own else done
+        stop = done | (lane.evaluations >= max_evaluations)
+        end = _Ends(_choose(done, lane.trial, lane.base), decrement, lane.evaluations, done)
+        row = jnp.where(stop & (lane.replicate < count), lane.replicate, batch.rows)
+        ends = jax.tree.map(lambda a, v: a.at[row].set(v, mode="drop"), ends, end)
+        following = jnp.minimum(waiting + jnp.cumsum(stop) - 1, count)
+        lane = _choose(stop, batch.lane(jnp.where(stop, following, lane.replicate)), lane)
+        return lane, jnp.minimum(waiting + stop.sum(), count), ends
 
-    index = jnp.minimum(jnp.arange(lanes), count)
-    first = take(start, index)
-    zero = jnp.zeros(lanes)
-    lane = _Lane(
-        index, first, first, zero + jnp.inf, jnp.zeros((lanes, d)), jnp.broadcast_to(jnp.eye(d), (lanes, d, d)), zero,
-        jnp.zeros(lanes, int),
-    )  # fmt: skip
-    out = (jax.tree.map(jnp.asarray, start), jnp.full(rows, jnp.inf), jnp.zeros(rows, int), jnp.zeros(rows, bool))
-    _, _, (point, decrement, evaluations, done) = jax.lax.while_loop(
-        lambda s: (s[0].replicate < count).any(), body, (lane, jnp.minimum(lanes, count), out)
+    state = (batch.lane(jnp.minimum(jnp.arange(lanes), count)), jnp.minimum(lanes, count), batch.nowhere())
+    _, _, ends = jax.lax.while_loop(lambda s: (s[0].replicate < count).any(), body, state)
+    return _finished(batch, ends, count, max(k for k in range(1, lanes + 1) if batch.rows % k == 0), pattern)
+
+
+class _Lane(NamedTuple):
+    """What a lane knows of the replicate it works on; all arrays lead with the lanes."""
+
+    replicate: Array  # the number of rows when idle
+    trial: Point
+    base: Point
+    value: Array  # of the criterion at the base, and its derivatives
+    gradient: Array
+    hessian: Array
+    damping: Array
+    evaluations: Array
+
+
+class _Ends(NamedTuple):
+    """Where replicates ended, by row."""
+
+    point: Point
+    decrement: Array
+    evaluations: Array
+    done: Array
+
+
+class _Batch(NamedTuple):
+    """The replicates by row; the arrays of ``gram`` have an axis of rows where each has its ``own``."""
+
+    gram: Gram
+    weights: Float[Array, "B J"]
+    total: Totals
+    start: Point
+    layout: Layout
+    reml: bool
+    own: bool
+
+    @property
+    def rows(self) -> int:
+        return self.weights.shape[0]
+
+    def evaluate(self, index, point: Point) -> Evaluation:
+        """The criterion of the replicates ``index``, each at a point of its own."""
+        w, total = self._taken((self.weights, self.total), index)
+        return self._each(evaluate, self._taken(self.gram, index) if self.own else self.gram, w, total, point)
+
+    def profile(self, first, size: int, point: Point):
+        """Value, beta and scale of ``size`` replicates from ``first`` on."""
+        w, total = _slice((self.weights, self.total), first, size)
+        return self._each(profile, _slice(self.gram, first, size) if self.own else self.gram, w, total, point)[:3]
+
+    def _each(self, fn, gram, weights, total, point: Point):
+        def one(gram, w, t, G, r):
+            return fn(gram, w, G, r, layout=self.layout, reml=self.reml, total=Totals(*t))
+
+        axes = (0 if self.own else None, 0, 0, 0, 0)
+        return jax.vmap(one, axes)(gram, weights, total, symmetric(point.relative), point.log_ratio)
+
+    def _taken(self, tree, index):
+        return jax.tree.map(lambda a: a[jnp.minimum(index, self.rows - 1)], tree)
+
+    def lane(self, index) -> _Lane:
+        """Lanes that begin with the replicates ``index``."""
+        first, zero = self._taken(self.start, index), jnp.zeros(len(index))
+        d = self.start.relative.shape[1] + self.start.log_ratio.shape[1]
+        identity = jnp.broadcast_to(jnp.eye(d), (len(index), d, d))
+        return _Lane(index, first, first, zero + jnp.inf, jnp.zeros((len(index), d)), identity, zero, jnp.zeros(len(index), int))
+
+    def nowhere(self) -> _Ends:
+        start, rows = jax.tree.map(jnp.asarray, self.start), self.rows
+        return _Ends(start, jnp.full(rows, jnp.inf), jnp.zeros(rows, int), jnp.zeros(rows, bool))
+
+
+def _slice(tree, first, size: int):
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size), tree)
+
+
+def _judged(lane: _Lane, new: Evaluation) -> tuple[_Lane, Array]:
+    """The trial becomes the base where the criterion has not risen there, and whether it has not; the damping follows."""
+    slack = 1e-12 * (1 + jnp.abs(lane.value))
+    sound = jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all(1) & jnp.isfinite(new.hessian).all((1, 2))
+    accepted = sound & ~(new.value > lane.value + slack)
+    base, value, gradient, hessian = _choose(
+        accepted,
+        (lane.trial, new.value, new.gradient, new.hessian),
+        (lane.base, lane.value, lane.gradient, lane.hessian),
     )
+    eased = jnp.where(lane.damping > 1, lane.damping / 4, 0.0)
+    damping = jnp.where(accepted, eased, jnp.maximum(lane.damping * 4, 0.5))
+    return lane._replace(base=base, value=value, gradient=gradient, hessian=hessian, damping=damping), accepted
 
-    size = max(k for k in range(1, lanes + 1) if rows % k == 0)
+
+def _proposed(lane: _Lane, expected_hessian, pattern: Pattern, inner: int, own: bool) -> tuple[_Lane, Array]:
+    """The next trial from the base, and the decrement there."""
+    hessian = lane.hessian
+    if own:  # the first step from a point that knows nothing of the replicate: the expected Hessian makes a convex model
+        hessian = jnp.where((lane.evaluations == 0)[:, None, None], expected_hessian, hessian)
+    trial, decrement, damping = _propose(lane.base, lane.gradient, hessian, expected_hessian, lane.damping, pattern, inner)
+    return lane._replace(trial=trial, damping=damping, evaluations=lane.evaluations + 1), decrement
+
+
+def _finished(batch: _Batch, ends: _Ends, count, size: int, pattern: Pattern) -> Solution:
+    """Estimates at the ends, ``size`` rows at a time, with what is all but 0 in Lambda set to 0 where that costs nothing."""
+    ratio = ends.point.log_ratio
 
     def finish(block, out):
-        def part(a):
-            return jax.lax.dynamic_slice_in_dim(a, block * size, size)
-
-        def one(data, w, t, G, r):
-            return profile(data, w, G, r, layout=layout, reml=reml, total=Totals(*t))[:3]
-
-        def at(relative):
-            data = jax.tree.map(part, gram) if own else gram
-            w, t, r = jax.tree.map(part, (weights, total, point.log_ratio))
-            return jax.vmap(one, (0 if own else None, 0, 0, 0, 0))(data, w, t, symmetric(relative), r)
-
-        relative = part(point.relative)
+        first = block * size
+        relative, r = _slice((ends.point.relative, ratio), first, size)
         exact = _snapped(relative, pattern)
-        before, after = at(relative), at(exact)
-        made = _choose(after[0] <= before[0] + 1e-8, (exact, *after), (relative, *before))
-        return jax.tree.map(lambda a, v: jax.lax.dynamic_update_slice_in_dim(a, v, block * size, 0), out, made)
+        before, after = (batch.profile(first, size, Point(G, r)) for G in (relative, exact))
+        estimates = _choose(after[0] <= before[0] + 1e-8, (exact, *after), (relative, *before))
+        return jax.tree.map(lambda a, v: jax.lax.dynamic_update_slice_in_dim(a, v, first, 0), out, estimates)
 
-    blank = (point.relative, jnp.full(rows, jnp.nan), jnp.full((rows, layout.n_fixed), jnp.nan), jnp.full(rows, jnp.nan))
+    nan = jnp.full(batch.rows, jnp.nan)
+    blank = (ends.point.relative, nan, jnp.full((batch.rows, batch.layout.n_fixed), jnp.nan), nan)
     relative, value, beta, scale = jax.lax.fori_loop(0, -(-count // size), finish, blank)
-    fine = done & jnp.isfinite(value)
-    return Solution(Point(relative, point.log_ratio), value, beta, scale, decrement, evaluations, fine)
+    converged = ends.done & jnp.isfinite(value)
+    return Solution(Point(relative, ratio), value, beta, scale, ends.decrement, ends.evaluations, converged)
 
 
 def _snapped(relative, pattern: Pattern):
