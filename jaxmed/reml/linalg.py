@@ -1,8 +1,10 @@
 """Linear algebra of many small symmetric matrices, in plain array operations.
 
-jaxlib's batched LAPACK kernels wait, inside the CPU thread pool, for work they hand to the same pool: two of them at once on
-two cores never return (jaxlib 0.10). These eliminations need no LAPACK, cost about the same for the sizes of this
-library (2 to 30), run the same way on a GPU, and report a matrix that is not positive definite instead of failing.
+jaxlib's batched LAPACK kernels wait, inside the CPU client's thread pool, for tasks they hand to the same pool: programs that run
+side by side may never return. ``python -m bench.deadlock`` shows it with jaxlib 0.10.2: Cholesky factors of 1,024 matrices of
+size 17, from four threads on two cores. These eliminations need no LAPACK, take no longer for the sizes of this library (2 to 30;
+for that size 3.6 microseconds against 4.6), run the same way on a GPU, and report a matrix that is not positive definite instead
+of failing.
 """
 
 from __future__ import annotations
