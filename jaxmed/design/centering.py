@@ -45,13 +45,16 @@ class Coded:
         return self.known or {name: summarise(values, codes, n_clusters) for name, values in self.columns.items()}
 
 
-def code_column(series: pd.Series, argument: str, asked: Sequence[object] | None = None) -> Coded:
+def code_column(
+    series: pd.Series, argument: str, asked: Sequence[object] | None = None, counts: Mapping[object, int] | None = None
+) -> Coded:
     """Code a column as 64-bit floats, NaN where missing.
 
     Two-valued text, categories and booleans become 0/1, in the order of ``asked``, of the categories, else sorted; as a
     predictor the column is named after the level that is 1, "arm[treated]", as a response (m, y) it keeps its name. More values:
     treatment contrasts for covariates and moderators, an InputError for x, m and y. Errors also for infinite values, an
-    all-missing and a constant column, and levels asked for that are not those of the data.
+    all-missing and a constant column, and levels asked for that are not those of the data. ``counts`` tells how often each
+    value occurs where the series holds each once.
     """
     name = str(series.name)
     where = f"{argument}={name!r}"
@@ -62,7 +65,7 @@ def code_column(series: pd.Series, argument: str, asked: Sequence[object] | None
         refuse_coding(name, asked)
         coded = Coded(name, {name: dirty.numbers(where, series)})
     else:
-        coded = _code_levels(series, argument, asked)
+        coded = _code_levels(series, argument, asked, counts)
     for values in coded.columns.values():
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
@@ -105,7 +108,7 @@ def refuse_coding(name: str, asked: Sequence[object] | None) -> None:
         )
 
 
-def _code_levels(series: pd.Series, argument: str, asked: Sequence[object] | None) -> Coded:
+def _code_levels(series: pd.Series, argument: str, asked: Sequence[object] | None, counts: Mapping[object, int] | None) -> Coded:
     """Code text, categories and booleans by their levels."""
     name = str(series.name)
     series = _read_labels(series, f"{argument}={name!r}")
@@ -118,6 +121,8 @@ def _code_levels(series: pd.Series, argument: str, asked: Sequence[object] | Non
         raise InputError(f"{argument}={name!r}: the column is constant (all {shown(levels[0])}); leave it out or use another.")
     if len(levels) > 2 and argument not in ("covariates", "moderators"):
         raise InputError(_not_numeric(series, argument, levels))
+    if asked is None:  # who orders the values knows that they are levels
+        dirty.warn_text_numbers(f"{argument}={name!r}", name, dirty.counts_of_text(series) if counts is None else counts)
     if asked is not None:
         order = _asked_order(name, levels, asked)
         levels, positions = [levels[k] for k in order], np.append(np.argsort(order), -1)[positions]

@@ -6,7 +6,7 @@ What may well be right is answered with a warning, what cannot be with an error;
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import cast
@@ -133,6 +133,9 @@ def warn_codes(where: str, name: str, found: Mapping[float, int]) -> None:
 
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+\s*")
 _NUMBER = re.compile(r"\s*[+-]?\d+\s*")
+_ANY_NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
+NEARLY_ALL = 0.9  # of a column's values: it was meant to hold numbers
+SEVERAL = 3  # different numbers: with fewer they may be names
 
 
 def refuse_decimal_commas(where: str, name: str, levels: Sequence[object]) -> None:
@@ -146,6 +149,50 @@ def refuse_decimal_commas(where: str, name: str, levels: Sequence[object]) -> No
             f"pandas.read_csv(..., decimal=','), or convert the column: "
             f"pandas.to_numeric(data[{name!r}].str.replace(',', '.'))."
         )
+
+
+def warn_text_numbers(where: str, name: str, counts: Mapping[object, int]) -> None:
+    """Say that a column of text, whose values count as levels, was meant to hold numbers; ``counts`` its values.
+
+    As it seems: nearly all of its values are numbers, or all are and some look like codes for missing ones.
+    """
+    if not counts or not all(isinstance(label, str) for label in counts):
+        return
+    known = {str(label): count for label, count in counts.items() if not is_empty(label)}
+    read = {label: count for label, count in known.items() if _ANY_NUMBER.fullmatch(label)}
+    others = {label: count for label, count in known.items() if label not in read}
+    if len(read) < SEVERAL or sum(read.values()) < NEARLY_ALL * sum(known.values()):
+        return
+    if others:
+        commas = ".str.replace(',', '.')" if any("," in label for label in read) else ""
+        warn_user(
+            f"{where}: the column is text because of {_counted(map(repr, others), others.values())}, so that all of its values "
+            f"count as levels of a factor; the other {sum(read.values())} are numbers. If it should hold numbers, set these "
+            f"values missing: data[{name!r}] = pandas.to_numeric(data[{name!r}]{commas}, errors='coerce')."
+        )
+        return
+    numbers = np.array([float(label.replace(",", ".")) for label in read])
+    if found := codes_among(np.repeat(numbers, list(read.values()))):
+        codes = _counted((f"{value:g}" for value in found), found.values())
+        warn_user(
+            f"{where}: the column is text, numbers that count as levels of a factor, and {codes} among them is far "
+            "outside the rest. If this is a code for missing values, set it missing; if the column should hold numbers, make it "
+            f"so first: data[{name!r}] = pandas.to_numeric(data[{name!r}])."
+        )
+
+
+def counts_of_text(series: pd.Series) -> dict[object, int]:
+    """The values of a column of text and how often they occur; nothing of categories, booleans and other objects."""
+    if isinstance(series.dtype, pd.CategoricalDtype) or not _may_hold_text(series):
+        return {}
+    codes, labels = pd.factorize(series)
+    return dict(zip(labels, np.bincount(codes[codes >= 0], minlength=len(labels)).tolist(), strict=True))
+
+
+def _counted(values: Iterable[object], counts: Iterable[int]) -> str:
+    """Values with their counts, the first three of them."""
+    words = [f"{value} ({count} times)" for value, count in zip(values, counts, strict=True)]
+    return ", ".join(words[:3]) + (", ..." if len(words) > 3 else "")
 
 
 # ------------------------------------------------------------------------------------------------------ labels

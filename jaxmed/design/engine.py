@@ -176,14 +176,16 @@ def _coded(
         raise InputError(f"{where}: the column holds values of the type {dtype}; turn them into numbers or text first.")
     if not isinstance(dtype, nw.Boolean):
         value = value.cast(nw.String())
-    distinct = to_series(_collect(frame.select(value.alias(column)).unique().head(MOST_LEVELS + 2)).get_column(column)).dropna()
+    found = _collect(frame.select(value.alias("v")).group_by("v").agg(nw.len().alias("n")).head(MOST_LEVELS + 2))
+    distinct = to_series(found.get_column("v")).rename(column).dropna()
     if len(distinct) == 0:
         raise InputError(f"{where}: all values are missing; use another column or fill it in.")
     if len(distinct) > MOST_LEVELS:
         raise InputError(f"{where}: the column is not numeric and has more than {MOST_LEVELS} values; give another column.")
+    counts = dict(zip(distinct, found.get_column("n").to_numpy()[distinct.index].tolist(), strict=True))
     if isinstance(dtype, nw.Enum):
-        distinct = pd.Series(pd.Categorical(distinct, categories=list(dtype.categories)), name=column)
-    coded = code_column(distinct, argument, asked)
+        counts, distinct = {}, pd.Series(pd.Categorical(distinct, categories=list(dtype.categories)), name=column)
+    coded = code_column(distinct, argument, asked, counts)
     if empty := [label for label in distinct if dirty.is_empty(label)]:
         value = nw.when(~value.is_in(empty)).then(value)
     boolean = isinstance(dtype, nw.Boolean)

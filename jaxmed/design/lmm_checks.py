@@ -70,6 +70,7 @@ def look_for_dirt(data: pd.DataFrame, columns: Collection[str], groups: Collecti
             dirty.check_number_labels(where, column, labels, "group")
         else:
             dirty.refuse_decimal_commas(where, column, labels)
+            dirty.warn_text_numbers(where, column, dirty.counts_of_text(series))
 
 
 def weights_column(weights: object, data: pd.DataFrame) -> pd.Series | None:

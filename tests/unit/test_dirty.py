@@ -232,6 +232,64 @@ def test_few_decimal_commas_are_no_factor(data):
     quietly(mediation_design, data, **ROLES, moderators={"a": "w"})
 
 
+def as_text(values, at=(), word="n/a"):
+    """Numbers as text, with a word at some places."""
+    return np.where(np.isin(np.arange(len(values)), at), word, [f"{value:g}" for value in values])
+
+
+@pytest.mark.parametrize("engine", ["memory", "polars", "duckdb"])
+def test_numbers_that_are_text_because_of_one_word_are_named(data, engine):
+    data["w"] = as_text(CODES % 5, at=[3, 17])
+    words = (
+        r"'w': the column is text because of 'n/a' \(2 times\), so that all of its values count as levels of a factor; the other "
+        r"318 are numbers\..*data\['w'\] = pandas.to_numeric\(data\['w'\], errors='coerce'\)"
+    )
+    with pytest.warns(JaxmedWarning, match=f"covariates={words}"):
+        jaxmed.gram_data(engine_of(data, engine), **ROLES, covariates=["w"])
+    with pytest.warns(JaxmedWarning, match=f"the column {words}"):
+        lmm_design(FORMULA, data)
+
+
+def test_the_remedy_for_numbers_that_are_text_reads_them(data):
+    data["w"] = [f"{value},5" for value in CODES % 7]
+    data.loc[5, "w"] = "missing"
+    with pytest.warns(JaxmedWarning, match="'missing'") as caught:
+        lmm_design(FORMULA, data)
+    remedy = str(caught[0].message).split("set these values missing: ")[1].removesuffix(".")
+    exec(remedy, {"data": data, "pandas": pd})
+    assert data["w"].isna().sum() == 1
+    assert data["w"].dropna().tolist() == [value + 0.5 for k, value in enumerate(CODES % 7) if k != 5]
+
+
+@pytest.mark.parametrize("engine", ["memory", "polars", "duckdb"])
+def test_codes_for_missing_values_among_numbers_that_are_text_are_named(data, engine):
+    data["w"] = as_text(CODES % 5, at=range(0, 320, 50), word="-99")
+    words = r"'w': the column is text, numbers that count as levels of a factor, and -99 \(7 times\) among them"
+    with pytest.warns(JaxmedWarning, match=f"covariates={words}"):
+        jaxmed.gram_data(engine_of(data, engine), **ROLES, covariates=["w"])
+    with pytest.warns(JaxmedWarning, match=words):
+        lmm_design(FORMULA, data)
+
+
+def test_text_that_holds_names_is_not_suspected(data):
+    grades = as_text(CODES % 4)
+    for column in (
+        grades,  # numbers that are names
+        as_text(CODES % 4, at=range(0, 320, 5), word="none"),  # one value in five
+        as_text(CODES % 2, at=[3], word="other"),
+        pd.Categorical(as_text(CODES % 5, at=[3])),
+        np.where(CODES % 3 > 0, "a1", "b2"),
+        np.where(CODES % 8 == 0, "", as_text(CODES % 4 + 1)),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", message=".*reads as empty")
+            mediation_design(data.assign(w=column), **ROLES, covariates=["w"])
+            lmm_design(FORMULA, data.assign(w=column))
+    ordered = [*map(str, range(5)), "n/a"]  # who orders the values knows that they are levels
+    quietly(mediation_design, data.assign(w=as_text(CODES % 5, at=[3])), **ROLES, covariates=["w"], coding={"w": ordered})
+
+
 # --- Two values -------------------------------------------------------------------------------------------------------
 
 
