@@ -15,6 +15,7 @@ from jaxmed.design.coding import NumericValues, TermMatrix, Values
 from jaxmed.design.columns import Table, column_of, kind_of, unusable
 from jaxmed.design.evaluate import Variable
 from jaxmed.design.expressions import Evaluation
+from jaxmed.design.formula import Terms
 from jaxmed.design.functions import SMOOTHS
 from jaxmed.design.names import missing_column
 from jaxmed.design.syntax import Node, as_text, formula_error
@@ -25,6 +26,7 @@ from jaxmed.errors import InputError
 # Of a column's norm after projection on the columns before it: lme4's, but applied after centring where there is an
 # intercept, so that a large origin (a year, a time stamp) is not taken for a constant.
 RANK_TOLERANCE = 1e-7
+FAR_ORIGIN = 1e5  # standard deviations from 0 to a column's mean: products with it come close to combinations
 EXACT_TOLERANCE = 1e-9  # the same, of the response: what is left of an exact combination is rounding
 
 
@@ -230,6 +232,25 @@ def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, interce
             f"({listed([full.names[k] for k in kept], 12)}), so that nothing is left to model; check the columns."
         )
     return kept, notes
+
+
+def far_origins(table: Table, fixed: Terms, full: TermMatrix, kept: np.ndarray) -> str:
+    """The remedy where products or powers of columns are left out that far-away origins make alike; else nothing."""
+    lost = {label for label, span in full.spans if not set(span) <= set(kept.tolist())}
+    made = [term for term in fixed.terms if ":".join(term) in lost and (len(term) > 1 or fixed.nodes[term[0]].kind != "name")]
+    found = []
+    for column in columns_of(fixed.nodes[variable] for term in made for variable in term):
+        series = column_of(table.frame, column)
+        if is_numeric(series):
+            values = series.to_numpy(dtype=float)
+            if abs(values.mean()) > FAR_ORIGIN * values.std():
+                found.append(f"data[{column!r}] - data[{column!r}].mean()")
+    if not found:
+        return ""
+    return (
+        " The origin of a column lies so far away that products with it cannot be told from multiples: subtract its mean, "
+        f"{' and '.join(found)}."
+    )
 
 
 class LeftOut(NamedTuple):

@@ -40,6 +40,7 @@ from jaxmed.design.lmm_checks import (
     check_squared,
     check_variable,
     complete_rows,
+    far_origins,
     left_out,
     look_for_dirt,
     read_weights,
@@ -167,6 +168,7 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
     size = float(np.abs(y - offset).max())
     check_ratios("formula", response, size, full.names, np.abs(full.matrix).max(axis=0))
     kept, rank_notes = check_fixed_rank(parsed.response, full, y - offset, intercept=parsed.fixed.intercept)
+    rank_notes = [note + far_origins(table, parsed.fixed, full, kept) for note in rank_notes]
     bars, random_terms = _random_terms(table, parsed, recipes, values)
     for term in random_terms:
         check_ratios("formula", response, size, term.names, np.abs(term.matrix).max(axis=0))

@@ -1,6 +1,7 @@
 """Tables to the arrays of a mixed model: R's coding and names, missing values, groups, new data, bad input."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,15 @@ def test_rank_deficient_columns_are_left_out_with_a_warning():
 def test_a_large_origin_is_no_rank_deficiency():
     data = table().assign(year=lambda d: 1e9 + d["h"])
     assert lmm_design("y ~ year + (1 | g)", data).fixed_names == ("Intercept", "year")
+
+
+@pytest.mark.parametrize(("formula", "lost"), [("t * f", "'t:fq', 't:fr'"), ("t * z", "'t:z'"), ("t + I(t^2)", "'I(t^2)'")])
+def test_products_that_a_far_origin_makes_alike_are_left_out_with_the_remedy(formula, lost):
+    data = table(size=12).assign(t=lambda d: 1e9 + d["w"] * 10)
+    with pytest.warns(JaxmedWarning, match=re.escape(lost) + r" left out.*its mean, data\['t'\] - data\['t'\]\.mean\(\)\.$"):
+        lmm_design(f"y ~ {formula} + (1 | g)", data)
+    near = lmm_design(f"y ~ {formula} + (1 | g)", data.assign(t=data["t"] - 1e9))
+    assert not any("left out" in note for note in near.notes)
 
 
 def test_factor_beside_a_double_bar_is_noted():
