@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, read_seed, require_bool, require_option, require_whole
+from jaxmed.arguments import Seed, listed, read_seed, require_bool, require_option, require_whole
 from jaxmed.calls import verbs
 from jaxmed.design.anova import type1_contrasts, type2_contrasts, type3_contrasts
 from jaxmed.design.checks import read_table
@@ -504,6 +504,9 @@ class LMMResult(Shown):
     def augment(self) -> pd.DataFrame:
         """The rows used with ".fitted", ".fixed" (without random effects), ".resid", ".scaled_resid" beside their columns.
 
+        Raises:
+            InputError: the table has a column of such a name, as one that came from ``augment()`` has.
+
         Example:
             >>> import jaxmed
             >>> data = jaxmed.datasets.split_model(n_clusters=40).data
@@ -512,11 +515,15 @@ class LMMResult(Shown):
             True
         """
         frame = self.data.iloc[self.design.rows].copy()
-        frame[".fitted"] = self._fitted
-        frame[".fixed"] = self._mean
-        frame[".resid"] = self.residuals().to_numpy()
-        frame[".scaled_resid"] = self.residuals("scaled").to_numpy()
-        return frame
+        added = {
+            ".fitted": self._fitted,
+            ".fixed": self._mean,
+            ".resid": self.residuals().to_numpy(),
+            ".scaled_resid": self.residuals("scaled").to_numpy(),
+        }
+        if taken := [name for name in frame.columns if name in added]:
+            raise InputError(f"augment(): data has the columns {listed(taken)}, which augment() adds; rename or drop them first.")
+        return frame.assign(**added)
 
     # words -----------------------------------------------------------------------------------------------------------
 

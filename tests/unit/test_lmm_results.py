@@ -186,6 +186,12 @@ def test_tidy_and_glance_and_augment(fit, data):
     assert list(augmented.columns) == [*data.columns, ".fitted", ".fixed", ".resid", ".scaled_resid"]
 
 
+def test_augment_overwrites_no_column_of_the_user(data):
+    table = data.assign(**{".resid": 0.0, ".fitted": 1.0})
+    with pytest.raises(jaxmed.InputError, match=r"columns '\.resid', '\.fitted', which augment\(\) adds; rename"):
+        jaxmed.lmm("y ~ x + (1 | g)", table).augment()
+
+
 def test_contrasts(fit):
     joint = fit.test(["fq = 0", "fr = 0"])
     anova = fit.anova().set_index("term").loc["f"]
