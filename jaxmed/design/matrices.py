@@ -199,6 +199,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         notes.append(f"clusters left out because no equation has a complete row of theirs: {len(labels) - len(kept)}")
     renumbered = np.full(len(labels), -1)
     renumbered[kept] = np.arange(len(kept))
+    both = {p.arrow for t in terms.values() for p in t.products if p.random} >= {"a", "b"}
     of_moderators = {name: coded[name].summaries(codes, len(labels)) for name in roles.all_moderators}
     design = Design(
         equations=equations,
@@ -213,7 +214,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         coding={name: tuple(str(level) for level in c.levels) for name, c in coded.items() if c.levels},
         columns={name: values for c in coded.values() for name, values in c.columns.items()},
         moderators=tuple(
-            moderator(name, coded[name], found_levels[name], codes, len(labels), specification.moderator_values.get(name))
+            moderator(name, coded[name], found_levels[name], codes, len(labels), specification.moderator_values.get(name), both)
             for name in roles.all_moderators
         ),
         extra=specification.extra,

@@ -14,14 +14,27 @@ from jaxmed.arguments import listed, shown, warn_user
 from jaxmed.design.centering import Coded
 from jaxmed.design.summary import Summary
 from jaxmed.design.system import Moderator
+from jaxmed.design.units import check_moderator_origin
 from jaxmed.errors import InputError
 
 
-def moderator(name: str, coded: Coded, level: int, codes: np.ndarray, n_clusters: int, asked: object = None) -> Moderator:
+def moderator(
+    name: str,
+    coded: Coded,
+    level: int,
+    codes: np.ndarray,
+    n_clusters: int,
+    asked: object = None,
+    random: bool = False,
+) -> Moderator:
     """A moderator with the values ``asked`` for, or its default values.
 
     Default: both values of a two-valued one, all levels of a categorical one, else mean - SD, mean and mean + SD, over clusters
-    for a level-2 moderator and over rows for a level-1 one, with n - 1. Levels are values by their names.
+    for a level-2 moderator and over rows for a level-1 one, with n - 1. Levels are values by their names. ``random``: both paths
+    have random slopes of interactions.
+
+    Raises:
+        InputError: values that are no numbers or levels, or named twice; an origin too far away.
     """
     columns = tuple(coded.columns)
     if columns != (name,):
@@ -32,6 +45,7 @@ def moderator(name: str, coded: Coded, level: int, codes: np.ndarray, n_clusters
         at = [_coordinates(value, levels) for value in chosen]
         return Moderator(name, level, columns, tuple(chosen), tuple(at))
     summary = coded.summaries(codes, n_clusters)[name]
+    check_moderator_origin(name, *_centre(summary, level), random=random)
     numbers = _defaults(summary, level) if asked is None else _numbers(name, _list(name, asked), coded, summary)
     return Moderator(name, level, columns, tuple(numbers), tuple((number,) for number in numbers))
 
@@ -52,8 +66,13 @@ def check_values(asked: Mapping[str, object] | None, names: Sequence[str]) -> Ma
 def _defaults(summary: Summary, level: int) -> list[float]:
     if summary.two_valued:
         return [summary.minimum, summary.maximum]
-    mean, sd = (summary.grand, summary.deviation("clusters")) if level == 2 else (summary.row_mean, summary.deviation("rows"))
+    mean, sd = _centre(summary, level)
     return [mean - sd, mean, mean + sd]
+
+
+def _centre(summary: Summary, level: int) -> tuple[float, float]:
+    """Mean and standard deviation, over clusters of a level-2 moderator."""
+    return (summary.grand, summary.deviation("clusters")) if level == 2 else (summary.row_mean, summary.deviation("rows"))
 
 
 def _list(name: str, asked: object) -> list[object]:

@@ -15,6 +15,10 @@ from jaxmed.errors import InputError
 
 LARGEST = 1e70  # beyond it, or below its inverse, the fourth powers in the standard error of a variance are no numbers
 FAR = 100.0  # standard deviations from 0 to a column's mean, where the column is next to a constant
+# The same of a moderator, beyond which standard errors of effects at its values are no longer exact to 1e-8: they lose digits by
+# squares of the distance, and by fourth powers where both paths have random slopes of interactions, as their covariance counts.
+FAR_MODERATOR = 1e4
+FAR_RANDOM_MODERATOR = FAR
 
 
 def check_size(where: str, largest: float) -> None:
@@ -75,6 +79,21 @@ def check_origins(names: Sequence[str], means: np.ndarray, deviations: np.ndarra
     for sentence in said:
         warn_user(sentence)
     return said
+
+
+def check_moderator_origin(name: str, mean: float, deviation: float, *, random: bool) -> None:
+    """An InputError for a numeric moderator that is 0 too far away; ``random``: both paths have random slopes of interactions.
+
+    An effect at w is a + a_w w, where a is the effect at 0: its variance is a small difference of large numbers.
+    """
+    limit = FAR_RANDOM_MODERATOR if random else FAR_MODERATOR
+    if abs(mean) > limit * deviation:
+        why = " in a model whose interactions on both paths have random slopes" if random else ""
+        raise InputError(
+            f"moderators names {name!r}, whose mean is {abs(mean) / deviation:,.0f} standard deviations from 0: beyond "
+            f"{limit:,.0f}{why}, standard errors of effects at its values lose their digits. Subtract its mean, data[{name!r}] = "
+            f"data[{name!r}] - data[{name!r}].mean(), and give moderator_values from there."
+        )
 
 
 def check_equation_origins(equation: Equation, free: np.ndarray) -> list[str]:

@@ -5,10 +5,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import jaxmed
+from jaxmed.design.matrices import mediation_design
 
 FORMULAS = ("y ~ t + (t | g)", "y ~ t + z + (t + z | g)", "y ~ t + (t | g) + (1 | h)", "y ~ t + I(t^2) + (1 | g)")
 origins = st.floats(0, 8).map(lambda power: 10.0**power) | st.sampled_from([0.0, -2010.0])
@@ -120,16 +121,44 @@ def test_origin_and_unit_of_a_column_of_a_mediation(plain, column, origin, unit)
     assert away.max() < 1e-6
 
 
-def test_a_moderator_with_a_far_away_origin():
-    """Conditional effects at the same values of a moderator do not depend on where it is counted from."""
-    sample = jaxmed.datasets.moderated_model(n_clusters=60, cluster_size=(4, 10)).data
-    roles = {"x": "x", "m": "m1", "y": "y", "cluster": "id", "moderators": {"a": "w"}}
-    tables = []
-    for origin in (0.0, 1e4):
-        data = sample.assign(w=sample["w"] + origin)
-        fit = jaxmed.mediate(data, **roles, moderator_values={"w": [origin - 1, origin + 1]})
-        tables.append(fit.effects()[["estimate", "std_error"]].to_numpy())
-    np.testing.assert_allclose(tables[1], tables[0], rtol=1e-6, atol=1e-9)
+MODERATED = {"x": "x", "m": "m1", "y": "y", "cluster": "id"}
+AT_W = {"moderators": {"a": "w", "b": "w"}}
+AT_V = {"moderators": {"a": "v", "b": "v"}, "random": ["a", "b", "a:v", "b:v"], "center": "none"}
+
+
+def moderated(column: str, origin: float, model: dict, fit=jaxmed.mediate):
+    """A model with a moderator that is counted from anywhere, at the same two values of it."""
+    data = jaxmed.datasets.moderated_model(n_clusters=40, cluster_size=(4, 10)).data
+    data[column] += origin
+    return fit(data, **MODERATED, **model, moderator_values={column: [origin - 1, origin + 1]})
+
+
+def same_effects(column: str, origin: float, model: dict) -> None:
+    found, expected = (moderated(column, at, model).effects() for at in (origin, 0.0))
+    assert (np.abs(found["estimate"] - expected["estimate"]) / expected["std_error"]).max() < 1e-8
+    np.testing.assert_allclose(found["std_error"], expected["std_error"], rtol=1e-8)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.floats(0.5, 3.7).map(lambda power: 10.0**power))
+@example(-5e3)
+def test_effects_do_not_depend_on_where_a_moderator_is_counted_from(origin):
+    same_effects("w", origin, AT_W)
+
+
+@pytest.mark.slow
+def test_nor_where_both_paths_have_random_slopes_of_their_interactions():
+    same_effects("v", 60.0, AT_V)
+
+
+@given(st.sampled_from([("w", AT_W, 1e4), ("v", AT_V, 1e2)]), st.floats(0.5, 8), st.sampled_from([-1, 1]))
+def test_beyond_where_the_digits_end_a_moderator_is_refused(case, power, sign):
+    column, model, limit = case
+    if 10**power < limit / 2:
+        moderated(column, sign * 10**power, model, mediation_design)
+    elif 10**power > 2 * limit:
+        with pytest.raises(jaxmed.InputError, match=rf"moderators names '{column}', whose mean is .*Subtract its mean, data\['"):
+            moderated(column, sign * 10**power, model, mediation_design)
 
 
 def test_a_model_that_depends_on_the_origin_is_left_as_it_is():
