@@ -43,35 +43,28 @@ def bpg06_twin(seed: int = 2006, n_clusters: int = 100, cluster_size: ClusterSiz
     ``x`` is a standard normal cluster mean plus a standard normal deviation (intraclass correlation .5, as in the
     example data that go with the paper).
 
-    Parameters
-    ----------
-    seed
-        Seed of ``numpy.random.default_rng``.
-    n_clusters
-        Number of clusters.
-    cluster_size
-        Rows per cluster, or the (lowest, highest) of sizes drawn uniformly.
+    Args:
+        seed: of ``numpy.random.default_rng``.
+        n_clusters: number of clusters.
+        cluster_size: rows per cluster, or the (lowest, highest) of sizes drawn uniformly.
 
-    Returns
-    -------
-    Simulated
-        ``data`` with columns id (1, 2, ...), x, m, y; ``truth`` with the keys a, b, cprime, cov_ab, indirect, direct,
-        total, intercept_m, intercept_y, var_intercept_m, var_intercept_y, var_a, var_b, var_cprime, sigma2_m,
-        sigma2_y, var_x_between, var_x_within.
+    Returns:
+        A Simulated: ``data`` with columns id (1, 2, ...), x, m, y; ``truth`` with the keys a, b, cprime, cov_ab, indirect,
+        direct, total, intercept_m, intercept_y, var_intercept_m, var_intercept_y, var_a, var_b, var_cprime, sigma2_m, sigma2_y,
+        var_x_between, var_x_within.
 
-    References
-    ----------
+    Raises:
+        InputError: a seed or sizes that cannot be used.
+
+    Example:
+        >>> twin = jaxmed.datasets.bpg06_twin()
+        >>> twin.data.shape
+        (800, 4)
+        >>> round(twin.truth["indirect"], 3)
+        0.473
+
     Bauer, D. J., Preacher, K. J., & Gil, K. M. (2006). Conceptualizing and testing random indirect effects and
     moderated mediation in multilevel models: new procedures and recommendations. Psychological Methods, 11, 142-163.
-
-    Examples
-    --------
-    >>> from jaxmed.datasets import bpg06_twin
-    >>> twin = bpg06_twin()
-    >>> twin.data.shape
-    (800, 4)
-    >>> round(twin.truth["indirect"], 3)
-    0.473
     """
     truth = {
         "a": 0.6,
@@ -118,38 +111,31 @@ def split_model(seed: int = 2010, n_clusters: int = 120, cluster_size: ClusterSi
     and b_Wj are correlated. The indirect effect within clusters is a_W b_W + cov(a_Wj, b_Wj), between clusters
     a_B b_B.
 
-    Parameters
-    ----------
-    seed
-        Seed of ``numpy.random.default_rng``.
-    n_clusters
-        Number of clusters.
-    cluster_size
-        Rows per cluster, or the (lowest, highest) of sizes drawn uniformly.
+    Args:
+        seed: of ``numpy.random.default_rng``.
+        n_clusters: number of clusters.
+        cluster_size: rows per cluster, or the (lowest, highest) of sizes drawn uniformly.
 
-    Returns
-    -------
-    Simulated
-        ``data`` with columns id (1, 2, ...), x, m, y; ``truth`` with the keys a, b, cprime, indirect, direct and total,
-        each with the suffixes _within, _between and (the last three) _contextual = between - within; cov_ab,
+    Returns:
+        A Simulated: ``data`` with columns id (1, 2, ...), x, m, y; ``truth`` with the keys a, b, cprime, indirect, direct and
+        total, each with the suffixes _within, _between and (the last three) _contextual = between - within; cov_ab,
         intercept_m, intercept_y, var_intercept_m, var_intercept_y, var_a, var_b, var_cprime, sigma2_m, sigma2_y,
         mean_x, var_x_between, var_x_within.
 
-    References
-    ----------
+    Raises:
+        InputError: a seed or sizes that cannot be used.
+
+    Example:
+        >>> sample = jaxmed.datasets.split_model(n_clusters=50, cluster_size=10)
+        >>> list(sample.data.columns), len(sample.data)
+        (['id', 'x', 'm', 'y'], 500)
+        >>> round(sample.truth["indirect_within"], 3), round(sample.truth["indirect_between"], 3)
+        (0.28, 0.56)
+
     The separation of within and between indirect effects follows Zhang, Z., Zyphur, M. J., & Preacher, K. J. (2009).
     Testing multilevel mediation using hierarchical linear models: problems and solutions. Organizational Research
     Methods, 12, 695-719; the covariance in the within effect Kenny, D. A., Korchmaros, J. D., & Bolger, N. (2003).
     Lower level mediation in multilevel models. Psychological Methods, 8, 115-128.
-
-    Examples
-    --------
-    >>> from jaxmed.datasets import split_model
-    >>> sample = split_model(n_clusters=50, cluster_size=10)
-    >>> list(sample.data.columns), len(sample.data)
-    (['id', 'x', 'm', 'y'], 500)
-    >>> round(sample.truth["indirect_within"], 3), round(sample.truth["indirect_between"], 3)
-    (0.28, 0.56)
     """
     truth = {
         "a_within": 0.5,
@@ -213,33 +199,26 @@ def moderated_model(seed: int = 2015, n_clusters: int = 120, cluster_size: Clust
     At values w, v of the moderators the indirect effect through m1 is
     (a_1 + a_1w w + a_1v v) (b_1 + b_1v v) + cov(a_1j, b_1j), through m2 it is (a_2 + a_2w w) b_2.
 
-    Parameters
-    ----------
-    seed
-        Seed of ``numpy.random.default_rng``.
-    n_clusters
-        Number of clusters.
-    cluster_size
-        Rows per cluster, or the (lowest, highest) of sizes drawn uniformly.
+    Args:
+        seed: of ``numpy.random.default_rng``.
+        n_clusters: number of clusters.
+        cluster_size: rows per cluster, or the (lowest, highest) of sizes drawn uniformly.
 
-    Returns
-    -------
-    Simulated
-        ``data`` with columns id (1, 2, ...), w, x, v, m1, m2, y; ``truth`` with the keys a1, a1_w, a1_v, a2, a2_w, b1, b1_v, b2,
-        cprime, cov_ab, var_intercept_m, var_intercept_y, var_a, var_b, var_cprime, var_a_v, var_b_v, sigma2_m, sigma2_y,
-        var_x_between, var_x_within.
+    Returns:
+        A Simulated: ``data`` with columns id (1, 2, ...), w, x, v, m1, m2, y; ``truth`` with the keys a1, a1_w, a1_v, a2, a2_w,
+        b1, b1_v, b2, cprime, cov_ab, var_intercept_m, var_intercept_y, var_a, var_b, var_cprime, var_a_v, var_b_v, sigma2_m,
+        sigma2_y, var_x_between, var_x_within.
 
-    References
-    ----------
+    Raises:
+        InputError: a seed or sizes that cannot be used.
+
+    Example:
+        >>> sample = jaxmed.datasets.moderated_model(n_clusters=50)
+        >>> list(sample.data.columns), len(sample.data)
+        (['id', 'w', 'x', 'v', 'm1', 'm2', 'y'], 500)
+
     Bauer, D. J., Preacher, K. J., & Gil, K. M. (2006). Conceptualizing and testing random indirect effects and
     moderated mediation in multilevel models: new procedures and recommendations. Psychological Methods, 11, 142-163.
-
-    Examples
-    --------
-    >>> from jaxmed.datasets import moderated_model
-    >>> sample = moderated_model(n_clusters=50)
-    >>> list(sample.data.columns), len(sample.data)
-    (['id', 'w', 'x', 'v', 'm1', 'm2', 'y'], 500)
     """
     truth = {
         "a1": 0.5,

@@ -100,8 +100,6 @@ class GramData:
             InputError: arguments that cannot change, and all that ``mediate`` refuses.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
             >>> sums = jaxmed.gram_data(data, x="x", m="m", y="y", cluster="id")
             >>> sums.mediate(center="none").fixef()["term"].tolist()
             ['Intercept', 'x', 'Intercept', 'x', 'm']
@@ -141,8 +139,7 @@ class GramData:
         largest value of each column are there for every cluster: leave small clusters out where that matters.
 
         Example:
-            >>> import pathlib, tempfile, jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> import pathlib, tempfile
             >>> path = pathlib.Path(tempfile.mkdtemp()) / "sums.npz"
             >>> jaxmed.gram_data(data, x="x", m="m", y="y", cluster="id").save(path)
             >>> jaxmed.GramData.load(path).n_clusters
@@ -253,8 +250,6 @@ def gram_data(data: Any, *, x: str, m: Any, y: str, cluster: str, **arguments: A
         InputError: all that ``mediate`` refuses of columns and arguments.
 
     Example:
-        >>> import jaxmed
-        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
         >>> jaxmed.gram_data(data, x="x", m="m", y="y", cluster="id")
         GramData(x='x', m='m', y='y', cluster='id'): 389 rows in 40 clusters, as sums
     """

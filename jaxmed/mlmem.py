@@ -93,8 +93,6 @@ def boot_mlmem(
         InputError: something in the arguments or the data cannot be used; the message says what and how to mend it.
 
     Example:
-        >>> import jaxmed
-        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
         >>> model, indirect_effects, contrasts = jaxmed.boot_mlmem(data, "x", "m", "y", "id", n_boot=300, progress=False)
         >>> list(indirect_effects)[:2]
         ['indirect[m] within', 'total_indirect within']

@@ -64,7 +64,6 @@ def power(
             covariance, sizes that are too small.
 
     Example:
-        >>> import jaxmed
         >>> values = {"a_within": 0.3, "b_within": 0.3}
         >>> table = jaxmed.power(values, n_clusters=[30], cluster_size=[5], n_simulations=50, interval="delta", progress=False)
         >>> bool(table.set_index("label").loc["indirect[m] within", "power"] > 0.5)

@@ -46,9 +46,7 @@ def load_bootstrap(
         JaxmedWarning: replicates that were asked for are missing.
 
     Example:
-        >>> import tempfile, jaxmed
-        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+        >>> import tempfile
         >>> folder = tempfile.mkdtemp()
         >>> boot = fit.bootstrap(100, seed=1, save_to=folder, progress=False)
         >>> len(jaxmed.load_bootstrap(folder))
@@ -135,9 +133,6 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
         InputError: nothing to merge, or parts of another model, data, scheme or seed; the message names the difference.
 
     Example:
-        >>> import jaxmed
-        >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
         >>> jobs = [fit.bootstrap(seed=1, replicates=range(a, a + 50), progress=False) for a in (0, 50)]
         >>> len(jaxmed.merge_bootstraps(jobs))
         100

@@ -28,7 +28,7 @@ def type3_contrasts(design: LmmDesign) -> dict[str, np.ndarray]:
     is made orthogonal to the terms that contain its own, so that in a full design every term is tested over equally
     weighted levels of the others. A term all of whose columns were left out has no row.
 
-        >>> import numpy as np, pandas as pd
+    Example:
         >>> from jaxmed.design.lmm_design import lmm_design
         >>> y = np.arange(8.0) ** 2
         >>> table = pd.DataFrame({"y": y, "f": list("aabb") * 2, "x": [0.0, 1] * 4, "g": list("ppppqqqq")})
@@ -168,10 +168,12 @@ def contrast_from_names(
 
     ``spec``: numbers of shape (p,) or (r, p), rhs being 0; or an equation such as "group1 - 2*time.L = 0" in the names of
     the coefficients (without "=", equal to 0), or a list of equations. A name that could be read in several ways is read
-    at its longest; backticks keep it apart: "`x - 1`". Errors (InputError): the wrong number of columns, names that are no
-    coefficients, equations without any.
+    at its longest; backticks keep it apart: "`x - 1`".
 
-        >>> import pandas as pd
+    Raises:
+        InputError: the wrong number of columns, names that are no coefficients, equations without any.
+
+    Example:
         >>> from jaxmed.design.lmm_design import lmm_design
         >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
         >>> contrast_from_names(lmm_design("y ~ t + (1 | g)", table), "2*t - Intercept = 1")

@@ -52,9 +52,12 @@ def code_column(
 
     Two-valued text, categories and booleans become 0/1, in the order of ``asked``, of the categories, else sorted; as a
     predictor the column is named after the level that is 1, "arm[treated]", as a response (m, y) it keeps its name. More values:
-    treatment contrasts for covariates and moderators, an InputError for x, m and y. Errors also for infinite values, an
-    all-missing and a constant column, and levels asked for that are not those of the data. ``counts`` tells how often each
-    value occurs where the series holds each once.
+    treatment contrasts for covariates and moderators. ``counts`` tells how often each value occurs where the series holds each
+    once.
+
+    Raises:
+        InputError: more than two levels of x, m and y, infinite values, an all-missing and a constant column, levels asked for
+            that are not those of the data.
     """
     name = str(series.name)
     where = f"{argument}={name!r}"
@@ -152,7 +155,11 @@ def _asked_order(name: str, levels: Sequence[object], asked: Sequence[object]) -
 
 
 def _read_labels(series: pd.Series, where: str) -> pd.Series:
-    """The column with texts that read as empty set missing. Errors and warnings: text numbers, labels that look alike."""
+    """The column with texts that read as empty set missing. Warnings: labels that are empty or look alike.
+
+    Raises:
+        InputError: numbers with decimal commas, nothing but missing values.
+    """
     labels = list(pd.unique(series.dropna()))
     dirty.refuse_decimal_commas(where, str(series.name), labels)
     dirty.warn_empty(where, labels)

@@ -58,7 +58,10 @@ def check_columns(present: Sequence[object], columns: Mapping[str, str], index: 
 def cluster_codes(cluster: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Number the clusters.
 
-    Returns codes (n,), positions in labels, and the sorted labels (J,). Errors and warnings: see :func:`check_clusters`.
+    Returns codes (n,), positions in labels, and the sorted labels (J,). Warnings: as of :func:`check_clusters`.
+
+    Raises:
+        InputError: labels of several types, and those of :func:`check_clusters`.
     """
     dirty.refuse_containers(f"cluster={str(cluster.name)!r}", cluster)
     try:
@@ -75,10 +78,13 @@ def cluster_codes(cluster: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_clusters(name: str, labels: np.ndarray, sizes: np.ndarray, n_rows: int) -> None:
-    """Errors: missing labels, a single cluster, as many clusters as rows, labels that differ by rounding.
+    """The labels of the clusters can be used.
 
     ``sizes`` (J,) counts the rows with each label, which are ``n_rows`` where none is missing; text that reads as empty is no
     label. Warnings: labels that differ by blanks or case, that read like missing values or are codes for them.
+
+    Raises:
+        InputError: missing labels, a single cluster, as many clusters as rows, labels that differ by rounding.
     """
     empty = [dirty.is_empty(label) for label in labels]
     missing = n_rows - int(sizes[~np.array(empty, dtype=bool)].sum())
@@ -151,8 +157,10 @@ def _first_dependent(small: np.ndarray, names: tuple[str, ...], tolerance: float
 def check_fixed(equation: Equation, n_between: int) -> None:
     """The equation's fixed effects can be estimated.
 
-    ``n_between`` counts its level-2 coefficients, the intercept included. Errors: too few clusters or rows,
-    collinear columns, a response that is an exact combination of the predictors.
+    ``n_between`` counts its level-2 coefficients, the intercept included.
+
+    Raises:
+        InputError: too few clusters or rows, collinear columns, a response that is an exact combination of the predictors.
     """
     name = equation.response
     n, p = equation.n_rows, equation.fixed.shape[1]
@@ -195,8 +203,11 @@ def check_fixed(equation: Equation, n_between: int) -> None:
 def check_random(equation: Equation, free: np.ndarray) -> None:
     """The variances of the equation's random effects and residual can be told apart.
 
-    ``free`` (q, q) is the equation's block of the mask of estimated elements of G. Errors: all clusters of
-    size 1, a slope whose column varies within no cluster, or any other exact confounding, the fixed effects included.
+    ``free`` (q, q) is the equation's block of the mask of estimated elements of G.
+
+    Raises:
+        InputError: all clusters of size 1, a slope whose column varies within no cluster, or any other exact confounding, the
+            fixed effects included.
     """
     name = equation.response
     q = equation.random.shape[1]

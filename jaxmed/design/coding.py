@@ -24,6 +24,7 @@ def contrast_matrix(contrast: str, labels: Sequence[str]) -> tuple[tuple[str, ..
 
     ``contrast`` is "contr.treatment", "contr.poly", "contr.sum", "contr.helmert", or "full" for one column per level.
 
+    Example:
         >>> contrast_matrix("contr.poly", ["pre", "post"])[0]
         ('.L',)
     """

@@ -53,7 +53,10 @@ def compute(table: Table, node: Node, state: State | None = None) -> Variable:
     """Evaluate a variable on all rows of a table; ``state`` is what was learned on an earlier one.
 
     A column of text, categories or booleans is a factor, and so are factor() and its kin and comparisons; all else is
-    numeric. Errors: text in arithmetic, transforms that refuse their data or options.
+    numeric.
+
+    Raises:
+        InputError: text in arithmetic, transforms that refuse their data or options.
     """
     work = Evaluation(table, state)
     factor = without_parens(node).kind == "call" and without_parens(node).text in FACTOR_FUNCTIONS
@@ -75,7 +78,11 @@ def compute(table: Table, node: Node, state: State | None = None) -> Variable:
 
 
 def learn(table: Table, variable: Variable) -> tuple[Recipe, Values]:
-    """Code a variable on the rows used. Unused levels do not count. Errors: fewer than two levels, levels that read alike."""
+    """Code a variable on the rows used. Unused levels do not count.
+
+    Raises:
+        InputError: fewer than two levels, levels that read alike.
+    """
     node, label = variable.node, as_text(variable.node)
     if not isinstance(variable.values, pd.Series):
         return Recipe(label, node, variable.suffixes, variable.state), NumericValues(label, variable.suffixes, variable.values)

@@ -76,14 +76,17 @@ class ParsedFormula:
 def parse_formula(formula: str, columns: Sequence[str] = (), taken: Sequence[str] = ()) -> ParsedFormula:
     """Take a formula in lme4's language apart.
 
-    ``(x || g)`` becomes ``(1 | g) + (0 + x | g)``, ``(1 | a/b)`` becomes ``(1 | b:a) + (1 | a)``. Every error is an
-    InputError that quotes the formula, points at the place and names the remedy: no ``~``, empty sides, unbalanced
-    brackets, a bar outside brackets or without a group, no random term, a function that is not known, more terms than can
-    be used.
+    ``(x || g)`` becomes ``(1 | g) + (0 + x | g)``, ``(1 | a/b)`` becomes ``(1 | b:a) + (1 | a)``.
 
     ``.`` stands for all ``columns`` but those of the response, the offsets, the grouping factors, and those ``taken``
     elsewhere. R's takes the grouping factors too, as fixed effects that leave nothing to the random ones.
 
+    Raises:
+        InputError: no ``~``, empty sides, unbalanced brackets, a bar outside brackets or without a group, no random term, a
+            function that is not known, more terms than can be used; the message quotes the formula, points at the place and
+            names the remedy.
+
+    Example:
         >>> parsed = parse_formula("y ~ a*x + (x || g)")
         >>> parsed.fixed.labels
         ('a', 'x', 'a:x')

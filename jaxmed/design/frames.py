@@ -32,8 +32,10 @@ def is_lazy(data: object) -> bool:
 def to_pandas(data: IntoFrame, argument: str = "data") -> pd.DataFrame:
     """Any eager data frame as pandas; a pandas table is handed on as it is, but for columns stored by Arrow's types.
 
-    Errors: what is no data frame, and what would first have to be computed.
+    Raises:
+        InputError: what is no data frame, and what would first have to be computed.
 
+    Example:
         >>> import pyarrow
         >>> to_pandas(pyarrow.table({"x": [1, None], "s": ["a", "b"]}))["x"].tolist()
         [1, <NA>]

@@ -65,7 +65,8 @@ def group_columns(group: Group, frame: pd.DataFrame) -> list[pd.Series]:
 def number_groups(table: Table, group: Group) -> tuple[GroupRecipe, np.ndarray, np.ndarray]:
     """The groups of the rows: a recipe for new data, codes (n,) and labels (L,).
 
-    Errors: a factor of mixed types or whose levels read alike, a single group, a group per row.
+    Raises:
+        InputError: a factor of mixed types or whose levels read alike, a single group, a group per row.
     """
     columns = group_columns(group, table.frame)
     levels: list[tuple[str, ...]] = []

@@ -118,7 +118,8 @@ def complete_rows(
 ) -> Complete:
     """The rows in which every variable, group and weight is known.
 
-    Errors: a variable that is no finite number in such a row although its columns are known; no complete row.
+    Raises:
+        InputError: a variable that is no finite number in such a row although its columns are known; no complete row.
     """
     absent = np.zeros(len(table), dtype=bool)
     for variable in variables.values():
@@ -178,7 +179,11 @@ def check_response_column(table: Table, node: Node) -> None:
 
 
 def check_response(table: Table, variable: Variable) -> np.ndarray:
-    """The response (n,) on the rows used. Errors: a factor, several columns, constant."""
+    """The response (n,) on the rows used.
+
+    Raises:
+        InputError: it is a factor, has several columns, or is constant.
+    """
     node = variable.node
     if isinstance(variable.values, pd.Series):
         table.fail(node, f"the response {as_text(node)} is a factor; a linear mixed model needs a numeric response.")
@@ -204,7 +209,8 @@ def check_names(names: Sequence[str]) -> None:
 def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, intercept: bool) -> tuple[np.ndarray, list[str]]:
     """The columns that are no combination of earlier ones, and a sentence on those that are.
 
-    Errors: no more rows than coefficients; a response that is an exact combination of the columns.
+    Raises:
+        InputError: no more rows than coefficients; a response that is an exact combination of the columns.
     """
     # One decomposition for both questions: the response is the last column, held to a tolerance of its own.
     n_columns = full.matrix.shape[1]

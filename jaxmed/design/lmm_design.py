@@ -121,11 +121,12 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
     for ordered categories; the intercept is "Intercept". A fixed column that is a combination of earlier ones is left out
     with a warning, as in lme4. Terms are in lme4's order.
 
-    Errors (InputError): those of ``parse_formula``; columns that do not exist, hold no numbers or infinite ones; a
-    response that is constant or not numeric; grouping factors with one level or with one per row; random effects that
-    are too many or named twice; weights that are not positive.
+    Raises:
+        InputError: those of ``parse_formula``; columns that do not exist, hold no numbers or infinite ones; a response that is
+            constant or not numeric; grouping factors with one level or with one per row; random effects that are too many or
+            named twice; weights that are not positive.
 
-        >>> import pandas as pd
+    Example:
         >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
         >>> design = lmm_design("y ~ t + (1 | g)", table)
         >>> design.fixed_names, design.fixed.shape, design.terms[0].levels.tolist()
@@ -211,10 +212,13 @@ def new_matrices(design: LmmDesign, data: IntoFrame, *, random: bool = True) -> 
 
     The new table needs the predictors, and with ``random`` the variables of the random-effects terms; no response.
     Rows with a missing predictor are left out; a missing group counts as one not seen (code -1). ``random=False``
-    gives the fixed part alone. Errors (InputError): missing columns, levels of a fixed factor not seen before, values
-    that are no numbers or infinite, or outside what a transform can extend to.
+    gives the fixed part alone.
 
-        >>> import pandas as pd
+    Raises:
+        InputError: missing columns, levels of a fixed factor not seen before, values that are no numbers or infinite, or outside
+            what a transform can extend to.
+
+    Example:
         >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6], "t": [0, 1, 0, 2, 0, 3], "g": list("aabbcc")})
         >>> design = lmm_design("y ~ center(t) + (1 | g)", table)
         >>> new = new_matrices(design, pd.DataFrame({"t": [1.0], "g": ["d"]}))

@@ -48,9 +48,11 @@ def mediation_design(data: pd.DataFrame, **arguments: Any) -> Design:
     """Validate, code and centre the columns and build the equations of a mediation system.
 
     The arguments are those of :func:`specify`, as of ``jaxmed.mediate``. ``between`` is False, or names variables, to leave
-    between parts out; a variable without a within part keeps its between part. The table is not changed.
-    Errors: InputError with the remedy for whatever cannot be fitted.
-    Warnings: few clusters, two-valued responses, moderator values outside the data.
+    between parts out; a variable without a within part keeps its between part. The table is not changed. Warnings: few clusters,
+    two-valued responses, moderator values outside the data.
+
+    Raises:
+        InputError: whatever cannot be fitted, with the remedy.
     """
     specification = specify(**arguments)
     return assemble(specification, Rows.of(checks.read_table(data), specification))

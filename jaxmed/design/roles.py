@@ -124,7 +124,8 @@ def parse_roles(
 ) -> Roles:
     """Read the arguments of ``mediate`` into roles.
 
-    Errors: a column in two roles, unknown keys, random covariates that are no covariates.
+    Raises:
+        InputError: a column in two roles, unknown keys, random covariates that are no covariates.
     """
     for argument, value in (("x", x), ("y", y), ("cluster", cluster)):
         _check_name(argument, value)

@@ -51,8 +51,11 @@ def _first(values: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
 def check_groups(response: str, y: np.ndarray, terms: Sequence[RandomTerm], rows: np.ndarray) -> list[str]:
     """Sentences on the groups that random effects and the residual of a mixed model rest on.
 
-    ``y`` (n,) is the response, ``rows`` (n,) its positions in the user's table. Errors: a response that varies within one
-    group only, or by no more than rounding. Warnings where fewer than ten groups count.
+    ``y`` (n,) is the response, ``rows`` (n,) its positions in the user's table. Warnings where fewer than ten groups
+    count.
+
+    Raises:
+        InputError: a response that varies within one group only, or by no more than rounding.
     """
     notes: dict[str, bool] = {}
     for k, term in enumerate(terms):
@@ -115,8 +118,10 @@ def check_clusters_of(
     """Sentences on the clusters that the equations' effects within clusters rest on.
 
     ``labels`` (J,) name the clusters. ``variables`` are those of one column, with the clusters (J,) in which it varies;
-    ``paths`` names x, the mediators and y. Errors: a response that varies within one cluster only. Warnings, of the paths, where
-    fewer than ten clusters count.
+    ``paths`` names x, the mediators and y. Warnings, of the paths, where fewer than ten clusters count.
+
+    Raises:
+        InputError: a response that varies within one cluster only.
     """
     notes: dict[str, bool] = {}
     for equation in equations:

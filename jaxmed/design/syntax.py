@@ -293,8 +293,9 @@ class _Parser:
 def parse_expression(formula: str) -> Node:
     """The tree of a formula's text.
 
-    Errors, each pointing at its place: unbalanced brackets or quotes, missing terms or operators, characters outside the
-    language.
+    Raises:
+        InputError: unbalanced brackets or quotes, missing terms or operators, characters outside the language; the message points
+            at the place.
     """
     parser = _Parser(formula)
     tree = parser.expression()

@@ -35,8 +35,10 @@ def check_size(where: str, largest: float) -> None:
 def check_ratios(where: str, response: str, size: float, names: Sequence[str], sizes: np.ndarray) -> None:
     """Units of a response and of columns between which a coefficient, and its variance's variance, can stand.
 
-    ``size`` and ``sizes`` (p,) are the largest absolute values. Errors: a column of products that is too large or too small; a
-    column too far from the response.
+    ``size`` and ``sizes`` (p,) are the largest absolute values.
+
+    Raises:
+        InputError: a column of products that is too large or too small, or too far from the response.
     """
     for name, one in zip(names, sizes.tolist(), strict=True):
         check_size(f"{where}: column {name!r}", one)

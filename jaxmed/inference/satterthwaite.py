@@ -58,6 +58,7 @@ def t_tests(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> T
 
     A variance without a slope, known exactly, has infinite degrees of freedom.
 
+    Example:
         >>> given = Estimated(np.array([2.0]), np.eye(1), np.full((1, 1, 1), 2.0), np.full((1, 1), 0.05))
         >>> [round(float(x[0]), 4) for x in t_tests(given, np.eye(1))]
         [2.0, 1.0, 2.0, 10.0, 0.0734]
@@ -79,6 +80,7 @@ def f_test(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> FT
 
     Rows that are combinations of others do not count. An L without any row has no test: all figures NaN.
 
+    Example:
         >>> given = Estimated(np.array([2.0, 0.0]), np.eye(2), np.zeros((1, 2, 2)), np.eye(1))
         >>> f_test(given, np.eye(2))
         FTest(statistic=2.0, num_df=2, den_df=inf, p_value=0.1353352832366127)

@@ -140,11 +140,8 @@ def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None =
         InputError: unknown kind or factor, strata where the scheme draws no clusters, a scheme that the model does not allow.
 
     Example:
-        >>> import jaxmed
-        >>> data = jaxmed.datasets.split_model(n_clusters=40, cluster_size=8).data
-        >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
         >>> make(fit.system, "rows", seed=1).new_rows(0).rows.shape
-        (320,)
+        (389,)
     """
     kind = require_option("kind", kind, KINDS)
     factor = require_option("factor", factor, FACTORS)

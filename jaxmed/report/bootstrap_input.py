@@ -46,7 +46,10 @@ def require_numbers(argument: str, given: Any, stop: int) -> None:
 def chosen_seed(seed: Any, kind: str, save_to: str | os.PathLike[str] | None, replicates: range | None) -> int:
     """The seed of a run as a number. For None that of the folder in which a run goes on, else a fresh one.
 
-    A jackknife draws nothing: its seed is then 0. Errors: no seed for one part of several that have to share it.
+    A jackknife draws nothing: its seed is then 0.
+
+    Raises:
+        InputError: no seed for one part of several that have to share it.
     """
     if seed is not None:
         return read_seed(seed)

@@ -132,10 +132,7 @@ class BootstrapResult(Curved):
             JaxmedWarning: more than 1% of the draws failed, or few draws lie beyond a limit.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
-            >>> table = fit.bootstrap(400, seed=1, progress=False).tidy(level=0.9, method="bc")
+            >>> table = boot.tidy(level=0.9, method="bc")
             >>> bool((table["conf_low"] < table["conf_high"]).all())
             True
 
@@ -191,10 +188,7 @@ class BootstrapResult(Curved):
             InputError: an unknown label, a jackknife, a level outside (0, 1).
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
-            >>> list(fit.bootstrap(400, seed=1, progress=False).bands()["label"])
+            >>> list(boot.bands()["label"])
             ['indirect[m] within', 'indirect[m] between']
 
         Montiel Olea & Plagborg-Moeller (2019); Westfall & Young (1993) for the p values.
@@ -311,9 +305,6 @@ class BootstrapResult(Curved):
         """The result as a paragraph in APA style, with the numbers of ``tidy(level, method)``.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> boot = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id").bootstrap(200, seed=1, progress=False)
             >>> boot.describe().split(".")[0].partition(" was ")[2]
             'fitted to 389 rows in 40 clusters (id)'
         """
@@ -327,10 +318,7 @@ class BootstrapResult(Curved):
             InputError: no such replicate.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
-            >>> fit.bootstrap(5, seed=1, progress=False).weights(3).sum()
+            >>> boot.weights(3).sum()
             np.float64(40.0)
         """
         require_whole("i", i, 0, ": the number of a replicate")
@@ -350,11 +338,7 @@ class BootstrapResult(Curved):
             InputError: no such replicate, or a scheme whose weights are no whole numbers (bayesian).
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
-            >>> sample = fit.bootstrap(5, seed=1, progress=False).resample(3)
-            >>> sample["id"].nunique()
+            >>> boot.resample(3)["id"].nunique()
             40
         """
         self.weights(i)

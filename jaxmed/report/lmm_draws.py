@@ -90,11 +90,7 @@ class LMMBootstrap(Shown):
             InputError: an unknown method or level, or bca for another kind.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> boot = fit.bootstrap(300, seed=1, progress=False)
-            >>> boot.tidy()["label"].tolist()
+            >>> mixed_boot.tidy()["label"].tolist()
             ['Intercept', 'x', 'sd__Intercept|id', 'sigma']
         """
         method = require_option("method", method, METHODS)
@@ -121,11 +117,7 @@ class LMMBootstrap(Shown):
             InputError: no such replicate, or a kind that keeps the responses.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> boot = fit.bootstrap(300, seed=1, progress=False)
-            >>> len(boot.response(3)) == len(data)
+            >>> len(mixed_boot.response(3)) == len(data)
             True
         """
         self._check(i)
@@ -143,11 +135,7 @@ class LMMBootstrap(Shown):
                 single column; fractional weights (kind "bayesian").
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> boot = fit.bootstrap(300, seed=1, progress=False)
-            >>> boot.resample(3).columns.tolist()
+            >>> mixed_boot.resample(3).columns.tolist()
             ['id', 'x', 'm', 'y']
         """
         self._check(i)

@@ -139,10 +139,7 @@ class LMMResult(Shown):
         Columns: term, estimate, std_error, statistic (t), df, p_value, conf_low, conf_high. As lmerTest's summary.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> fit.fixef()["term"].tolist()
+            >>> mixed.fixef()["term"].tolist()
             ['Intercept', 'x']
         """
         tests = satterthwaite.t_tests(self._estimated, np.eye(len(self.design.fixed_names)))
@@ -152,10 +149,7 @@ class LMMResult(Shown):
         """Covariance matrix of the fixed effects, sigma^2 (X'V^-1 X)^-1.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> fit.vcov().shape
+            >>> mixed.vcov().shape
             (2, 2)
         """
         names = list(self.design.fixed_names)
@@ -165,10 +159,7 @@ class LMMResult(Shown):
         """Correlation matrix of the estimates of the fixed effects.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> fit.fixef_correlation().columns.tolist()
+            >>> mixed.fixef_correlation().columns.tolist()
             ['Intercept', 'x']
         """
         covariance = self.vcov()
@@ -191,8 +182,6 @@ class LMMResult(Shown):
             InputError: another type.
 
         Example:
-            >>> import jaxmed, pandas as pd
-            >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6.5], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
             >>> jaxmed.lmm("y ~ t + (1 | g)", table).anova()[["term", "num_df", "den_df"]].round(2).values.tolist()
             [['t', 1, 2.0]]
         """
@@ -227,8 +216,6 @@ class LMMResult(Shown):
             InputError: names that are no coefficients, shapes that do not fit.
 
         Example:
-            >>> import jaxmed, pandas as pd
-            >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6.5], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
             >>> fit = jaxmed.lmm("y ~ t + (1 | g)", table)
             >>> round(float(fit.test("t = 1", joint=False)["estimate"][0]), 3)
             2.5
@@ -257,8 +244,6 @@ class LMMResult(Shown):
             InputError: an unknown method, a level outside (0, 1), a profile of a fit that failed.
 
         Example:
-            >>> import jaxmed, pandas as pd
-            >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6.5], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
             >>> jaxmed.lmm("y ~ t + (1 | g)", table).conf_int("profile")["parameter"].tolist()
             ['sd_Intercept|g', 'sigma', 'Intercept', 't']
         """
@@ -280,10 +265,7 @@ class LMMResult(Shown):
         "g.1", ...
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> fit.varcorr()["group"].tolist()
+            >>> mixed.varcorr()["group"].tolist()
             ['id', 'Residual']
         """
         return lmm_frames.varcorr_frame(self.design.terms, self._term_fits, self._sigma, self._sigma_known)
@@ -292,10 +274,7 @@ class LMMResult(Shown):
         """Predicted random effects (conditional modes): group, level, term, estimate, std_error (conditional SD).
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> len(fit.ranef())
+            >>> len(mixed.ranef())
             40
         """
         return lmm_frames.ranef_frame(self.design.terms, self._term_fits)
@@ -306,10 +285,7 @@ class LMMResult(Shown):
         """Fitted values with random effects, of the rows used, under the table's index.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> len(fit.fitted()) == len(data)
+            >>> len(mixed.fitted()) == len(data)
             True
         """
         return self._series(self._fitted, "fitted")
@@ -321,10 +297,7 @@ class LMMResult(Shown):
             InputError: an unknown kind.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> bool(abs(fit.residuals("scaled").mean()) < 0.1)
+            >>> bool(abs(mixed.residuals("scaled").mean()) < 0.1)
             True
         """
         kind = require_option("kind", kind, ("response", "scaled"))
@@ -353,8 +326,6 @@ class LMMResult(Shown):
             InputError: an unknown option, missing columns, unseen groups under "raise", unseen levels of a fixed factor.
 
         Example:
-            >>> import jaxmed, pandas as pd
-            >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6.5], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
             >>> fit = jaxmed.lmm("y ~ t + (1 | g)", table)
             >>> fit.predict(pd.DataFrame({"t": [2], "g": ["new"]}), new_levels="population").round(2).tolist()
             [7.33]
@@ -389,10 +360,7 @@ class LMMResult(Shown):
             InputError: a seed that is none.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> len(fit.simulate(seed=1)) == len(data)
+            >>> len(mixed.simulate(seed=1)) == len(data)
             True
         """
         self._require_identified("simulate()")
@@ -434,10 +402,7 @@ class LMMResult(Shown):
             InputError: n_resamples < 1, a seed that is none, an unknown kind or one that does not fit the model.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(seed=1).data
-            >>> boot = jaxmed.lmm("m ~ x + (1 | id)", data).bootstrap(200, seed=1, progress=False)
-            >>> boot.draws.columns.tolist()
+            >>> mixed.bootstrap(200, seed=1, progress=False).draws.columns.tolist()
             ['Intercept', 'x', 'sd__Intercept|id', 'sigma']
         """
         # deferred: they import JAX, which a fit does not need
@@ -464,10 +429,7 @@ class LMMResult(Shown):
             InputError: unknown effects.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> fit.tidy("ran_pars")["term"].tolist()
+            >>> mixed.tidy("ran_pars")["term"].tolist()
             ['sd__Intercept', 'sd__Observation']
         """
         effects = require_option("effects", effects, ("fixed", "ran_pars", "ran_vals"))
@@ -485,10 +447,7 @@ class LMMResult(Shown):
         converged, singular, identified (see :attr:`identified`).
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> int(fit.glance()["n_obs"].iloc[0]) == len(data)
+            >>> int(mixed.glance()["n_obs"].iloc[0]) == len(data)
             True
         """
         d = self.design
@@ -508,10 +467,7 @@ class LMMResult(Shown):
             InputError: the table has a column of such a name, as one that came from ``augment()`` has.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> len(fit.augment()) == len(data)
+            >>> len(mixed.augment()) == len(data)
             True
         """
         frame = self.data.iloc[self.design.rows].copy()

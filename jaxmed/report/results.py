@@ -112,9 +112,6 @@ class MediationResult(Curved):
             InputError: an unknown kind.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> fit.vcov().shape
             (8, 8)
         """
@@ -130,9 +127,6 @@ class MediationResult(Curved):
         ``attrs["coding"]`` holds the levels of variables that are no numbers, the one that is 0 first.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> fit.fixef()["term"].tolist()[:3]
             ['Intercept', 'x_within', 'x_between']
         """
@@ -158,9 +152,6 @@ class MediationResult(Curved):
         """Covariance matrix G of the random effects over all equations, labelled "equation:term".
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> fit.varcorr().columns.tolist()
             ['m:Intercept', 'y:Intercept']
         """
@@ -178,9 +169,6 @@ class MediationResult(Curved):
             InputError: an unknown method, a level outside (0, 1).
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> table = fit.effects(level=0.9, method="monte_carlo").set_index("label")
             >>> bool(table.loc["indirect[m] within", "conf_low"] > 0)
             True
@@ -214,9 +202,6 @@ class MediationResult(Curved):
         """Predicted random effects (BLUPs): one row per cluster, one column per random effect "equation:term".
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> fit.ranef().shape
             (40, 2)
         """
@@ -231,8 +216,6 @@ class MediationResult(Curved):
         at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
             >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])
             >>> fit.cluster_effects().columns.tolist()
             ['id', 'mediator', 'component', 'a', 'b', 'indirect']
@@ -247,8 +230,6 @@ class MediationResult(Curved):
         ``progress`` shows a bar.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
             >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])
             >>> top = fit.influence().groupby("label", sort=False).head(1)
             >>> len(top) == len(fit.effects())
@@ -266,9 +247,6 @@ class MediationResult(Curved):
             InputError: an unknown option, a fit of sums without rows.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> fit.predict(random="none").shape == (len(data), 2)
             True
         """
@@ -289,9 +267,6 @@ class MediationResult(Curved):
             InputError: a seed that is none, a fit of sums without rows.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> fit.simulate(seed=1).columns.tolist()
             ['id', 'x', 'm', 'y']
         """
@@ -310,9 +285,6 @@ class MediationResult(Curved):
             InputError: unknown effects.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> fit.tidy("ran_pars")["term"].tolist()
             ['var(m:Intercept)', 'var(y:Intercept)', 'sigma(m)', 'sigma(y)']
         """
@@ -329,9 +301,6 @@ class MediationResult(Curved):
         each equation are n_obs_m, n_obs_y, ... by the names of the responses.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
             >>> int(fit.glance()["n_clusters"].iloc[0])
             40
         """
@@ -401,11 +370,7 @@ class MediationResult(Curved):
             StorageError: a folder that cannot be written to, or with files that are damaged or were changed.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.bpg06_twin(seed=7).data
-            >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random="all", center="none")
-            >>> boot = fit.bootstrap(200, seed=1, progress=False)
-            >>> boot.draws.shape[0]
+            >>> fit.bootstrap(200, seed=1, progress=False).draws.shape[0]
             200
 
         Sources: Davison & Hinkley (1997), sections 3.2 and 3.8; Rubin (1981); Carpenter, Goldstein & Rasbash (2003);

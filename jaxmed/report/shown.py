@@ -51,10 +51,7 @@ class Shown:
             InputError: an unknown figure or option, or no matplotlib.
 
         Example:
-            >>> import jaxmed, matplotlib
-            >>> matplotlib.use("Agg")
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> ax = jaxmed.lmm("m ~ x + (1 | id)", data).plot("coefficients")
+            >>> ax = mixed.plot("coefficients")
             >>> [text.get_text() for text in ax.get_yticklabels()]
             ['x']
         """
@@ -68,10 +65,8 @@ class Shown:
         Design in words, equations, tables, figures, diagnostics, what to cite, versions, and code that reproduces it.
 
         Example:
-            >>> import jaxmed, tempfile
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> fit = jaxmed.lmm("m ~ x + (1 | id)", data)
-            >>> fit.report(tempfile.mkdtemp() + "/report.html").name
+            >>> import tempfile
+            >>> mixed.report(tempfile.mkdtemp() + "/report.html").name
             'report.html'
         """
         from jaxmed.report import document
@@ -112,9 +107,7 @@ class Shown:
             The source of the table.
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> text = jaxmed.lmm("m ~ x + (1 | id)", data).to_latex(columns=["term", "estimate"])
+            >>> text = mixed.to_latex(columns=["term", "estimate"])
             >>> text.splitlines()[0]
             '\\\\begin{tabular}{lr}'
         """
@@ -156,7 +149,6 @@ class Curved(Shown):
             A ModerationCurve: ``frame()``, ``johnson_neyman`` (numbers), ``words()``.
 
         Example:
-            >>> import jaxmed
             >>> data = jaxmed.datasets.moderated_model(n_clusters=40).data
             >>> fit = jaxmed.mediate(data, x="x", m="m1", y="y", cluster="id", moderators={"a": "w"}, center="none")
             >>> fit.moderation(by="w").frame().columns.tolist()
