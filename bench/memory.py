@@ -23,7 +23,7 @@ peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 fit = jm.lmm("y ~ x + (1 | id)", data) if plain else jm.mediate(data, x="x", m="m", y="y", cluster="id")
 fitted = peak()
 if kind == "jackknife":
-    bootstrap.run(fit.system, range(replicates), schemes.make(fit.system, kind, 0))
+    bootstrap.run(range(replicates), schemes.make(fit.system, kind, 0))
 else:
     fit.bootstrap(replicates, seed=1, kind=kind, progress=False)
 print(json.dumps({"rows": n, "fit": fitted, "peak": peak()}))

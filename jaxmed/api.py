@@ -72,7 +72,7 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     if isinstance(data, str) and not isinstance(formula, str):
         raise InputError("lmm: formula and data are swapped; write the formula first, lmm('y ~ x + (1 | g)', data).")
     data = read_table(data)
-    fit = fit_lmm(lmm_design(formula, data, weights), data, reml=bool(reml))
+    fit = fit_lmm(lmm_design(formula, data, weights), data, reml=bool(reml), weights=weights)
     if not fit.converged:
         warn_user("lmm: the fit did not converge; its numbers must not be used. print(fit.summary()) says what may help.")
     elif not fit.identified:

@@ -18,13 +18,13 @@ TABLE = "table.npz"  # the data, beside the draws
 
 if TYPE_CHECKING:
     from jaxmed.report.draws import BootstrapResult
-    from jaxmed.report.results import MediationResult
+    from jaxmed.report.result import FitResult
 
 
 @verb
 def load_bootstrap(
     folder: str | os.PathLike[str],
-    fit: MediationResult | None = None,
+    fit: FitResult | None = None,
     *,
     extra: Mapping[str, Callable] | None = None,
 ) -> BootstrapResult:
@@ -53,13 +53,17 @@ def load_bootstrap(
         100
     """
     from jaxmed import files
-    from jaxmed.inference import bootstrap, schemes, storage
+    from jaxmed.inference import draws as arrays
+    from jaxmed.inference import storage
     from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.result import FitResult
 
     place = require_path("folder", folder)
     check_functions(extra)
-    if fit is not None and not hasattr(fit, "system"):
-        raise InputError(f"fit={shown(fit)} is no result of mediate(); give the fit that the draws belong to, or leave it out.")
+    if fit is not None and not isinstance(fit, FitResult):
+        raise InputError(
+            f"fit={shown(fit)} is no result of mediate() or lmm(); give the fit that the draws belong to, or leave it out."
+        )
     manifest = storage.read_manifest(place)
     theirs, call = manifest["identity"], manifest["call"]
     kept = files.read_arrays(place / TABLE, storage.ANEW) if os.path.exists(place / TABLE) else {}
@@ -71,7 +75,7 @@ def load_bootstrap(
         )
     try:
         fit = _refitted(place, kept, call, extra) if fit is None else fit
-        scheme = schemes.make(fit.system, theirs["kind"], theirs["seed"], strata, theirs["factor"])
+        scheme = fit._scheme(theirs["kind"], theirs["seed"], strata, theirs["factor"])
         ours = storage.identity(scheme)
     except JaxmedError:
         raise
@@ -88,8 +92,8 @@ def load_bootstrap(
     parts = saved.read()
     if not parts:
         raise InputError(f"folder={str(folder)!r} holds no finished chunk yet")
-    draws = bootstrap.from_arrays(parts, {"compilation": 0.0, "replicates": 0.0})
-    whole = bootstrap.select(draws, range(int(draws.index[-1]) + 1))
+    draws = arrays.from_arrays(parts, {"compilation": 0.0, "replicates": 0.0})
+    whole = arrays.select(draws, range(int(draws.index[-1]) + 1))
     if lost := saved.lacking():
         warn_user(
             f"folder={str(folder)!r} has {len(whole.index):,} replicates, and {sum(map(len, lost)):,} that were asked for, or "
@@ -101,10 +105,10 @@ def load_bootstrap(
 
 def _refitted(
     place: Path, kept: dict[str, np.ndarray], call: Mapping[str, Any], extra: Mapping[str, Callable] | None
-) -> MediationResult:
+) -> FitResult:
     """The model of a folder, fitted again to the table that it keeps."""
-    from jaxmed.api import mediate
-    from jaxmed.report import saved_tables
+    from jaxmed.api import lmm, mediate
+    from jaxmed.report import lmm_results, saved_tables
 
     functions = list(call.get("extra") or [])
     if sorted(functions) != sorted(extra or {}):
@@ -113,7 +117,10 @@ def _refitted(
             "them as extra={name: function}"
         )
     try:
-        return mediate(saved_tables.from_arrays(kept), **{k: v for k, v in call.items() if k != "extra"}, extra=extra)
+        if call.get("verb") != "lmm":
+            return mediate(saved_tables.from_arrays(kept), **{k: v for k, v in call.items() if k != "extra"}, extra=extra)
+        weights = kept.pop(lmm_results.WEIGHTS, call["weights"])
+        return lmm(call["formula"], saved_tables.from_arrays(kept), reml=call["reml"], weights=weights)
     except JaxmedError as error:
         raise InputError(
             f"folder={str(place)!r}: the model cannot be fitted again to the table that is kept ({error}); give the fit "
@@ -137,7 +144,8 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
         >>> len(jaxmed.merge_bootstraps(jobs))
         100
     """
-    from jaxmed.inference import bootstrap, storage
+    from jaxmed.inference import draws as arrays
+    from jaxmed.inference import storage
     from jaxmed.report.draws import BootstrapResult
 
     parts = cast("list[Any]", as_list(parts))
@@ -145,15 +153,12 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
         raise InputError("parts is empty: give at least one bootstrap")
     for k, part in enumerate(parts):
         if not isinstance(part, BootstrapResult):
-            raise InputError(
-                f"parts[{k}] is {shown(part)}; give a list of what fit.bootstrap(...) of a mediation or load_bootstrap() "
-                "returned."
-            )
+            raise InputError(f"parts[{k}] is {shown(part)}; give a list of what fit.bootstrap(...) or load_bootstrap() returned.")
     first = storage.identity(parts[0].scheme)
     for k, part in enumerate(parts[1:], 1):
         if said := storage.differences(first, storage.identity(part.scheme)):
             raise InputError(f"parts[{k}] cannot be merged with parts[0]: {said} differ")
     seconds = {name: float(np.sum([p.seconds.get(name, 0.0) for p in parts])) for name in parts[0].seconds}
-    draws = bootstrap.from_arrays([p.raw.arrays() for p in parts], seconds)
-    whole = bootstrap.select(draws, range(int(draws.index[-1]) + 1))
+    draws = arrays.from_arrays([p.raw.arrays() for p in parts], seconds)
+    whole = arrays.select(draws, range(int(draws.index[-1]) + 1))
     return replace(parts[0], raw=whole, seconds=seconds)

@@ -73,7 +73,7 @@ class Influence(NamedTuple):
 def influence(system: FittedSystem, progress: Callable[[int], object] = lambda done: None) -> Influence:
     """Refit without each cluster in turn."""
     rows = effects.effects(system.design)
-    draws = bootstrap.run(system, range(len(system.design.clusters)), schemes.make(system, "jackknife", 0), progress=progress)
+    draws = bootstrap.run(range(len(system.design.clusters)), schemes.make(system, "jackknife", 0), progress=progress)
     without = effects.values(rows, *draws.estimates)
     return Influence(effects.values(rows, *system.estimates), without, jackknife.jackknife_std_error(without))
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,11 +17,41 @@ from jaxmed.inference import parameters, polynomials
 from jaxmed.inference.effect_rows import Effect, find_effects
 from jaxmed.reml.problem import Estimates
 
-__all__ = ["Effect", "effects", "gradient", "values"]
+__all__ = ["Effect", "Effects", "effects", "gradient", "values"]
 
 STEP = 0.05  # of a parameter's standard error, for derivatives of the user's own functions: eighth order, error about STEP^8
 MONTE_CARLO = 20_000  # draws of the parameters of a fit
 STENCIL = np.array([4 / 5, -1 / 5, 4 / 105, -1 / 280])
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The rows of a mediation's table, see :class:`jaxmed.inference.quantities.Quantities`."""
+
+    rows: tuple[Effect, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(row.label for row in self.rows)
+
+    @property
+    def main(self) -> tuple[str, ...]:
+        """The indirect effects."""
+        return tuple(row.label for row in self.rows if row.effect == "indirect")
+
+    @property
+    def tested(self) -> np.ndarray:
+        """All of them."""
+        return np.ones(len(self.rows), bool)
+
+    def values(self, estimates: Estimates) -> np.ndarray:
+        """Their values (..., E)."""
+        return values(self.rows, *estimates)
+
+    def std_errors(self, estimates: Estimates, joint: np.ndarray) -> np.ndarray:
+        """Delta-method standard errors (..., E)."""
+        return std_errors(self.rows, estimates, joint)
 
 
 def effects(design: Design) -> tuple[Effect, ...]:

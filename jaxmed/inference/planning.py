@@ -97,7 +97,7 @@ def simulate(
         beta=planned.beta, random=root(planned.G), residuals=np.diag(np.sqrt(planned.sigma2))
     )
     scheme = replace(scheme, own=own._replace(sources=own.sources._replace(noise=noise)))
-    draws = bootstrap.run(system, range(n), scheme, progress=lambda done: progress(done / 2))
+    draws = bootstrap.run(range(n), scheme, progress=lambda done: progress(done / 2))
     width = len(parameters.pack(planned.beta, planned.G)) + len(planned.sigma2)
     standard = np.random.default_rng([seed, 1]).normal(size=(MONTE_CARLO, width))
 
@@ -112,5 +112,5 @@ def simulate(
             low[s], high[s] = np.nanquantile(moved, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return low, high
 
-    low, high = bootstrap.revisited(system, scheme, draws, look)
+    low, high = bootstrap.revisited(scheme, draws, look)
     return Simulated(effects.values(rows, *planned), effects.values(rows, *draws.estimates), low, high, draws.status)

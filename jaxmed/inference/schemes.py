@@ -6,6 +6,9 @@ responses (redraw.py), and all clusters count once. Replicate i depends on (seed
 
 from __future__ import annotations
 
+import hashlib
+import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,17 +20,20 @@ from jaxmed.arguments import require_option
 from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import prediction, redraw, resampling, table
+from jaxmed.inference import draws, prediction, redraw, resampling, table
 from jaxmed.inference.reflation import reflated, root
+from jaxmed.reml import compilation
 from jaxmed.reml import fit as reml
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.gram import Gram
 from jaxmed.reml.padded import SizeClass, ragged
+from jaxmed.reml.problem import Estimates
 
 ROWS = ("two_stage", "rows")
 RESPONSES = ("parametric", "residual", "wild")
 KINDS = (*resampling.KINDS, *ROWS, *RESPONSES)
 STRATIFIED = (*resampling.KINDS, "two_stage")
+CROSSED = ("parametric", "residual")  # of a mixed model with several grouping factors, see crossed_scheme.py
 FACTORS = ("mammen", "rademacher")
 
 
@@ -71,6 +77,46 @@ class Scheme:
             return None
         made = redraw.grams(resampling.base_key(self.seed), first, last, rows, self.own.sources, self.own.plan, self._draws)
         return list(made)
+
+    @property
+    def estimates(self) -> Estimates:
+        """Of the full sample."""
+        return self.system.estimates
+
+    def workers(self) -> int:
+        """Threads that refit at a time: one for each core, one for devices that are no CPU."""
+        if jax.default_backend() != "cpu" or compilation.n_devices() > 1:
+            return 1
+        return cores()
+
+    def alone(self) -> AbstractContextManager[object]:
+        """The context that a run needs: none."""
+        return nullcontext()
+
+    def refits(self, span: range, rows: int, first_step: bool) -> draws.Draws:
+        """The draws of some replicates, at most ``rows``, refitted in one go; ``first_step`` as that of reml.refit."""
+        fits, w = self.system.fits, self.weights(span.start, span.stop)
+        own = self.grams(span.start, span.stop, rows) or [None] * len(fits)
+        parts = [reml.refit(fit, w, rows=rows, first_step=first_step, data=data) for fit, data in zip(fits, own, strict=True)]
+        return draws.joined(self.system, span, parts)
+
+    def digests(self) -> dict[str, str]:
+        """What tells apart the draws of different data and models, see storage.py."""
+        design = self.system.design
+        data, model = hashlib.sha256(), hashlib.sha256()
+        for e in design.equations:
+            for a in (e.fixed, e.random, e.y, e.codes, e.rows):
+                data.update(np.ascontiguousarray(a).tobytes())
+            if e.products is not None:
+                data.update(e.products.sums.tobytes() + e.products.shift.tobytes() + e.products.scale.tobytes())
+            model.update(repr((e.response, e.fixed_names, e.random_names, e.level)).encode())
+        for name, column in design.columns.items():
+            data.update(name.encode() + np.ascontiguousarray(column).tobytes())
+        data.update(np.ascontiguousarray(design.table_codes).tobytes())
+        shape = [(p.kind, p.mediator, p.component, p.equation, p.term) for p in design.paths]
+        values = [(m.name, m.values) for m in design.moderators]
+        model.update(repr((design.free.tolist(), self.system.fits[0].reml, shape, values, sorted(design.extra))).encode())
+        return {"data": data.hexdigest(), "model": model.hexdigest()}
 
     def chunk(self, rows: int) -> int:
         """How many of ``rows`` replicates fit into a chunk."""
@@ -124,6 +170,11 @@ class Scheme:
     def _draws(self) -> str:
         """The kind as redraw.py knows it: a wild scheme goes by its factor."""
         return self.factor if self.kind == "wild" else self.kind
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None = None, factor: str = "mammen") -> Scheme:

@@ -25,9 +25,9 @@ import numpy as np
 from jaxmed import files
 from jaxmed.arguments import require_path
 from jaxmed.errors import InputError, StorageError
-from jaxmed.inference import bootstrap, resampling, schemes
-from jaxmed.inference.bootstrap import Draws
-from jaxmed.inference.schemes import Scheme
+from jaxmed.inference import resampling, schemes
+from jaxmed.inference.draws import Draws, missing
+from jaxmed.inference.mixed import AnyScheme
 from jaxmed.reml.problem import STATUS
 from jaxmed.version import __version__
 
@@ -50,22 +50,8 @@ NAMES = {
 }
 
 
-def identity(scheme: Scheme) -> dict[str, Any]:
+def identity(scheme: AnyScheme) -> dict[str, Any]:
     """What two runs must have in common for their draws to belong together."""
-    design = scheme.system.design
-    data, model = hashlib.sha256(), hashlib.sha256()
-    for e in design.equations:
-        for a in (e.fixed, e.random, e.y, e.codes, e.rows):
-            data.update(np.ascontiguousarray(a).tobytes())
-        if e.products is not None:
-            data.update(e.products.sums.tobytes() + e.products.shift.tobytes() + e.products.scale.tobytes())
-        model.update(repr((e.response, e.fixed_names, e.random_names, e.level)).encode())
-    for name, column in design.columns.items():
-        data.update(name.encode() + np.ascontiguousarray(column).tobytes())
-    data.update(np.ascontiguousarray(design.table_codes).tobytes())
-    shape = [(p.kind, p.mediator, p.component, p.equation, p.term) for p in design.paths]
-    values = [(m.name, m.values) for m in design.moderators]
-    model.update(repr((design.free.tolist(), scheme.system.fits[0].reml, shape, values, sorted(design.extra))).encode())
     strata = None if scheme.strata is None else hashlib.sha256(np.ascontiguousarray(scheme.strata).tobytes()).hexdigest()
     return {
         "format": FORMAT,
@@ -75,8 +61,7 @@ def identity(scheme: Scheme) -> dict[str, Any]:
         "kind": scheme.kind,
         "factor": scheme.factor,
         "strata": strata,
-        "data": data.hexdigest(),
-        "model": model.hexdigest(),
+        **scheme.digests(),
     }
 
 
@@ -99,7 +84,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
 class Folder:
     """A folder of draws of a scheme; made or joined by :func:`open_folder`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], scheme: Scheme):
+    def __init__(self, path: Path, manifest: dict[str, Any], scheme: AnyScheme):
         self.path, self.manifest, self.scheme = path, manifest, scheme
 
     def done(self) -> list[range]:
@@ -126,7 +111,7 @@ class Folder:
         ]
         out: list[range] = []
         for part in sorted(asked, key=lambda r: (r.start, -r.stop)):
-            out += bootstrap.missing(part, [*spans, *out])
+            out += missing(part, [*spans, *out])
         return sorted(out, key=lambda r: r.start)
 
     def write(self, draws: Draws) -> None:
@@ -164,10 +149,10 @@ class Folder:
         return arrays
 
 
-def _faults(arrays: dict[str, np.ndarray], span: range, scheme: Scheme) -> str:
+def _faults(arrays: dict[str, np.ndarray], span: range, scheme: AnyScheme) -> str:
     """In words, what keeps arrays from being the draws of these replicates; empty where they are."""
     expected = {"index": "iu", "deviance": "f", "status": "iu", "decrement": "f", "evaluations": "iu", "safe": "b", "reason": "S"}
-    shapes = {name: np.shape(a) for name, a in zip(("beta", "G", "sigma2"), scheme.system.estimates, strict=True)}
+    shapes = {name: np.shape(a) for name, a in zip(("beta", "G", "sigma2"), scheme.estimates, strict=True)}
     kinds = expected | dict.fromkeys(shapes, "f")
     if set(arrays) != set(kinds):
         return f"it holds {', '.join(sorted(arrays))}"
@@ -191,7 +176,7 @@ def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest | {"checksum": checksum([manifest["identity"], manifest["call"]])}
 
 
-def open_folder(path: str | os.PathLike[str], scheme: Scheme, call: dict[str, Any] | None = None) -> Folder:
+def open_folder(path: str | os.PathLike[str], scheme: AnyScheme, call: dict[str, Any] | None = None) -> Folder:
     """Make a folder for the draws of a scheme, or join the one that is there.
 
     Raises:

@@ -266,7 +266,8 @@ class Refitting:
         for L, A, g in zip(lambdas, made.maps, made.order, strict=True):
             G[g] = sigma2 * A @ L @ L.T @ A.T
         deviance = at.value + deviance_shift(made, self.reml)
-        return Refit(made.back @ at.beta, G, sigma2, deviance, found.converged, any(_singular(L) for L in lambdas))
+        singular = any(_singular(L) for L in lambdas)
+        return Refit(made.back @ at.beta, G, sigma2, deviance, found.decrement, found.evaluations, found.converged, singular)
 
 
 class Refit(NamedTuple):
@@ -276,6 +277,8 @@ class Refit(NamedTuple):
     G: list[np.ndarray]
     sigma2: float
     deviance: float
+    decrement: float
+    evaluations: int
     converged: bool
     singular: bool
 

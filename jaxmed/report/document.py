@@ -9,30 +9,20 @@ import html
 import io
 import platform
 import warnings
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
 import pandas as pd
 from pandas.util import hash_pandas_object
 
+from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
-from jaxmed.report import citations, equations, prose, tables
-from jaxmed.report.effect_blocks import effect_blocks
+from jaxmed.report import citations, tables
 from jaxmed.report.page_style import STYLE
+from jaxmed.report.result import Curved, Picture, Result, Section
 from jaxmed.version import __version__
 
-FIGURES = {
-    "mediation": ("path", "forest", "moderation", "clusters"),
-    "bootstrap": ("path", "forest", "density", "moderation", "health"),
-    "lmm": ("coefficients", "ranef"),
-    "lmm_bootstrap": ("forest", "density", "health"),
-}
-TITLES = {
-    "mediation": "Multilevel mediation",
-    "bootstrap": "Bootstrap of a multilevel mediation",
-    "lmm": "Linear mixed model",
-    "lmm_bootstrap": "Bootstrap of a linear mixed model",
-}
 CAPTIONS = {
     "path": "Path diagram.",
     "forest": "Estimates with their intervals; the dashed line is 0.",
@@ -56,12 +46,12 @@ UNSAID = {
 CURVES = 6  # moderation curves that are drawn at most
 
 
-def document(result: Any, shown_as: str) -> str:
+def document(result: Result) -> str:
     """The whole page."""
-    title = TITLES[shown_as]
+    title = result._title
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", JaxmedWarning)
-        sections = _sections(result, shown_as)
+        sections = _sections(result)
     said = list(dict.fromkeys(str(w.message) for w in caught))
     body = [f"<h1>{title}</h1>", f'<p class="small">Written {datetime.date.today().isoformat()} with {_versions()}.</p>']
     for heading, inside in sections:
@@ -73,80 +63,52 @@ def document(result: Any, shown_as: str) -> str:
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body>\n</html>\n"
 
 
-def _sections(result: Any, shown_as: str) -> list[tuple[str, list[str]]]:
-    boot = shown_as in ("bootstrap", "lmm_bootstrap")
-    fit = result.fit if boot else result
-    mediation = shown_as in ("mediation", "bootstrap")
-    sections = []
-    if mediation:
-        sections.append(("Design", [_paragraph(s) for s in prose.design_sentences(fit)]))
-        sections.append(("Model", equations.system(fit.design)))
-    else:
-        sections.append(("Model", equations.mixed_model(fit)))
-    if shown_as == "bootstrap":
-        sections.append(("Result in words", [_paragraph(result.describe())]))
-    sections.append(("Results", _tables(result, fit, boot, mediation)))
-    sections.append(("Figures", _figures(result, shown_as)))
-    sections.append(("Diagnostics", _list(_diagnostics(result, fit, boot, mediation))))
-    sections.append(("What to cite", _list(["jaxmed, with the version named above.", *_citations(result, fit, boot, mediation)])))
-    sections.append(("How to reproduce", _code(result, fit, boot, mediation)))
-    return sections
+def _sections(result: Result) -> list[Section]:
+    return [
+        *result._sections(),
+        ("Results", _tables(result)),
+        ("Figures", _figures(result)),
+        ("Diagnostics", _list(result._diagnostics())),
+        ("What to cite", _list(["jaxmed, with the version named above.", *(citations.CITED[name] for name in result._cited())])),
+        ("How to reproduce", _code(result)),
+    ]
 
 
-def _tables(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
-    if not mediation:
-        blocks: list[tuple[str, pd.DataFrame]] = [("Fixed effects", fit.fixef()), ("Random effects", fit.varcorr())]
-        if boot:
-            blocks.append((f"Bootstrap ({result.kind}), percentile intervals, 95%", result.tidy().drop(columns="label")))
-    else:
-        random = tables.covariance_frame(fit.varcorr(), fit.sigma, fixed=~fit.design.free)
-        blocks = [("Fixed effects", fit.fixef().drop(columns="df")), ("Random effects", random)]
-        if boot:
-            name = "normal" if result.kind == "jackknife" else "percentile"
-            blocks = [*effect_blocks(result.tidy(), f"Effects ({name} intervals, 95%)"), *blocks]
-        else:
-            blocks = [*effect_blocks(fit.effects(), "Effects (delta method, 95%)"), *blocks]
-    return [f'<h3>{html.escape(head)}</h3>\n<div class="wide">{tables.html_table(frame)}</div>' for head, frame in blocks]
+def _tables(result: Result) -> list[str]:
+    return [
+        f'<h3>{html.escape(head)}</h3>\n<div class="wide">{tables.html_table(frame)}</div>'
+        for head, frame in result._report_tables()
+    ]
 
 
-def _figures(result: Any, shown_as: str) -> list[str]:
+def _figures(result: Result) -> list[str]:
     from jaxmed.report.figures import style
 
     try:
         style.require_pyplot()
     except InputError as why:
-        return [_paragraph(f"No figures: {why}")]
-    drawn = []
-    for kind in FIGURES[shown_as]:
-        for options in _wanted(result, shown_as, kind):
-            caption = CAPTIONS[kind]
-            if kind == "moderation":
-                curve = result.moderation(**options)
-                caption = f"{curve.words()} {caption}"
-            drawn.append(_figure(result, kind, options, caption))
-    return drawn
+        return [paragraph(f"No figures: {why}")]
+    return [_figure(result, *picture) for picture in result._pictures()]
 
 
-def _wanted(result: Any, shown_as: str, kind: str) -> list[dict]:
-    """The options of each drawing of a kind; none where the result has no such figure."""
-    if kind == "clusters":
-        return [{}] if len(result.cluster_effects()) else []
-    if kind == "moderation":
-        if getattr(result, "kind", "") == "jackknife":
-            return []
-        from jaxmed.report import moderation
-
-        found = moderation.curves_of(result.design if hasattr(result, "design") else result.fit.design)
-        return [{"effect": effect, "by": by} for effect, by in found if effect.startswith("indirect")][:CURVES]
-    if kind in ("density", "health") and getattr(result, "kind", "") == "jackknife":
-        return []
-    names = getattr(result, "fit", result).design.fixed_names if shown_as.startswith("lmm") else ["some"]
-    if kind in ("coefficients", "forest") and not names:
-        return []
-    return [{}]
+def pictures(kinds: Iterable[str]) -> list[Picture]:
+    """Figures of these kinds, each once and as it comes."""
+    return [Picture(kind, {}, CAPTIONS[kind]) for kind in kinds]
 
 
-def _figure(result: Any, kind: str, options: dict, caption: str) -> str:
+def curves(result: Curved, design: Design) -> list[Picture]:
+    """The moderation curves of indirect effects."""
+    from jaxmed.report import moderation
+
+    wanted = [(effect, by) for effect, by in moderation.curves_of(design) if effect.startswith("indirect")][:CURVES]
+    words = [result.moderation(effect, by=by).words() for effect, by in wanted]
+    return [
+        Picture("moderation", {"effect": effect, "by": by}, f"{said} {CAPTIONS['moderation']}")
+        for (effect, by), said in zip(wanted, words, strict=True)
+    ]
+
+
+def _figure(result: Result, kind: str, options: dict, caption: str) -> str:
     import matplotlib
 
     from jaxmed.report.figures import style
@@ -162,66 +124,18 @@ def _figure(result: Any, kind: str, options: dict, caption: str) -> str:
     return f"<figure>{image}\n<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def _diagnostics(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
-    said = ["The fit converged: a minimum of the criterion was found."] if fit.converged else []
-    if mediation:
-        said += fit._sentences()
-    else:
-        from jaxmed.report import lmm_tables
-
-        said += [*fit.design.notes, *lmm_tables.words(fit.converged, fit.singular, fit.varcorr())]
-    if boot:
-        counts = {str(s): int((result.status == s).sum()) for s in result.status.cat.categories}
-        n = len(result)
-        said.append(f"Of {n:,} replicates {counts['converged']:,} converged and {counts['singular']:,} ended on the boundary.")
-        if counts["singular"]:
-            said.append("On the boundary a combination of random effects has variance 0: a valid estimate, which counts.")
-        if counts["failed"]:
-            reasons = ", ".join(f"{k:,} times: {why}" for why, k in result.failures.value_counts().items())
-            said.append(f"{counts['failed']:,} replicates failed and are left out of all figures ({reasons}).")
-        else:
-            said.append("No replicate failed.")
-        if result.kind != "jackknife":
-            error = 100 / (2 * max(n - 1, 1)) ** 0.5
-            more = " More replicates make intervals steadier: 5,000 or more for a publication." if n < 5000 else ""
-            said.append(f"With {n:,} draws a bootstrap standard error is known to about {error:.1f}%.{more}")
-    return said
-
-
-def _citations(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
-    if mediation:
-        chosen = ["bauer", "kenny", *(["zhang"] if fit.center == "group_mean" else [])]
-        chosen += ["hayes", "johnson", "olea"] if fit.design.moderators else []
-    else:
-        chosen = ["bates", "kuznetsova"]
-    if boot:
-        chosen += ["efron", "leeden"]
-    return [citations.CITED[name] for name in chosen]
-
-
-def _code(result: Any, fit: Any, boot: bool, mediation: bool) -> list[str]:
-    n, k = fit.data.shape
-    mark = fingerprint(fit.data) if n else ""
+def _code(result: Result) -> list[str]:
+    data = result._fit.data
+    n, k = data.shape
+    mark = fingerprint(data) if n else ""
     lines = [*(["import hashlib", "", "import pandas as pd"] if mark else []), "import jaxmed as jm", ""]
     table = f"the table of this report: {n:,} rows and {k} columns" if n else "the sums of this report, see gram_data"
     lines.append(f"data = ...  # {table}")
     if mark:
         lines.append("mark = hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()")
         lines.append(f'assert mark.startswith("{mark}")  # the same values in the same order')
-    if mediation:
-        own = {name: value for name, value in fit.call.items() if name not in UNSAID or value not in UNSAID[name]}
-        given = [f"    {name}={_source(name, value)}," for name, value in own.items()]
-        lines += ["fit = jm.mediate(", "    data,", *given, ")"] if given else ["fit = ...  # the arguments were not recorded"]
-    else:
-        weights = ", weights=...  # as in the fit" if (fit.design.weights != 1).any() else ""
-        lines.append(f"fit = jm.lmm({fit.formula!r}, data, reml={fit.reml}{weights})")
-    if boot:
-        lines.append(_bootstrap_code(result))
-        lines += ["print(boot.tidy())", 'boot.report("report.html")']
-    else:
-        lines += ["print(fit.summary())", 'fit.report("report.html")']
-    seed = f"Seed {result.seed}: replicate i depends on the seed and i alone. " if boot else ""
-    return [f"<pre>{html.escape(chr(10).join(lines))}</pre>", _paragraph(f"{seed}Versions: {_versions()}.")]
+    lines += result._code()
+    return [f"<pre>{html.escape(chr(10).join(lines))}</pre>", paragraph(f"Versions: {_versions()}.")]
 
 
 def fingerprint(data: pd.DataFrame) -> str:
@@ -232,22 +146,17 @@ def fingerprint(data: pd.DataFrame) -> str:
         return ""
 
 
+def arguments(call: Mapping[str, Any]) -> list[str]:
+    """The arguments of ``mediate`` as lines of code, without those at their defaults."""
+    own = {name: value for name, value in call.items() if name not in UNSAID or value not in UNSAID[name]}
+    return [f"    {name}={_source(name, value)}," for name, value in own.items()]
+
+
 def _source(name: str, value: Any) -> str:
     """The argument as code; functions of the user are known by their names alone."""
     if name == "extra":
         return "{" + ", ".join(f"{key!r}: ..." for key in value) + "}  # the functions of the fit"
     return repr(value)
-
-
-def _bootstrap_code(boot: Any) -> str:
-    given = f"{len(boot)}, seed={boot.seed}, kind={boot.kind!r}"
-    scheme = getattr(boot, "scheme", None)
-    if scheme is not None:
-        given += f", factor={scheme.factor!r}" if boot.kind == "wild" else ""
-        index = boot.raw.index
-        given += f", replicates=range({index[0]}, {index[-1] + 1})" if index[0] else ""
-        given += ", strata=...  # as in this run" if scheme.strata is not None else ""
-    return f"boot = fit.bootstrap({given})" if "..." not in given else f"boot = fit.bootstrap({given}\n)"
 
 
 def _versions() -> str:
@@ -256,7 +165,7 @@ def _versions() -> str:
     return f"jaxmed {own}, {others}, Python {platform.python_version()}"
 
 
-def _paragraph(text: str) -> str:
+def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 

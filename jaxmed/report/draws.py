@@ -1,63 +1,47 @@
-"""The result of a bootstrap: draws and their statuses; tables and intervals are views of them."""
+"""The result of a bootstrap: draws and their statuses; tables and intervals are views of them.
+
+One class serves mediations and plain mixed models: a row of a table is a function of (beta, G, sigma^2); the fit knows which rows
+there are and what stands beside them (result.py).
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import chosen_names, require_bool, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
-from jaxmed.design.checks import require_rows
-from jaxmed.design.frames import fill_clusters
-from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
-from jaxmed.inference import bootstrap, effects, figures, intervals
-from jaxmed.inference.effects import Effect
-from jaxmed.inference.parameters import variance_parameters
+from jaxmed.inference import bootstrap, curves, figures, intervals
+from jaxmed.inference.curves import Bands
+from jaxmed.inference.draws import Draws
+from jaxmed.inference.mixed import AnyScheme
 from jaxmed.inference.schemes import RESPONSES, Scheme, make
-from jaxmed.reml import fit as reml
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS
-from jaxmed.report import prose, tables
-from jaxmed.report.effect_blocks import effect_blocks
-from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
+from jaxmed.report import document, tables
+from jaxmed.report.effect_tables import with_figures
 from jaxmed.report.progress import progress_bar
-from jaxmed.report.shown import Curved
+from jaxmed.report.result import Curved, FitResult, Picture, Section
 
 MANY = 0.01  # share of failed replicates above which tables warn
 
 
-class Fitted(Protocol):
-    """What a bootstrap needs of the fit it belongs to."""
-
-    @property
-    def system(self) -> reml.FittedSystem: ...
-    @property
-    def data(self) -> pd.DataFrame: ...
-    @property
-    def cluster(self) -> str: ...
-    @property
-    def design(self) -> Design: ...
-    @property
-    def n_clusters(self) -> int: ...
-
-
 @verbs
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class BootstrapResult(Curved):
     """Draws of a bootstrap; made by the ``bootstrap`` method of a fit."""
 
-    fit: Fitted
-    raw: bootstrap.Draws
-    scheme: Scheme
+    fit: FitResult
+    raw: Draws
+    scheme: AnyScheme
     seconds: dict[str, float]
     progress: bool = False  # whether the runs that a table needs show a bar too
-    _shown_as = "bootstrap"
 
     @property
     def kind(self) -> str:
@@ -80,16 +64,21 @@ class BootstrapResult(Curved):
 
     @property
     def draws(self) -> pd.DataFrame:
-        """One row per replicate, one column per effect (its label); NaN where a replicate failed."""
-        rows = effects.effects(self.fit.design)
-        return pd.DataFrame(effects.values(rows, *self.raw.estimates), index=self._index, columns=[r.label for r in rows])
+        """One row per replicate, one column per row of ``tidy()`` (its label); NaN where a replicate failed.
+
+        Of a mixed model the fixed effects, "sd_x|g", "cor_x.Intercept|g" (NaN where a variance is 0) and "sigma".
+        """
+        rows = self.fit._quantities
+        return pd.DataFrame(rows.values(self.raw.estimates), index=self._index, columns=list(rows.labels))
 
     @property
     def parameters(self) -> pd.DataFrame:
-        """One row per replicate: fixed effects "equation:term", variances, covariances and residual SDs."""
-        names, estimate = variance_parameters(self.fit.design, self.raw.estimates)
-        columns = [*self.fit.design.fixed_labels, *names]
-        return pd.DataFrame(np.concatenate([self.raw.estimates.beta, estimate], 1), index=self._index, columns=columns)
+        """One row per replicate: fixed effects, "equation:term" in a mediation, variances, covariances and residual SDs.
+
+        Of a mixed model the same as ``draws``.
+        """
+        names, values = self.fit._parameters_of(self.raw.estimates)
+        return pd.DataFrame(values, index=self._index, columns=names)
 
     @property
     def status(self) -> pd.Series:
@@ -110,20 +99,22 @@ class BootstrapResult(Curved):
         singular: Literal["keep", "drop"] = "keep",
         failed: Literal["drop", "worst"] = "drop",
     ) -> pd.DataFrame:
-        """The table of effects with bootstrap bias, standard error, interval and p value.
+        """The table of effects, or of a mixed model's parameters, with bootstrap bias, standard error, interval and p value.
 
         Args:
             level: coverage of the intervals.
             method: "percentile" (default), "basic", "normal", "bc", "bca" (its acceleration comes from the jackknife over
                 clusters, fitted when first asked for) or "studentised" (every draw's standard error from its joint
-                covariance, computed when first asked for). A jackknife gives "normal" intervals only.
+                covariance, computed when first asked for). A jackknife gives "normal" intervals only; a mixed model with several
+                grouping factors has neither "bca" nor "studentised".
             singular: "drop" leaves out the draws on the boundary, to see what they do; they are valid estimates.
             failed: "worst" gives the widest interval over whatever failed draws might have been (methods by ranks).
 
         Returns:
-            The columns of ``effects()`` with bias, std_error, conf_low, conf_high, p_value (the interval inverted), p_count,
-            n_draws; and mc_std_error, mc_conf_low, mc_conf_high, the Monte Carlo error of the three figures: how much they would
-            vary from seed to seed with as many draws.
+            The columns of ``effects()``, or of a mixed model label, effect ("fixed", "ran_pars"), group, term and parameter; then
+            estimate, bias, std_error, conf_low, conf_high, p_value (the interval inverted at 0; NaN of a mixed model's variance
+            parameters), p_count, n_draws; and mc_std_error, mc_conf_low, mc_conf_high, the Monte Carlo error of these figures: how
+            much they would vary from seed to seed with as many draws.
 
         Raises:
             InputError: unknown method, level or option, a method that the scheme cannot give, too few draws for the level.
@@ -141,12 +132,10 @@ class BootstrapResult(Curved):
         singular = require_option("singular", singular, ("keep", "drop"))
         failed = require_option("failed", failed, ("drop", "worst"))
         method = None if method is None else require_option("method", method, figures.ALL_METHODS)
-        rows = effects.effects(self.fit.design)
-        frame = with_coding(effect_frame(rows), self.fit.design)
         if self.kind == "jackknife":
-            return self._jackknife(rows, frame, level, method or "normal")
+            return self._jackknife(level, method or "normal")
         method = method or "percentile"
-        sample = self._sample(rows, method, singular)
+        sample = self._sample(method, singular)
         self._warn(sample, level, method)
 
         def errors(part: figures.Sample) -> np.ndarray:
@@ -155,8 +144,7 @@ class BootstrapResult(Curved):
         low, high = figures.limits(sample, level, method, failed)
         se = intervals.std_error(sample.draws)
         mc = figures.monte_carlo_errors(sample, errors)
-        return with_figures(
-            frame,
+        return self._framed(
             estimate=sample.estimate,
             bias=intervals.bias(sample.draws, sample.estimate),
             std_error=se,
@@ -168,14 +156,14 @@ class BootstrapResult(Curved):
             mc_std_error=mc[0],
             mc_conf_low=mc[1],
             mc_conf_high=mc[2],
-            note=proportion_notes(rows, sample.estimate, se),
         )
 
     def bands(self, labels: str | Sequence[str] | None = None, level: float = 0.95, *, studentised: bool = False) -> pd.DataFrame:
-        """Simultaneous (max-t) bands: with probability ``level`` ALL of the chosen effects lie in their intervals.
+        """Simultaneous (max-t) bands: with probability ``level`` ALL of the chosen rows of ``tidy()`` lie in their intervals.
 
         Args:
-            labels: effects by their labels, or one label; default all indirect effects.
+            labels: rows by their labels, or one label; default all indirect effects, or all coefficients of a mixed model but the
+                intercept.
             level: joint coverage.
             studentised: whether every draw is divided by its own standard error rather than by the draws' SD.
 
@@ -193,14 +181,13 @@ class BootstrapResult(Curved):
 
         Montiel Olea & Plagborg-Moeller (2019); Westfall & Young (1993) for the p values.
         """
-        rows = effects.effects(self.fit.design)
         if self.kind == "jackknife":
             raise InputError("bands() needs bootstrap draws; use kind='cluster'")
         require_bool("studentised", studentised)
-        known = [r.label for r in rows]
-        chosen = [r.label for r in rows if r.effect == "indirect"] if labels is None else chosen_names("labels", labels, known)
+        known = self.fit._quantities.labels
+        chosen = list(self.fit._quantities.main) if labels is None else chosen_names("labels", labels, known)
         at = [known.index(label) for label in chosen]
-        sample = self._sample(rows, "studentised" if studentised else "percentile", "keep")
+        sample = self._sample("studentised" if studentised else "percentile", "keep")
         found = figures.bands(sample, at, level)
         table = pd.DataFrame(
             {
@@ -216,18 +203,18 @@ class BootstrapResult(Curved):
         return table
 
     @property
-    def proof(self) -> pd.DataFrame:
+    def diagnostics(self) -> pd.DataFrame:
         """Per replicate, what shows that its numbers are an optimum.
 
         decrement: the last Newton decrement, in units of the deviance; smallest_eigenvalue: of the Hessian in the variance
-        parameters, scaled to a unit diagonal (computed when first asked for); evaluations; safe: took the slow, safe route;
-        status.
+        parameters, scaled to a unit diagonal (computed when first asked for; NaN of mixed models with several grouping factors);
+        evaluations; safe: took the slow, safe route; status.
         """
         raw = self.raw
         return pd.DataFrame(
             {
                 "decrement": raw.decrement,
-                "smallest_eigenvalue": self._audit.smallest,
+                "smallest_eigenvalue": np.nan if self.scheme.system is None else self._audit.smallest,
                 "evaluations": raw.evaluations,
                 "safe": raw.safe,
                 "status": self.status.to_numpy(),
@@ -236,33 +223,63 @@ class BootstrapResult(Curved):
         )
 
     @property
+    def proof(self) -> pd.DataFrame:
+        """The former name of :attr:`diagnostics`."""
+        warnings.warn("boot.proof is now boot.diagnostics; the old name goes in version 0.3", FutureWarning, stacklevel=2)
+        return self.diagnostics
+
+    @property
     def std_errors(self) -> pd.DataFrame:
-        """Delta-method standard errors of every draw's effects, from its own joint covariance."""
-        rows = effects.effects(self.fit.design)
-        return pd.DataFrame(self._audit.std_error, index=self._index, columns=[r.label for r in rows])
+        """Delta-method standard errors of every draw, from its own joint covariance.
+
+        Raises:
+            InputError: a mixed model with several grouping factors, whose replicates have none.
+        """
+        return pd.DataFrame(self._audit.std_error, index=self._index, columns=list(self.fit._quantities.labels))
+
+    @property
+    def _batched(self) -> Scheme:
+        """The scheme of the compiled kernel: clusters can be left out, and every draw has a covariance."""
+        if self.scheme.system is None:
+            raise InputError(
+                "standard errors of draws (method='studentised') and the jackknife (method='bca') need a model with one grouping "
+                "factor, and this one has several; use method='percentile' or 'bc'"
+            )
+        return cast(Scheme, self.scheme)
 
     @cached_property
     def _audit(self) -> bootstrap.Audit:
-        return bootstrap.audit(self.fit.system, self.scheme, self.raw, effects.effects(self.fit.design))
+        return bootstrap.audit(self._batched, self.raw, self.fit._quantities)
 
     @cached_property
     def _acceleration(self) -> np.ndarray:
-        rows, J = effects.effects(self.fit.design), self.fit.n_clusters
+        system = self._batched.system
+        J = len(system.design.clusters)
         with progress_bar(J, self.progress) as update:
-            draws = bootstrap.run(self.fit.system, range(J), make(self.fit.system, "jackknife", 0), progress=update)
-        return intervals.acceleration(effects.values(rows, *draws.estimates), strata=self.scheme.strata)
+            draws = bootstrap.run(range(J), make(system, "jackknife", 0), progress=update)
+        return intervals.acceleration(self.fit._quantities.values(draws.estimates), strata=self.scheme.strata)
 
-    def _sample(self, rows: tuple[Effect, ...], method: str, singular: str) -> figures.Sample:
-        system = self.fit.system
+    def _sample(self, method: str, singular: str) -> figures.Sample:
+        rows, estimates = self.fit._quantities, self.scheme.estimates
+        errors = se = None
+        if method == "studentised":
+            errors, se = self._audit.std_error, rows.std_errors(estimates, self._batched.system.covariance().joint)
         sample = figures.Sample(
-            effects.values(rows, *self.raw.estimates),
-            effects.values(rows, *system.estimates),
+            rows.values(self.raw.estimates),
+            rows.values(estimates),
             self.raw.status == FAILED,
             self._acceleration if method == "bca" else None,
-            self._audit.std_error if method == "studentised" else None,
-            effects.std_errors(rows, system.estimates, system.covariance().joint) if method == "studentised" else None,
+            errors,
+            se,
         )
         return sample.part(np.flatnonzero(self.raw.status != SINGULAR)) if singular == "drop" else sample
+
+    def _framed(self, **columns: Any) -> pd.DataFrame:
+        """The fit's rows with their figures."""
+        p = np.where(self.fit._quantities.tested, columns["p_value"], np.nan)
+        p_count = np.where(self.fit._quantities.tested, columns["p_count"], np.nan)
+        frame = with_figures(self.fit._rows_frame(), **columns | {"p_value": p, "p_count": p_count})
+        return self.fit._noted(frame)
 
     def _warn(self, sample: figures.Sample, level: float, method: str) -> None:
         said = figures.check_number(sample, level, method)
@@ -275,18 +292,18 @@ class BootstrapResult(Curved):
                 "reasons, and tidy(failed='worst') for what they could change"
             )
 
-    def _jackknife(self, rows, frame, level: float, method: str) -> pd.DataFrame:
+    def _jackknife(self, level: float, method: str) -> pd.DataFrame:
         if method != "normal":
             raise InputError(
                 f"method={method!r} needs bootstrap draws; a jackknife gives method='normal' only (use kind='cluster')"
             )
-        draws, estimate = effects.values(rows, *self.raw.estimates), effects.values(rows, *self.fit.system.estimates)
+        rows = self.fit._quantities
+        draws, estimate = rows.values(self.raw.estimates), rows.values(self.scheme.estimates)
         strata = self.scheme.strata
         se = intervals.jackknife_std_error(draws, strata=strata)
         bias = intervals.jackknife_bias(draws, estimate, strata=strata)
         low, high = intervals.normal_interval(estimate - bias, se, level)
-        return with_figures(
-            frame,
+        return self._framed(
             estimate=estimate,
             bias=bias,
             std_error=se,
@@ -298,7 +315,6 @@ class BootstrapResult(Curved):
             mc_std_error=0.0,
             mc_conf_low=0.0,
             mc_conf_high=0.0,
-            note=proportion_notes(rows, estimate, se),
         )
 
     def describe(self, level: float = 0.95, method: str | None = None) -> str:
@@ -309,7 +325,7 @@ class BootstrapResult(Curved):
             'fitted to 389 rows in 40 clusters (id)'
         """
         method = None if method is None else require_option("method", method, figures.ALL_METHODS)
-        return prose.paragraph(self, self.tidy(level, method), level, method)
+        return self.fit._paragraph(self, self.tidy(level, method), level, method)
 
     def weights(self, i: int) -> np.ndarray:
         """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels.
@@ -321,10 +337,31 @@ class BootstrapResult(Curved):
             >>> boot.weights(3).sum()
             np.float64(40.0)
         """
+        self._check(i)
+        return self._batched.weights(i, i + 1)[0]
+
+    def _check(self, i: int) -> None:
         require_whole("i", i, 0, ": the number of a replicate")
         if i not in self.raw.index:
             raise InputError(f"i={i} is not a replicate; there are {len(self)}, numbered from {self.raw.index[0]}")
-        return self.scheme.weights(i, i + 1)[0]
+
+    def response(self, i: int) -> pd.Series:
+        """The response that replicate i of a mixed model was fitted to, for the rows used (kinds that make new responses).
+
+        Raises:
+            InputError: no such replicate, a kind that keeps the responses, a mediation (use ``resample(i)``).
+
+        Example:
+            >>> import jaxmed
+            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
+            >>> boot = jaxmed.lmm("m ~ x + (1 | id)", data).bootstrap(300, seed=1, progress=False)
+            >>> len(boot.response(3)) == len(data)
+            True
+        """
+        self._check(i)
+        if self.kind not in RESPONSES:
+            raise InputError(f"kind={self.kind!r} keeps the responses and resamples clusters or rows; use resample(i)")
+        return self.fit._new_response(self.scheme.new_responses(i))
 
     def resample(self, i: int) -> pd.DataFrame:
         """The data of replicate i; refit it with any other software: the result is row i of the draws.
@@ -341,21 +378,12 @@ class BootstrapResult(Curved):
             >>> boot.resample(3)["id"].nunique()
             40
         """
-        self.weights(i)
-        require_rows(self.fit.design, "resample()")
+        self._check(i)
         if self.kind == "bayesian":
             raise InputError("a bayesian replicate has fractional cluster weights and no data set; use weights(i) instead")
-        fit = self.fit
-        # a drawn part of a cluster may lack the row that holds a level-2 value
-        table = fill_clusters(fit.data, fit.design.carried, fit.design.table_codes)
-        if self.kind in RESPONSES:
-            made = self.scheme.new_responses(i)
-            return table.assign(**{e.response: y for e, y in zip(fit.design.equations, made, strict=True)})
-        drawn = self.scheme.new_rows(i)
-        out = table.iloc[drawn.rows].reset_index(drop=True)
-        return out.assign(**{fit.cluster: drawn.codes}) if drawn.relabelled else out
+        return self.fit._replicate_data(self.scheme, i)
 
-    def _blocks(self) -> list[tuple[str | None, str | pd.DataFrame]]:
+    def _blocks(self) -> list[tables.Block]:
         counts = {s: int((self.status == s).sum()) for s in STATUS}
         n = len(self)
         said = ", ".join(f"{counts[s]:,} {s}" for s in STATUS)
@@ -376,19 +404,94 @@ class BootstrapResult(Curved):
         if counts["failed"]:
             notes.append(f"{counts['failed']:,} failed replicates are left out of the figures; see .failures for the reasons.")
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.nanmax(table["mc_std_error"].to_numpy(float) / table["std_error"].to_numpy(float))
+            ratio = np.nanmax(table["mc_std_error"].to_numpy(float) / table["std_error"].to_numpy(float), initial=0.0)
         if ratio > 0:
             notes.append(f"Monte Carlo error of the standard errors: at most {ratio:.1%} of them; tidy() has that of the limits.")
         shown = table.drop(columns=["mc_std_error", "mc_conf_low", "mc_conf_high"])
-        blocks = [(None, head), *effect_blocks(shown, f"Effects ({name} intervals, 95%)")]
+        blocks: list[tables.Block] = [(None, head), *self.fit._row_blocks(shown, f"{name} intervals, 95%")]
         return [*blocks, ("Notes", "\n".join(f"- {x}" for x in notes))] if notes else blocks
 
-    def summary(self) -> str:
-        """Draws in words and a table of effects, for a terminal."""
-        return tables.page("Bootstrap of a multilevel mediation", self._blocks())
+    # words and figures -----------------------------------------------------------------------------------------------
 
-    def __repr__(self) -> str:
-        return self.summary()
+    _tables = ("tidy",)
 
-    def _repr_html_(self) -> str:
-        return tables.html_page("Bootstrap of a multilevel mediation", self._blocks())
+    @property
+    def _fit(self) -> FitResult:
+        return self.fit
+
+    @property
+    def _title(self) -> str:
+        title = self.fit._title
+        return f"Bootstrap of a {title[:1].lower()}{title[1:]}"
+
+    def _fixed(self, level: float) -> pd.DataFrame:
+        """With bootstrap standard errors and percentile intervals (of a jackknife: its own)."""
+        draws, estimate = self.raw.estimates.beta, self.scheme.estimates.beta
+        if self.kind == "jackknife":
+            strata = self.scheme.strata
+            se = intervals.jackknife_std_error(draws, strata=strata)
+            low, high = intervals.normal_interval(estimate - intervals.jackknife_bias(draws, estimate, strata=strata), se, level)
+        else:
+            se = intervals.std_error(draws)
+            low, high = intervals.interval(draws, estimate, level=level)
+        return self.fit._fixed(level).assign(estimate=estimate, std_error=se, conf_low=low, conf_high=high)
+
+    def _effects(self, level: float) -> pd.DataFrame:
+        self.fit._mediation_design("what='effects'")
+        return self.tidy(level)
+
+    def _figures(self) -> Mapping[str, Callable[..., Any]]:
+        return self.fit._figures_of_draws()
+
+    def _curve_bands(self, level: float) -> tuple[str, Callable[..., Bands]]:
+        if self.kind == "jackknife":
+            raise InputError("moderation() needs bootstrap draws; a jackknife has none: use the fit's moderation()")
+
+        def bands(rows: Callable, grid: np.ndarray) -> Bands:
+            return curves.from_draws(rows, grid, self.scheme.estimates, self.raw.estimates, level)
+
+        return f"{self.kind} bootstrap", bands
+
+    def _sections(self) -> list[Section]:
+        return [*self.fit._sections(), ("Result in words", [document.paragraph(self.describe())])]
+
+    def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
+        name = "normal" if self.kind == "jackknife" else "percentile"
+        own = self.fit._row_blocks(self.tidy(), f"{self.kind} bootstrap, {name} intervals, 95%")
+        return [*own, *self.fit._parameter_tables()]
+
+    def _pictures(self) -> list[Picture]:
+        drawn = self.fit._pictures_of_draws(self)
+        jackknife = self.kind == "jackknife"
+        return [picture for picture in drawn if not (jackknife and picture.kind in ("density", "health", "moderation"))]
+
+    def _diagnostics(self) -> list[str]:
+        counts = {str(s): int((self.status == s).sum()) for s in self.status.cat.categories}
+        n = len(self)
+        said = [f"Of {n:,} replicates {counts['converged']:,} converged and {counts['singular']:,} ended on the boundary."]
+        if counts["singular"]:
+            said.append("On the boundary a combination of random effects has variance 0: a valid estimate, which counts.")
+        if counts["failed"]:
+            reasons = ", ".join(f"{k:,} times: {why}" for why, k in self.failures.value_counts().items())
+            said.append(f"{counts['failed']:,} replicates failed and are left out of all figures ({reasons}).")
+        else:
+            said.append("No replicate failed.")
+        if self.kind != "jackknife":
+            error = 100 / (2 * max(n - 1, 1)) ** 0.5
+            more = " More replicates make intervals steadier: 5,000 or more for a publication." if n < 5000 else ""
+            said.append(f"With {n:,} draws a bootstrap standard error is known to about {error:.1f}%.{more}")
+        return [*self.fit._diagnostics(), *said]
+
+    def _cited(self) -> list[str]:
+        return [*self.fit._cited(), "efron", "leeden"]
+
+    def _code(self) -> list[str]:
+        given = f"{len(self)}, seed={self.seed}, kind={self.kind!r}"
+        given += f", factor={self.scheme.factor!r}" if self.kind == "wild" else ""
+        index = self.raw.index
+        given += f", replicates=range({index[0]}, {index[-1] + 1})" if index[0] else ""
+        given += ", strata=...  # as in this run" if self.scheme.strata is not None else ""
+        call = f"boot = fit.bootstrap({given})" if "..." not in given else f"boot = fit.bootstrap({given}\n)"
+        said = f"# replicate i depends on the seed {self.seed} and i alone"
+        *fit, _, _ = self.fit._code()
+        return [*fit, said, call, "print(boot.tidy())", 'boot.report("report.html")']

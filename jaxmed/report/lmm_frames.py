@@ -10,6 +10,7 @@ import pandas as pd
 from jaxmed.design.grouping import RandomTerm
 from jaxmed.inference import satterthwaite
 from jaxmed.inference.lmm_prediction import TermFit
+from jaxmed.inference.quantities import parameter_name
 from jaxmed.inference.satterthwaite import Estimated, FTest, TTests
 
 
@@ -29,19 +30,20 @@ def varcorr_frame(terms: Sequence[RandomTerm], fits: Sequence[TermFit], sigma: f
 
     What the data cannot identify is NaN, and False in the column "identified".
     """
-    rows: list[tuple[str, str | None, str | None, float, float, bool]] = []
+    rows: list[tuple[str, str | None, str | None, float, float, bool, str]] = []
     for group, term, found in zip(unique_groups(terms), terms, fits, strict=True):
         G = found.covariance(sigma)
         sd = np.sqrt(np.diag(G))
-        rows += [(group, name, None, G[a, a], sd[a], bool(found.known[a, a])) for a, name in enumerate(term.names)]
+        keys = [parameter_name(term.group, name) for name in term.names]
+        rows += [(group, name, None, G[a, a], sd[a], bool(found.known[a, a]), keys[a]) for a, name in enumerate(term.names)]
         rows += [
-            (group, term.names[b], term.names[a], G[a, b], correlation(G, a, b), bool(found.known[a, b]))
-            for b in range(len(sd))
-            for a in range(b + 1, len(sd))
+            (group, one, other, G[a, b], correlation(G, a, b), bool(found.known[a, b]), parameter_name(term.group, one, other))
+            for b, one in enumerate(term.names)
+            for a, other in list(enumerate(term.names))[b + 1 :]
         ]
     residual = sigma if known else np.nan
-    rows.append(("Residual", None, None, residual**2, residual, known))
-    frame = pd.DataFrame(rows, columns=["group", "term1", "term2", "vcov", "sdcor", "identified"])
+    rows.append(("Residual", None, None, residual**2, residual, known, "sigma"))
+    frame = pd.DataFrame(rows, columns=["group", "term1", "term2", "vcov", "sdcor", "identified", "parameter"])
     return frame.astype({"group": object, "term1": object, "term2": object})
 
 
@@ -56,12 +58,12 @@ def parameter_names(terms: Sequence[RandomTerm]) -> list[tuple[str, int, int, in
 
     Order and names are those of lme4's confint(oldNames = FALSE): "sd_Intercept|g", "cor_x.Intercept|g", "sd_x|g".
     """
-    out = []
-    for t, term in enumerate(terms):
-        for b, second in enumerate(term.names):
-            out.append((f"sd_{second}|{term.group}", t, b, b))
-            out += [(f"cor_{term.names[a]}.{second}|{term.group}", t, a, b) for a in range(b + 1, len(term.names))]
-    return out
+    return [
+        (parameter_name(term.group, term.names[b], term.names[a] if a > b else None), t, a, b)
+        for t, term in enumerate(terms)
+        for b in range(len(term.names))
+        for a in range(b, len(term.names))
+    ]
 
 
 def fixed_frame(names: Sequence[str], tests: TTests, level: float) -> pd.DataFrame:
@@ -125,4 +127,12 @@ def ran_pars_frame(varcorr: pd.DataFrame) -> pd.DataFrame:
             terms.append("sd__Observation")
         else:
             terms.append(f"sd__{first}" if pd.isna(second) else f"cor__{first}.{second}")
-    return pd.DataFrame({"effect": "ran_pars", "group": varcorr["group"], "term": terms, "estimate": varcorr["sdcor"]})
+    names = {"effect": "ran_pars", "group": varcorr["group"], "term": terms, "parameter": varcorr["parameter"]}
+    return pd.DataFrame(names | {"estimate": varcorr["sdcor"]})
+
+
+def draws_frame(fixed: Sequence[str], varcorr: pd.DataFrame) -> pd.DataFrame:
+    """What the rows of a bootstrap's table are: label, effect, group, term, parameter."""
+    coefficients = pd.DataFrame({"effect": "fixed", "group": None, "term": list(fixed), "parameter": list(fixed)}, dtype=object)
+    frame = pd.concat([coefficients, ran_pars_frame(varcorr).drop(columns="estimate")], ignore_index=True)
+    return frame.assign(label=frame["parameter"])[["label", "effect", "group", "term", "parameter"]]

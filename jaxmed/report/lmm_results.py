@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -18,41 +19,49 @@ from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
 from jaxmed.inference import lmm_prediction, satterthwaite
 from jaxmed.inference.lmm_prediction import TermFit
+from jaxmed.inference.quantities import MixedRows, mixed_rows
 from jaxmed.inference.satterthwaite import Estimated
 from jaxmed.reml import crossed, crossed_fit
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.report import lmm_frames, lmm_hypotheses, lmm_tables
 from jaxmed.report.lmm_hypotheses import Contrast
-from jaxmed.report.progress import progress_bar
-from jaxmed.report.shown import Shown
+from jaxmed.report.result import FitResult, Picture, Section
 from jaxmed.report.tables import Block
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
-    from jaxmed.report.lmm_draws import LMMBootstrap
+    from jaxmed.inference import mixed
+    from jaxmed.inference.mixed import AnyScheme
+    from jaxmed.reml import fit as reml_fit
+    from jaxmed.reml.problem import Estimates
+    from jaxmed.report.draws import BootstrapResult
+
+WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
+RESPONSES = ("parametric", "residual", "wild")  # schemes.RESPONSES, without importing JAX
 
 
-def fit_lmm(design: LmmDesign, data: pd.DataFrame, *, reml: bool) -> LMMResult:
+def fit_lmm(design: LmmDesign, data: pd.DataFrame, *, reml: bool, weights: Any = None) -> LMMResult:
     """Fit a design and wrap the estimates."""
     factors, _ = crossed.factors_of(design.terms)
     estimates = crossed_fit.fit(factors, design.fixed, design.y - design.offset, design.weights, reml=reml)
-    return LMMResult(design, estimates, data.copy(deep=False), reml)
+    return LMMResult(design, estimates, data.copy(deep=False), reml, weights)
 
 
 @verbs
 @dataclass(frozen=True, repr=False, eq=False)
-class LMMResult(Shown):
+class LMMResult(FitResult):
     """A fitted linear mixed model; made by :func:`jaxmed.lmm`.
 
-    ``design`` holds the model's arrays, ``estimates`` the optimum, ``data`` the user's table, ``reml`` the criterion.
+    ``design`` holds the model's arrays, ``estimates`` the optimum, ``data`` the user's table, ``reml`` the criterion, ``weights``
+    the argument as it was given.
     """
 
     design: LmmDesign
     estimates: CrossedFit
     data: pd.DataFrame
     reml: bool
-    _shown_as = "lmm"
+    weights: Any = None
 
     # figures ---------------------------------------------------------------------------------------------------------
 
@@ -378,47 +387,56 @@ class LMMResult(Shown):
         n_resamples: int = 1_000,
         *,
         seed: Seed = None,
-        kind: Literal["parametric", "residual", "cluster", "bayesian"] = "parametric",
+        kind: str = "parametric",
         progress: bool = True,
-    ) -> LMMBootstrap:
+        chunk_size: int | None = None,
+        strata: Any = None,
+        factor: Literal["mammen", "rademacher"] = "mammen",
+        save_to: str | os.PathLike[str] | None = None,
+        replicates: range | None = None,
+    ) -> BootstrapResult:
         """Refit the model to new responses, or to resampled groups.
 
         With one grouping factor all replicates run through one compiled program, thousands a second; with several they are
-        refitted one by one.
+        refitted one by one, to new responses alone.
 
         Args:
-            n_resamples: replicates.
-            seed: a whole number; replicate i depends on (seed, i) alone. None draws a fresh one, kept as ``boot.seed``: with it
-                the run can be repeated. A numpy Generator gives its next number, a SeedSequence the one that belongs to it.
+            n_resamples: replicates; ignored by the jackknife, which has one per group.
+            seed: a whole number; replicate i depends on (seed, i) alone, whatever the chunk size and the devices. None draws a
+                fresh one, kept as ``boot.seed``: with it the run can be repeated (in a folder that has draws, None takes
+                theirs). A numpy Generator gives its next number, a SeedSequence the one that belongs to it.
             kind: "parametric" draws random effects and residuals from the fitted normal distributions, "residual" resamples
-                the predicted ones, reflated to the fitted variances (Carpenter, Goldstein & Rasbash 2003). "cluster"
-                resamples whole groups, "bayesian" weights them by Dirichlet draws: one grouping factor only.
+                the predicted ones, reflated to the fitted variances (Carpenter, Goldstein & Rasbash 2003). With one grouping
+                factor also "wild" (a group's marginal residuals times one random factor), and what resamples the groups, as of
+                :meth:`MediationResult.bootstrap`: "cluster", "bayesian", "jackknife", "two_stage", "rows".
             progress: show a progress bar.
+            chunk_size: replicates per compiled batch.
+            strata: a column, or one value per row, constant within groups: groups are drawn within each stratum.
+            factor: of kind="wild": "mammen" or "rademacher".
+            save_to: a folder for the draws, written chunk by chunk. The same call goes on where one was cut off; a larger
+                n_resamples adds to what is there. :func:`jaxmed.load_bootstrap` opens it.
+            replicates: only these numbers, such as range(2000, 3000) in one job of an array; :func:`jaxmed.merge_bootstraps`
+                puts the jobs' results together.
 
         Returns:
-            An LMMBootstrap: ``tidy()``, ``draws``, ``status``, ``resample(i)``, ``summary()``.
+            A BootstrapResult: ``tidy()``, ``draws``, ``status``, ``resample(i)``, ``response(i)``, ``summary()``.
 
         Raises:
-            InputError: n_resamples < 1, a seed that is none, an unknown kind or one that does not fit the model.
+            InputError: n_resamples < 1, a seed that is none, an unknown kind or one that does not fit the model, strata that
+                split a group, a folder with other draws, more than fits into memory.
+            StorageError: a folder that cannot be written to, or with files that are damaged or were changed.
 
         Example:
             >>> mixed.bootstrap(200, seed=1, progress=False).draws.columns.tolist()
-            ['Intercept', 'x', 'sd__Intercept|id', 'sigma']
+            ['Intercept', 'x', 'sd_Intercept|id', 'sigma']
         """
-        # deferred: they import JAX, which a fit does not need
-        from jaxmed.inference import bootstrap, lmm_bootstrap, lmm_responses
-        from jaxmed.report import lmm_draws
+        # deferred: it imports JAX, which a fit does not need
+        from jaxmed.report import bootstrap_call
 
-        kind = lmm_draws.check_lmm_bootstrap(n_resamples, kind, progress, self.design)
-        self._require_identified("bootstrap()")
-        if not self.converged:
-            raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify its random effects first")
-        d, number = self.design, read_seed(seed)
-        factors, _ = crossed.factors_of(d.terms)
-        model = lmm_responses.Model(factors, d.fixed, d.y - d.offset, d.weights, self.reml, self.estimates)
-        with progress_bar(n_resamples, progress) as update:
-            raw = lmm_bootstrap.run(model, int(n_resamples), seed=number, kind=kind, workers=bootstrap.workers(), progress=update)
-        return lmm_draws.LMMBootstrap(self, model, raw, kind, number)
+        return bootstrap_call.run(
+            self, n_resamples, seed=seed, kind=kind, progress=progress, chunk_size=chunk_size, strata=strata, factor=factor,
+            save_to=save_to, replicates=replicates,
+        )  # fmt: skip
 
     # tidy ------------------------------------------------------------------------------------------------------------
 
@@ -437,7 +455,7 @@ class LMMResult(Shown):
             return lmm_frames.ran_pars_frame(self.varcorr())
         frame = self.fixef(level) if effects == "fixed" else self.ranef()
         frame.insert(0, "effect", effects)
-        return frame
+        return frame.assign(parameter=frame["term"]) if effects == "fixed" else frame
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit.
@@ -487,9 +505,6 @@ class LMMResult(Shown):
         """The fit in words and tables, for a terminal: ``print(fit.summary())``."""
         return lmm_tables.text(self.reml, self._blocks())
 
-    def __repr__(self) -> str:
-        return self.summary()
-
     def _repr_html_(self) -> str:
         return lmm_tables.html(self.reml, self._blocks())
 
@@ -507,15 +522,178 @@ class LMMResult(Shown):
             n_groups=self.n_groups,
             fixed=self.fixef(),
             correlation=self.fixef_correlation(),
-            sentences=[*self.design.notes, *lmm_tables.words(self.converged, self.singular, varcorr), *self.unidentified_words()],
+            sentences=self._sentences(),
         )
+
+    _tables = ("fixef", "varcorr", "anova", "ranef", "glance")
+    _title = "Linear mixed model"
+
+    @property
+    def _response(self) -> str:
+        return self.formula.partition("~")[0].strip()
+
+    def _fixed(self, level: float) -> pd.DataFrame:
+        frame = self.fixef(level)
+        return frame.assign(name=frame["term"])
+
+    def _effects(self, level: float) -> pd.DataFrame:
+        return self._mediation_design("what='effects'")
+
+    def _foot(self) -> dict[str, Any]:
+        row = {str(name): value for name, value in self.glance().iloc[0].to_dict().items()}
+        groups = self.n_groups
+        return row | ({"n_clusters": int(groups.iloc[0])} if len(groups) == 1 else {})
+
+    def _figures(self) -> Mapping[str, Callable[..., Any]]:
+        from jaxmed.report import plots
+
+        return plots.MIXED
+
+    def _sections(self) -> list[Section]:
+        from jaxmed.report import equations
+
+        return [("Model", equations.mixed_model(self))]
+
+    def _parameter_tables(self) -> list[tuple[str, pd.DataFrame]]:
+        return [("Fixed effects", self.fixef()), ("Random effects", self.varcorr().drop(columns="parameter"))]
+
+    def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
+        return self._parameter_tables()
+
+    def _pictures(self) -> list[Picture]:
+        from jaxmed.report import document
+
+        return document.pictures([*(["coefficients"] if self.design.fixed_names else []), "ranef"])
+
+    def _diagnostics(self) -> list[str]:
+        said = ["The fit converged: a minimum of the criterion was found."] if self.converged else []
+        return [*said, *self._sentences()]
+
+    def _sentences(self) -> list[str]:
+        words = lmm_tables.words(self.converged, self.singular, self.varcorr())
+        return [*self.design.notes, *words, *self.unidentified_words()]
+
+    def _cited(self) -> list[str]:
+        return ["bates", "kuznetsova"]
+
+    def _code(self) -> list[str]:
+        weights = ", weights=...  # as in the fit" if (self.design.weights != 1).any() else ""
+        made = f"fit = jm.lmm({self.formula!r}, data, reml={self.reml}{weights})"
+        return [made, "print(fit.summary())", 'fit.report("report.html")']
+
+    # what its bootstrap asks ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _quantities(self) -> MixedRows:
+        _, members = crossed.factors_of(self.design.terms)
+        bars = [(term.group, term.names) for term in self.design.terms]
+        return mixed_rows(self.design.fixed_names, bars, members)
+
+    def _rows_frame(self) -> pd.DataFrame:
+        return lmm_frames.draws_frame(self.design.fixed_names, self.varcorr())
+
+    def _row_blocks(self, frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataFrame]]:
+        hidden = ["label", "parameter", "p_count", "n_draws"]
+        return [(f"{heading[:1].upper()}{heading[1:]}", frame.drop(columns=[name for name in hidden if name in frame]))]
+
+    def _parameters_of(self, estimates: Estimates) -> tuple[list[str], np.ndarray]:
+        return list(self._quantities.labels), self._quantities.values(estimates)
+
+    def _figures_of_draws(self) -> Mapping[str, Callable[..., Any]]:
+        from jaxmed.report import plots
+
+        return plots.MIXED_DRAWS
+
+    def _pictures_of_draws(self, boot: BootstrapResult) -> list[Picture]:
+        from jaxmed.report import document
+
+        return document.pictures([*(["forest"] if self.design.fixed_names else []), "density", "health"])
+
+    def _paragraph(self, boot: BootstrapResult, table: pd.DataFrame, level: float, method: str | None) -> str:
+        from jaxmed.report import prose
+
+        return prose.mixed_paragraph(boot, table, level, method)
+
+    def _require_scheme(self, kind: str, strata: bool) -> None:
+        self._require_identified("bootstrap()")
+
+    def _of_products(self) -> list[str]:
+        return [label for label, tested in zip(self._quantities.labels, self._quantities.tested, strict=True) if not tested]
+
+    @cached_property
+    def _model(self) -> mixed.Mixed:
+        """The model with every row times the root of its weight."""
+        from jaxmed.inference import mixed
+
+        d, root = self.design, self._root[:, None]
+        factors, _ = crossed.factors_of(d.terms)
+        factors = [f._replace(matrix=f.matrix * root) for f in factors]
+        groups = tuple(dict.fromkeys(term.group for term in d.terms))
+        y = (d.y - d.offset) * self._root
+        return mixed.Mixed(factors, d.fixed * root, y, self.reml, self.estimates, d.terms[0].levels, groups)
+
+    @cached_property
+    def _system(self) -> reml_fit.FittedSystem | None:
+        from jaxmed.inference import mixed
+
+        return mixed.system(self._model) if len(self._model.factors) == 1 else None
+
+    @property
+    def _root(self) -> np.ndarray:
+        return np.sqrt(self.design.weights)
+
+    def _scheme(self, kind: str, seed: int, strata: np.ndarray | None, factor: str) -> AnyScheme:
+        from jaxmed.inference import mixed
+
+        return mixed.scheme(self._model, self._system, kind, seed, strata, factor)
+
+    def _strata_numbers(self, strata: Any) -> np.ndarray | None:
+        from jaxmed.report import bootstrap_call
+
+        if strata is None or self._system is None:  # with several grouping factors the scheme refuses it
+            return None if strata is None else np.zeros(0)
+        return bootstrap_call.strata_numbers(self._system.design, self.data, strata, self.design.rows)
+
+    def _new_response(self, made: list[np.ndarray]) -> pd.Series:
+        return self._series(made[0] / self._root + self.design.offset, self.design.response)
+
+    def _replicate_data(self, scheme: AnyScheme, i: int) -> pd.DataFrame:
+        table = pd.DataFrame(self.data.iloc[self.design.rows])
+        if scheme.kind in RESPONSES:
+            if self.design.response not in table:
+                raise InputError(f"the response {self.design.response!r} is no column of the data; use response({i})")
+            return table.assign(**{self.design.response: self._new_response(scheme.new_responses(i))})
+        group = self.design.terms[0].group
+        drawn = scheme.new_rows(i)
+        if drawn.relabelled and group not in table:
+            raise InputError(f"the grouping factor {group!r} is no column of the data; make it one to relabel its copies")
+        if self.weights is not None and not isinstance(self.weights, str):
+            table = table.assign(**{WEIGHTS: self.design.weights})
+        out = table.iloc[drawn.rows].reset_index(drop=True)
+        return out.assign(**{group: drawn.codes}) if drawn.relabelled else out
+
+    def _kept_call(self) -> dict[str, Any]:
+        weights = self.weights if self.weights is None or isinstance(self.weights, str) else WEIGHTS
+        return {"verb": "lmm", "formula": self.formula, "reml": self.reml, "weights": weights}
+
+    def _kept_arrays(self) -> dict[str, np.ndarray]:
+        from jaxmed.report.saved_tables import to_arrays
+
+        names = [str(name) for name in self.data.columns]
+        text = f"{self.formula} {self.weights if isinstance(self.weights, str) else ''}"
+        kept = names if "." in text else [name for name in names if name in text]
+        weights = {} if self.weights is None or isinstance(self.weights, str) else {WEIGHTS: np.asarray(self.weights, float)}
+        return to_arrays(self.data.loc[:, kept]) | weights
+
+    def _mediation_design(self, what: str) -> NoReturn:
+        raise InputError(f"{what} needs a result of mediate() or its bootstrap; this one is of a plain mixed model.")
 
     # pieces ----------------------------------------------------------------------------------------------------------
 
     def refit(self, *, reml: bool) -> LMMResult:
         """The same model by the other criterion (or the same one)."""
         require_bool("reml", reml)
-        return self if reml == self.reml else fit_lmm(self.design, self.data, reml=reml)
+        return self if reml == self.reml else fit_lmm(self.design, self.data, reml=reml, weights=self.weights)
 
     @cached_property
     def _term_fits(self) -> list[TermFit]:

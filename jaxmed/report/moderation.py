@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,29 +73,6 @@ class ModerationCurve:
         """Columns: the moderator, estimate, conf_low, conf_high (pointwise), band_low, band_high (simultaneous)."""
         columns = zip(CURVE, (self.bands.estimate, *self.bands.pointwise, *self.bands.simultaneous), strict=True)
         return pd.DataFrame({self.by: self.grid} | dict(columns))
-
-
-def curve_of(
-    result: Any, effect: str | None, by: str | None, at: Mapping[str, float | str] | None, level: float
-) -> ModerationCurve:
-    """The curve of a fit, with bands from the joint covariance of its parameters, or of a bootstrap, from its draws."""
-    draws = getattr(result, "raw", None)
-    fit = result if draws is None else result.fit
-    estimates = fit.system.estimates
-    if draws is None:
-        source, joint = "delta method", fit.system.covariance().joint
-
-        def bands(rows: Rows, grid: np.ndarray) -> curves.Bands:
-            return curves.from_covariance(rows, grid, estimates, joint, level)
-    else:
-        source = f"{result.kind} bootstrap"
-        if result.kind == "jackknife":
-            raise InputError("moderation() needs bootstrap draws; a jackknife has none: use the fit's moderation()")
-
-        def bands(rows: Rows, grid: np.ndarray) -> curves.Bands:
-            return curves.from_draws(rows, grid, estimates, draws.estimates, level)
-
-    return curve(fit.design, effect, by, at, level, source, bands)
 
 
 def curve(

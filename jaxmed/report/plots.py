@@ -22,14 +22,18 @@ from jaxmed.report.figures import clusters, density, forest, health, moderation,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.lmm_results import LMMResult
+    from jaxmed.report.result import Curved, Result
+    from jaxmed.report.results import MediationResult
+
 INTERVALS = {"delta": "delta-method", "monte_carlo": "Monte Carlo", "bca": "BCa", "bc": "bias-corrected"}
-DEFAULT = {"mediation": "path", "bootstrap": "forest", "lmm": "coefficients", "lmm_bootstrap": "forest"}
 
 
-def draw(result: Any, shown_as: str, kind: str | None, ax: Axes | None, options: dict[str, Any]) -> Axes:
+def draw(result: Result, kind: str | None, ax: Axes | None, options: dict[str, Any]) -> Axes:
     """The figure ``kind`` of a result; an InputError lists the valid names, or the options of the figure."""
-    figures = FIGURES[shown_as]
-    kind = DEFAULT[shown_as] if kind is None else kind
+    figures = result._figures()
+    kind = next(iter(figures)) if kind is None else kind
     if not isinstance(kind, str) or kind not in figures:
         raise InputError(f"plot({shown(kind)}): there is no such figure of this result;{choices(kind, figures)}")
     function = figures[kind]
@@ -48,13 +52,13 @@ def draw(result: Any, shown_as: str, kind: str | None, ax: Axes | None, options:
 # --- Fits of a mediation system -------------------------------------------------------------------------------------
 
 
-def fit_path(result: Any, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+def fit_path(result: MediationResult, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
     """Path diagram of a fit: estimates, delta-method intervals, SDs of random slopes, moderators."""
     return _path(result, result.fixef(level), result.effects(level), component, level, "delta-method", ax)
 
 
 def fit_forest(
-    result: Any,
+    result: MediationResult,
     *,
     effects: str | Sequence[str] | None = None,
     level: float = 0.95,
@@ -68,7 +72,7 @@ def fit_forest(
 
 
 def moderation_curve(
-    result: Any,
+    result: Curved,
     *,
     effect: str | None = None,
     by: str | None = None,
@@ -82,7 +86,7 @@ def moderation_curve(
 
 
 def fit_clusters(
-    result: Any,
+    result: MediationResult,
     *,
     what: str = "indirect",
     mediator: str | None = None,
@@ -121,7 +125,7 @@ def _estimate(effects: pd.DataFrame, what: str, of: pd.Series) -> dict[str, floa
     return {"estimate": rows[0]} if len(rows) == 1 else {}
 
 
-def fit_influence(result: Any, *, effect: str | None = None, n: int = 15, ax: Axes | None = None) -> Axes:
+def fit_influence(result: MediationResult, *, effect: str | None = None, n: int = 15, ax: Axes | None = None) -> Axes:
     """The clusters without which an effect changes most; refits without each cluster in turn."""
     known = result.effects()["label"].tolist()
     chosen = _effect(effect, known)
@@ -132,15 +136,15 @@ def fit_influence(result: Any, *, effect: str | None = None, n: int = 15, ax: Ax
 # --- Bootstraps -----------------------------------------------------------------------------------------------------
 
 
-def boot_path(result: Any, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+def boot_path(result: BootstrapResult, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
     """Path diagram with percentile intervals (of a jackknife: normal ones)."""
-    fixed = side_by_side.fixed_of_bootstrap(result, level)
+    fixed = result._fixed(level)
     interval = "jackknife" if result.kind == "jackknife" else "percentile bootstrap"
     return _path(result.fit, fixed, result.tidy(level), component, level, interval, ax)
 
 
 def boot_forest(
-    result: Any,
+    result: BootstrapResult,
     *,
     effects: str | Sequence[str] | None = None,
     level: float = 0.95,
@@ -153,7 +157,7 @@ def boot_forest(
 
 
 def boot_density(
-    result: Any,
+    result: BootstrapResult,
     *,
     effects: str | Sequence[str] | None = None,
     level: float = 0.95,
@@ -167,7 +171,7 @@ def boot_density(
 
 
 def boot_health(
-    result: Any, *, effect: str | None = None, panel: str | None = None, level: float = 0.95, ax: Axes | None = None
+    result: BootstrapResult, *, effect: str | None = None, panel: str | None = None, level: float = 0.95, ax: Axes | None = None
 ) -> Axes:
     """Statuses of the replicates, their Newton decrements, and the interval of one effect as draws are added.
 
@@ -180,24 +184,22 @@ def boot_health(
     counts = {str(name): int((status == name).sum()) for name in status.cat.categories}
     running = health.running_interval(result.draws[chosen].to_numpy(float), level)
     estimate = float(table.set_index("label").loc[chosen, "estimate"])  # type: ignore[arg-type]
-    decrement = getattr(result.raw, "decrement", None)
-    panels = ["status", *(["decrement"] if decrement is not None else []), "interval"]
     if panel is not None:
-        panel = require_option("panel", panel, panels)
-    return health.health(counts, decrement, running, effect=chosen, estimate=estimate, level=level, panel=panel, ax=ax)
+        panel = require_option("panel", panel, ("status", "decrement", "interval"))
+    return health.health(counts, result.raw.decrement, running, effect=chosen, estimate=estimate, level=level, panel=panel, ax=ax)
 
 
 # --- Plain mixed models ---------------------------------------------------------------------------------------------
 
 
-def lmm_coefficients(result: Any, *, level: float = 0.95, intercepts: bool = False, ax: Axes | None = None) -> Axes:
+def lmm_coefficients(result: LMMResult, *, level: float = 0.95, intercepts: bool = False, ax: Axes | None = None) -> Axes:
     """Fixed effects with their intervals."""
     frame = side_by_side.named_rows(result, level, "fixed", intercepts)
     return forest.coefficients({"model": frame}, level=level, ax=ax)
 
 
 def lmm_ranef(
-    result: Any, *, group: str | None = None, term: str | None = None, level: float = 0.95, ax: Axes | None = None
+    result: LMMResult, *, group: str | None = None, term: str | None = None, level: float = 0.95, ax: Axes | None = None
 ) -> Axes:
     """Caterpillar of the predicted random effects of one term, with conditional standard deviations."""
     table = result.ranef()
@@ -213,10 +215,10 @@ def lmm_ranef(
 
 
 def lmm_boot_forest(
-    result: Any, *, level: float = 0.95, method: str = "percentile", intercepts: bool = False, ax: Axes | None = None
+    result: BootstrapResult, *, level: float = 0.95, method: str | None = None, intercepts: bool = False, ax: Axes | None = None
 ) -> Axes:
     """Fixed effects with bootstrap intervals."""
-    table = result.tidy(level, method)
+    table = result.tidy(level, _method(result, method))
     frame = table.loc[table["effect"] == "fixed"].rename(columns={"label": "name"})
     frame = side_by_side.without_intercepts(frame, intercepts)
     return forest.coefficients({"model": frame}, level=level, ax=ax)
@@ -235,31 +237,37 @@ def coefplot(results: Any, *, what: str = "fixed", level: float = 0.95, intercep
     return forest.coefficients(frames, level=level, ax=ax)
 
 
-FIGURES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "mediation": {
-        "path": fit_path,
-        "forest": fit_forest,
-        "moderation": moderation_curve,
-        "clusters": fit_clusters,
-        "influence": fit_influence,
-    },
-    "bootstrap": {
-        "path": boot_path,
-        "forest": boot_forest,
-        "density": boot_density,
-        "moderation": moderation_curve,
-        "health": boot_health,
-    },
-    "lmm": {"coefficients": lmm_coefficients, "ranef": lmm_ranef},
-    "lmm_bootstrap": {"forest": lmm_boot_forest, "density": boot_density, "health": boot_health},
+Figures = Mapping[str, Callable[..., Any]]  # by name, the default first
+
+MEDIATION: Figures = {
+    "path": fit_path,
+    "forest": fit_forest,
+    "moderation": moderation_curve,
+    "clusters": fit_clusters,
+    "influence": fit_influence,
 }
+MEDIATION_DRAWS: Figures = {
+    "forest": boot_forest,
+    "path": boot_path,
+    "density": boot_density,
+    "moderation": moderation_curve,
+    "health": boot_health,
+}
+MIXED: Figures = {"coefficients": lmm_coefficients, "ranef": lmm_ranef}
+MIXED_DRAWS: Figures = {"forest": lmm_boot_forest, "density": boot_density, "health": boot_health}
 
 
 # --- Helpers --------------------------------------------------------------------------------------------------------
 
 
 def _path(
-    fit: Any, fixed: pd.DataFrame, effects: pd.DataFrame, component: str | None, level: float, interval: str, ax: Axes | None
+    fit: MediationResult,
+    fixed: pd.DataFrame,
+    effects: pd.DataFrame,
+    component: str | None,
+    level: float,
+    interval: str,
+    ax: Axes | None,
 ) -> Axes:
     design: Design = fit.design
     present = [c for c in ("within", "between", "conflated") if any(p.component == c for p in design.paths)]
@@ -297,12 +305,12 @@ def _effect(asked: str | None, known: Sequence[str]) -> str:
     return asked
 
 
-def _method(result: Any, method: str | None) -> str:
+def _method(result: BootstrapResult, method: str | None) -> str:
     if method is None:
         return "normal" if result.kind == "jackknife" else "percentile"
     return require_option("method", method, ALL_METHODS)
 
 
-def _words(result: Any, method: str) -> str:
+def _words(result: BootstrapResult, method: str) -> str:
     scheme = "jackknife" if result.kind == "jackknife" else f"{result.kind} bootstrap"
     return f"{INTERVALS.get(method, method)} ({scheme})"

@@ -32,15 +32,12 @@ def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) 
     design, fit = boot.fit.design, boot.fit
     x, mediators, y = variables(design)
     coded = {name: f"{name}{_coding(design, name)}" for name in (x, *mediators, y)}
-    chosen = method or ("normal" if boot.kind == "jackknife" else "percentile")
-    singular = ", ".join(f"{int((boot.status == s).sum()):,} {s}" for s in ("singular", "failed"))
     said = [
         f"A multilevel mediation model with {coded[x]} as predictor, {_and([coded[m] for m in mediators])} as "
         f"{'mediator' if len(mediators) == 1 else 'mediators'} and {coded[y]} as outcome was fitted to {_rows(fit)}"
         f"{fit.n_clusters:,} clusters ({fit.cluster}).",
         f"All equations were estimated jointly by {'restricted ' if fit.reml else ''}maximum likelihood{_centring(fit.center)}.",
-        f"The {100 * level:g}% {METHODS.get(chosen, chosen)} confidence intervals come from {len(boot):,} "
-        f"{SCHEMES.get(boot.kind, boot.kind)} (seed {boot.seed}; {singular}).",
+        _intervals(boot, level, method),
     ]
     rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     for component, place in PLACES.items():
@@ -52,6 +49,36 @@ def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) 
     if changes:
         said.append(f"For the moderation, {_and([_effect(row, x, y, level) for row in changes])}{cut}.")
     return " ".join(said)
+
+
+def mixed_paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) -> str:
+    """What was done, then the coefficients of a mixed model with interval and p value."""
+    fit = boot.fit
+    groups = _and([f"{n:,} levels of {name}" for name, n in fit.n_groups.items()])
+    said = [
+        f"A linear mixed model, {fit.formula}, was fitted to {fit.n_obs:,} rows with {groups} by "
+        f"{'restricted ' if fit.reml else ''}maximum likelihood.",
+        _intervals(boot, level, method),
+    ]
+    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    fixed = [row for row in rows if row["effect"] == "fixed"]
+    slopes = [row for row in fixed if row["term"] != "Intercept"] or fixed
+    cut = f"; the table has {len(slopes) - MOST} more coefficients" if len(slopes) > MOST else ""
+    if slopes:
+        names = [f"the {'intercept' if row['term'] == 'Intercept' else 'coefficient of ' + row['term']}" for row in slopes[:MOST]]
+        words = [_figures(name, row, level) for name, row in zip(names, slopes, strict=False)]
+        said.append(f"{words[0][:1].upper()}{_and(words)[1:]}{cut}.")
+    return " ".join(said)
+
+
+def _intervals(boot: Any, level: float, method: str | None) -> str:
+    """Where the intervals come from."""
+    chosen = method or ("normal" if boot.kind == "jackknife" else "percentile")
+    singular = ", ".join(f"{int((boot.status == s).sum()):,} {s}" for s in ("singular", "failed"))
+    return (
+        f"The {100 * level:g}% {METHODS.get(chosen, chosen)} confidence intervals come from {len(boot):,} "
+        f"{SCHEMES.get(boot.kind, boot.kind)} (seed {boot.seed}; {singular})."
+    )
 
 
 def _coding(design: Design, column: str) -> str:
@@ -136,6 +163,10 @@ def _effect(row: dict, x: str, y: str, level: float) -> str:
     given = str(row["label"]).partition(" | ")[2]
     if given:
         name += f" at {given.replace('=', ' = ')}"
+    return _figures(name, row, level)
+
+
+def _figures(name: str, row: dict, level: float) -> str:
     # APA: no more digits than the precision carries, here two of the standard error, the same for all four numbers
     se = row["std_error"]
     decimals = min(max(2, 1 - math.floor(math.log10(se))), 8) if math.isfinite(se) and se > 0 else 3

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from textwrap import fill
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,17 +20,20 @@ from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, effects, intervals, prediction, schemes, storage
+from jaxmed.inference import curves, effects, intervals, prediction, schemes
+from jaxmed.inference.mixed import AnyScheme
 from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml_fit
-from jaxmed.report import cluster_tables, prose, tables
-from jaxmed.report.bootstrap_input import check_bootstrap, chosen_seed, strata_numbers, warn_rademacher
-from jaxmed.report.draws import BootstrapResult
+from jaxmed.reml.problem import Estimates
+from jaxmed.report import cluster_tables, document, equations, prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
 from jaxmed.report.progress import progress_bar
+from jaxmed.report.result import Curved, FitResult, Picture, Section
 from jaxmed.report.saved_tables import mentioned, plain, to_arrays
-from jaxmed.report.shown import Curved
+
+if TYPE_CHECKING:
+    from jaxmed.report.draws import BootstrapResult
 
 
 def fit_mediation(design: Design, data: pd.DataFrame, call: Mapping[str, Any], *, reml: bool, started: float) -> MediationResult:
@@ -46,8 +50,8 @@ def fit_mediation(design: Design, data: pd.DataFrame, call: Mapping[str, Any], *
 
 
 @verbs
-@dataclass(frozen=True, repr=False)
-class MediationResult(Curved):
+@dataclass(frozen=True, repr=False, eq=False)
+class MediationResult(FitResult, Curved):
     """A fitted mediation system; made by :func:`jaxmed.mediate`."""
 
     system: reml_fit.FittedSystem
@@ -57,7 +61,6 @@ class MediationResult(Curved):
     center: str
     seconds: dict[str, float]
     call: Mapping[str, Any] = field(default_factory=dict)  # the arguments, as files keep them
-    _shown_as = "mediation"
 
     # figures ---------------------------------------------------------------------------------------------------------
 
@@ -376,38 +379,150 @@ class MediationResult(Curved):
         Sources: Davison & Hinkley (1997), sections 3.2 and 3.8; Rubin (1981); Carpenter, Goldstein & Rasbash (2003);
         Modugno & Giannerini (2015).
         """
-        kind = check_bootstrap(n_resamples, kind, progress, chunk_size, replicates)
-        factor = require_option("factor", factor, schemes.FACTORS)
+        # deferred: a fit does not need it
+        from jaxmed.report import bootstrap_call
+
+        return bootstrap_call.run(
+            self, n_resamples, seed=seed, kind=kind, progress=progress, chunk_size=chunk_size, strata=strata, factor=factor,
+            save_to=save_to, replicates=replicates,
+        )  # fmt: skip
+
+    # what its bootstrap asks ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _quantities(self) -> effects.Effects:
+        return effects.Effects(effects.effects(self.design))
+
+    def _rows_frame(self) -> pd.DataFrame:
+        return with_coding(effect_frame(self._quantities.rows), self.design)
+
+    def _noted(self, frame: pd.DataFrame) -> pd.DataFrame:
+        notes = proportion_notes(self._quantities.rows, frame["estimate"].to_numpy(), frame["std_error"].to_numpy())
+        return with_figures(frame, note=notes)
+
+    def _row_blocks(self, frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataFrame]]:
+        return effect_blocks(frame, f"Effects ({heading})")
+
+    def _parameters_of(self, estimates: Estimates) -> tuple[list[str], np.ndarray]:
+        names, values = variance_parameters(self.design, estimates)
+        return [*self.design.fixed_labels, *names], np.concatenate([estimates.beta, values], -1)
+
+    def _paragraph(self, boot: BootstrapResult, table: pd.DataFrame, level: float, method: str | None) -> str:
+        return prose.paragraph(boot, table, level, method)
+
+    def _require_scheme(self, kind: str, strata: bool) -> None:
         if kind in (*schemes.ROWS, *schemes.RESPONSES):
             require_rows(self.design, f"bootstrap(kind={kind!r})")
-        if strata is not None:
+        if strata:
             require_rows(self.design, "bootstrap(strata=...)")
-        if not self.converged:
-            raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify `random` first")
-        started = time.perf_counter()
-        number = chosen_seed(seed, kind, save_to, replicates)
-        scheme = schemes.make(self.system, kind, number, strata_numbers(self.design, self.data, strata), factor)
-        if factor == "rademacher":
-            warn_rademacher(self.design)
-        chosen = replicates or range(self.n_clusters if kind == "jackknife" else int(n_resamples))
-        store = None if save_to is None else self._folder(save_to, scheme)
-        with progress_bar(len(chosen), progress) as update:
-            size = chunk_size or reml_fit.CHUNK
-            draws = bootstrap.run(self.system, chosen, scheme, chunk_size=size, progress=update, store=store)
-        return BootstrapResult(self, draws, scheme, draws.seconds | {"total": time.perf_counter() - started}, progress)
 
-    def _folder(self, save_to: str | os.PathLike[str], scheme: schemes.Scheme) -> storage.Folder:
-        """The folder, with the call beside the draws, and the table where there is one."""
-        folder = storage.open_folder(save_to, scheme, dict(self.call))
-        if self.design.has_rows and not (folder.path / "table.npz").exists():
-            used = mentioned(self.call, list(map(str, self.data.columns)))
-            strata = {} if scheme.strata is None else {"strata": scheme.strata}
-            storage.write_whole(folder.path / "table.npz", to_arrays(self.data.loc[:, used]) | strata)
-        return folder
+    def _scheme(self, kind: str, seed: int, strata: np.ndarray | None, factor: str) -> schemes.Scheme:
+        return schemes.make(self.system, kind, seed, strata, factor)
+
+    def _of_products(self) -> list[str]:
+        p = len(self.design.fixed_labels)
+        return [row.label for row in self._quantities.rows if any(at >= p for one in row.polynomial.terms for at in one)]
+
+    def _strata_numbers(self, strata: Any) -> np.ndarray | None:
+        from jaxmed.report import bootstrap_call
+
+        return bootstrap_call.strata_numbers(self.design, self.data, strata)
+
+    def _new_response(self, made: list[np.ndarray]) -> pd.Series:
+        raise InputError("response(i) is of mixed models; the data of a replicate of a mediation are resample(i)")
+
+    def _replicate_data(self, scheme: AnyScheme, i: int) -> pd.DataFrame:
+        require_rows(self.design, "resample()")
+        # a drawn part of a cluster may lack the row that holds a level-2 value
+        table = fill_clusters(self.data, self.design.carried, self.design.table_codes)
+        if scheme.kind in schemes.RESPONSES:
+            made = scheme.new_responses(i)
+            return table.assign(**{e.response: y for e, y in zip(self.design.equations, made, strict=True)})
+        drawn = scheme.new_rows(i)
+        out = table.iloc[drawn.rows].reset_index(drop=True)
+        return out.assign(**{self.cluster: drawn.codes}) if drawn.relabelled else out
+
+    def _kept_call(self) -> dict[str, Any]:
+        return dict(self.call)
+
+    def _kept_arrays(self) -> dict[str, np.ndarray] | None:
+        return (
+            to_arrays(self.data.loc[:, mentioned(self.call, list(map(str, self.data.columns)))]) if self.design.has_rows else None
+        )
+
+    def _mediation_design(self, what: str) -> Design:
+        return self.design
+
+    # words and figures -----------------------------------------------------------------------------------------------
+
+    _tables = ("effects", "fixef", "varcorr", "ranef", "cluster_effects", "influence", "glance")
+    _title = "Multilevel mediation"
+    _response = None
+
+    def _fixed(self, level: float) -> pd.DataFrame:
+        frame = self.fixef(level)
+        return frame.assign(name=[f"{e}: {t}" for e, t in zip(frame["equation"].tolist(), frame["term"].tolist(), strict=True)])
+
+    def _effects(self, level: float) -> pd.DataFrame:
+        return self.effects(level)
+
+    def _foot(self) -> dict[str, Any]:
+        return {str(name): value for name, value in self.glance().iloc[0].to_dict().items()}
+
+    def _figures(self) -> Mapping[str, Callable[..., Any]]:
+        from jaxmed.report import plots
+
+        return plots.MEDIATION
+
+    def _figures_of_draws(self) -> Mapping[str, Callable[..., Any]]:
+        from jaxmed.report import plots
+
+        return plots.MEDIATION_DRAWS
+
+    def _curve_bands(self, level: float) -> tuple[str, Callable[..., curves.Bands]]:
+        joint = self.system.covariance().joint
+
+        def bands(rows: Callable, grid: np.ndarray) -> curves.Bands:
+            return curves.from_covariance(rows, grid, self.system.estimates, joint, level)
+
+        return "delta method", bands
+
+    def _sections(self) -> list[Section]:
+        said = [document.paragraph(sentence) for sentence in prose.design_sentences(self)]
+        return [("Design", said), ("Model", equations.system(self.design))]
+
+    def _parameter_tables(self) -> list[tuple[str, pd.DataFrame]]:
+        random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=~self.design.free)
+        return [("Fixed effects", self.fixef().drop(columns="df")), ("Random effects", random)]
+
+    def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
+        return [*effect_blocks(self.effects(), "Effects (delta method, 95%)"), *self._parameter_tables()]
+
+    def _pictures(self) -> list[Picture]:
+        clusters = ["clusters"] if len(self.cluster_effects()) else []
+        return [
+            *document.pictures(("path", "forest")), *document.curves(self, self.design), *document.pictures(clusters),
+        ]  # fmt: skip
+
+    def _pictures_of_draws(self, boot: BootstrapResult) -> list[Picture]:
+        moderated = [] if boot.kind == "jackknife" else document.curves(boot, self.design)
+        return [*document.pictures(("path", "forest", "density")), *moderated, *document.pictures(("health",))]
+
+    def _diagnostics(self) -> list[str]:
+        return [*(["The fit converged: a minimum of the criterion was found."] if self.converged else []), *self._sentences()]
+
+    def _cited(self) -> list[str]:
+        moderated = ["hayes", "johnson", "olea"] if self.design.moderators else []
+        return ["bauer", "kenny", *(["zhang"] if self.center == "group_mean" else []), *moderated]
+
+    def _code(self) -> list[str]:
+        given = document.arguments(self.call)
+        made = ["fit = jm.mediate(", "    data,", *given, ")"] if given else ["fit = ...  # the arguments were not recorded"]
+        return [*made, "print(fit.summary())", 'fit.report("report.html")']
 
     # words -----------------------------------------------------------------------------------------------------------
 
-    def _blocks(self) -> list[tuple[str | None, str | pd.DataFrame]]:
+    def _blocks(self) -> list[tables.Block]:
         fixed = self.fixef().drop(columns="df")
         masked = ~self.design.free
         random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=masked)
@@ -438,13 +553,3 @@ class MediationResult(Curved):
             )
         said.append("Level-1 residuals of different equations are taken as uncorrelated.")
         return said
-
-    def summary(self) -> str:
-        """The fit in words and tables, for a terminal: ``print(fit.summary())``."""
-        return tables.page("Multilevel mediation", self._blocks())
-
-    def __repr__(self) -> str:
-        return self.summary()
-
-    def _repr_html_(self) -> str:
-        return tables.html_page("Multilevel mediation", self._blocks())

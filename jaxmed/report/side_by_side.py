@@ -10,14 +10,14 @@ import pandas as pd
 
 from jaxmed.arguments import require_bool, require_digits, require_option
 from jaxmed.errors import InputError
-from jaxmed.inference import intervals
 from jaxmed.report import tables
+from jaxmed.report.result import Result
 
 WHAT = ("fixed", "effects")
 FOOT = ("n_obs", "n_clusters", "sigma", "loglik", "deviance", "aic", "bic", "converged", "singular")
 
 
-def named_results(results: Any) -> dict[str, Any]:
+def named_results(results: Any) -> dict[str, Result]:
     """Results under names: a dictionary as it is, a list as "(1)", "(2)", ...; one result alone as "(1)"."""
     if isinstance(results, Mapping):
         found = {str(name): result for name, result in results.items()}
@@ -26,7 +26,7 @@ def named_results(results: Any) -> dict[str, Any]:
     else:
         found = {"(1)": results}
     for name, result in found.items():
-        if not hasattr(result, "tidy"):
+        if not isinstance(result, Result):
             raise InputError(
                 f"{name}: {type(result).__name__} is no result; give fits or bootstraps as a list, or as {{name: result}}."
             )
@@ -35,31 +35,22 @@ def named_results(results: Any) -> dict[str, Any]:
     return found
 
 
-def named_rows(result: Any, level: float, what: str = "fixed", intercepts: bool = True) -> pd.DataFrame:
+def named_rows(result: Result, level: float, what: str = "fixed", intercepts: bool = True) -> pd.DataFrame:
     """Rows name, estimate, std_error, conf_low, conf_high: fixed effects "equation: term", or effects by label."""
     if what == "effects":
-        if not hasattr(getattr(result, "fit", result), "effects"):
-            raise InputError("what='effects' needs results of mediate() and their bootstraps; use what='fixed'.")
-        frame = result.effects(level) if hasattr(result, "effects") else result.tidy(level)
-        frame = frame.rename(columns={"label": "name"})
-    elif hasattr(result, "fixef"):
-        frame = result.fixef(level)
-        frame = frame.assign(name=_names(frame))
-    elif hasattr(result, "parameters"):
-        frame = fixed_of_bootstrap(result, level)
-        frame = frame.assign(name=_names(frame))
+        frame = result._effects(level).rename(columns={"label": "name"})
     else:
-        frame = result.tidy(level)
-        frame = frame.loc[frame["effect"] == "fixed"].rename(columns={"label": "name"})
-    frame = without_intercepts(frame, intercepts) if what == "fixed" else frame
+        frame = without_intercepts(result._fixed(level), intercepts)
     return pd.DataFrame(frame[["name", "estimate", "std_error", "conf_low", "conf_high"]]).reset_index(drop=True)
 
 
-def rows_of_all(named: Mapping[str, Any], level: float, what: str = "fixed", intercepts: bool = True) -> dict[str, pd.DataFrame]:
+def rows_of_all(
+    named: Mapping[str, Result], level: float, what: str = "fixed", intercepts: bool = True
+) -> dict[str, pd.DataFrame]:
     """:func:`named_rows` of several results; beside a system, a plain mixed model too names its rows "equation: term"."""
     what = require_option("what", what, WHAT)
     found = {name: named_rows(result, level, what, intercepts) for name, result in named.items()}
-    responses = {name: _response(result) for name, result in named.items()}
+    responses = {name: result._fit._response for name, result in named.items()}
     if what == "fixed" and None in responses.values():
         for name, response in responses.items():
             if response is not None:
@@ -71,29 +62,6 @@ def without_intercepts(frame: pd.DataFrame, intercepts: bool) -> pd.DataFrame:
     """The rows that are no intercepts, which stand on a scale of their own; all rows where nothing else is there."""
     others = frame.loc[frame["term"] != "Intercept"]
     return frame if intercepts or not len(others) else others
-
-
-def fixed_of_bootstrap(result: Any, level: float) -> pd.DataFrame:
-    """Fixed effects with bootstrap standard errors and percentile intervals (of a jackknife: its own)."""
-    design = result.fit.design
-    estimate = result.fit.system.estimates.beta
-    draws = result.raw.estimates.beta
-    if result.kind == "jackknife":
-        se = intervals.jackknife_std_error(draws)
-        low, high = intervals.normal_interval(estimate - intervals.jackknife_bias(draws, estimate), se, level)
-    else:
-        se = intervals.std_error(draws)
-        low, high = intervals.interval(draws, estimate, level=level)
-    return pd.DataFrame(
-        {
-            "equation": [e.response for e in design.equations for _ in e.fixed_names],
-            "term": [t for e in design.equations for t in e.fixed_names],
-            "estimate": estimate,
-            "std_error": se,
-            "conf_low": low,
-            "conf_high": high,
-        }
-    )
 
 
 def compare_table(
@@ -116,12 +84,6 @@ def compare_table(
     return out
 
 
-def _response(result: Any) -> str | None:
-    """The response of a plain mixed model or its bootstrap, None of a system."""
-    formula = getattr(getattr(result, "fit", result), "formula", None)
-    return None if formula is None else str(formula).partition("~")[0].strip()
-
-
 def _cell(row: Mapping, interval: bool, digits: int) -> str:
     estimate = f"{row['estimate']:.{digits}f}"
     if interval:
@@ -129,12 +91,9 @@ def _cell(row: Mapping, interval: bool, digits: int) -> str:
     return f"{estimate} ({row['std_error']:.{digits}f})"
 
 
-def _foot(result: Any) -> dict[str, str]:
+def _foot(result: Result) -> dict[str, str]:
     """What glance() tells of a fit; of a bootstrap, its fit's."""
-    fit = getattr(result, "fit", result)
-    row = fit.glance().iloc[0].to_dict()
-    if len(groups := getattr(fit, "n_groups", ())) == 1:
-        row["n_clusters"] = int(groups.iloc[0])
+    row = result._fit._foot()
     found = {}
     for name in (*FOOT, *(name for name in row if name.startswith("n_obs_"))):
         value = row.get(name)
@@ -143,9 +102,3 @@ def _foot(result: Any) -> dict[str, str]:
         elif value is not None and not (name == "n_obs" and np.isnan(value)):  # sums may not tell the rows
             found[name] = f"{value:,.0f}" if name.startswith("n_") else tables.format_number(float(value))
     return found
-
-
-def _names(frame: pd.DataFrame) -> list[str]:
-    if "equation" not in frame:
-        return [str(term) for term in frame["term"].tolist()]
-    return [f"{e}: {t}" for e, t in zip(frame["equation"].tolist(), frame["term"].tolist(), strict=True)]

@@ -149,7 +149,7 @@ def test_a_resample_without_variation_fails_with_its_reason(data):
     assert at == (pytest.approx(ordered[9] * 0.25 + ordered[10] * 0.75) if absent.sum() < 10 else -np.inf)
     assert (worst["conf_low"] <= table["conf_low"].to_numpy()).all()
     assert (worst["conf_high"] >= table["conf_high"].to_numpy()).all()
-    assert boot.proof["smallest_eigenvalue"].isna().to_numpy()[absent].all()
+    assert boot.diagnostics["smallest_eigenvalue"].isna().to_numpy()[absent].all()
 
 
 @pytest.mark.parametrize(

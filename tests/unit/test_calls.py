@@ -11,7 +11,6 @@ from jaxmed.calls import check_names, verb
 from jaxmed.errors import ArgumentError, InputError
 from jaxmed.gram import GramData
 from jaxmed.report.draws import BootstrapResult
-from jaxmed.report.lmm_draws import LMMBootstrap
 from jaxmed.report.lmm_results import LMMResult
 from jaxmed.report.moderation import ModerationCurve
 from jaxmed.report.results import MediationResult
@@ -73,7 +72,7 @@ def test_a_wrong_argument_of_a_method_is_named(name, hint):
     assert "n_resamples, seed, kind" in str(caught.value)
 
 
-CLASSES = (MediationResult, BootstrapResult, LMMResult, LMMBootstrap, ModerationCurve, GramData)
+CLASSES = (MediationResult, BootstrapResult, LMMResult, ModerationCurve, GramData)
 METHODS = [
     pytest.param(value, id=f"{cls.__name__}.{name}")
     for cls in CLASSES

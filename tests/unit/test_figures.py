@@ -189,7 +189,7 @@ def test_standard_errors_and_proof_are_those_of_a_cold_fit(boot):
         )  # fmt: skip
         ours = cold.effects().set_index("label")["std_error"]
         np.testing.assert_allclose(boot.std_errors.loc[i], ours, rtol=1e-3 if i == singular else 1e-5)
-    proof = boot.proof
+    proof = boot.diagnostics
     assert list(proof.columns) == ["decrement", "smallest_eigenvalue", "evaluations", "safe", "status"]
     assert (proof["decrement"] < 1e-8).all()
     assert (proof["smallest_eigenvalue"] > -1e-8).all()

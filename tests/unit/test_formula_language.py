@@ -322,7 +322,7 @@ def test_without_fixed_effects_every_table_and_verb_works(without, tmp_path):
     np.testing.assert_allclose(fit.predict(data), fit.fitted())
     assert fit.simulate(seed=1).std() > 1
     boot = fit.bootstrap(20, seed=1, progress=False)
-    assert boot.draws.columns.tolist() == ["sd__Intercept|g", "sigma"]
+    assert boot.draws.columns.tolist() == ["sd_Intercept|g", "sigma"]
     assert (boot.status == "converged").all()
     assert jaxmed.compare(fit, jaxmed.lmm("y ~ 1 + (1 | g)", data))["npar"].tolist() == [2, 3]
     assert "n_obs" in jaxmed.compare_table([fit])["term"].tolist()

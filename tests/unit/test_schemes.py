@@ -9,7 +9,7 @@ import pytest
 import jaxmed
 from jaxmed.design.matrices import mediation_design
 from jaxmed.inference import redraw, resampling, schemes, table
-from jaxmed.report.bootstrap_input import warn_rademacher
+from jaxmed.report.bootstrap_call import warn_rademacher
 
 COMMON = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
 OWN = (*schemes.ROWS, *schemes.RESPONSES)

@@ -18,7 +18,7 @@ COLOURS = {"converged": style.BLUE, "singular": "#56b4e9", "failed": style.ORANG
 
 def health(
     counts: dict[str, int],
-    decrement: np.ndarray | None,
+    decrement: np.ndarray,
     running: tuple[np.ndarray, np.ndarray, np.ndarray],
     *,
     effect: str,
@@ -35,19 +35,17 @@ def health(
         ax = style.axes(ax, 5.0, 3.2)
         if panel == "status":
             _statuses(ax, counts)
-        elif panel == "decrement" and decrement is not None:
+        elif panel == "decrement":
             _decrements(ax, decrement)
         else:
             _running(ax, *running, effect, estimate, level)
         return ax
     ax = style.axes(ax, 10.0, 3.2)
     ax.axis("off")
-    places = ((0.05, 0.2), (0.36, 0.24), (0.7, 0.3)) if decrement is not None else ((0.06, 0.3), (0.5, 0.48))
-    panels = [ax.inset_axes((left, 0.16, width, 0.72)) for left, width in places]
+    panels = [ax.inset_axes((left, 0.16, width, 0.72)) for left, width in ((0.05, 0.2), (0.36, 0.24), (0.7, 0.3))]
     _statuses(panels[0], counts)
-    if decrement is not None:
-        _decrements(panels[1], decrement)
-    _running(panels[-1], *running, effect, estimate, level)
+    _decrements(panels[1], decrement)
+    _running(panels[2], *running, effect, estimate, level)
     return ax
 
 

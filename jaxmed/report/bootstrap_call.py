@@ -1,8 +1,9 @@
-"""What users give a bootstrap, checked at the door."""
+"""A bootstrap from what users ask for to its result: checked at the door, run, wrapped."""
 
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,54 @@ from jaxmed.arguments import read_seed, require_bool, require_option, require_wh
 from jaxmed.design.checks import check_columns
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import effects, hosts, resampling, schemes, storage, table
+from jaxmed.inference import bootstrap, hosts, resampling, schemes, storage
+from jaxmed.inference.mixed import AnyScheme
+from jaxmed.reml import fit as reml
+from jaxmed.report.draws import BootstrapResult
+from jaxmed.report.progress import progress_bar
+from jaxmed.report.result import FitResult
+
+
+def run(
+    fit: FitResult,
+    n_resamples: Any,
+    *,
+    seed: Any,
+    kind: Any,
+    progress: Any,
+    chunk_size: Any,
+    strata: Any,
+    factor: Any,
+    save_to: str | os.PathLike[str] | None,
+    replicates: Any,
+) -> BootstrapResult:
+    """What ``fit.bootstrap(...)`` of every fit does."""
+    started = time.perf_counter()
+    kind = check_bootstrap(n_resamples, kind, progress, chunk_size, replicates)
+    factor = require_option("factor", factor, schemes.FACTORS)
+    fit._require_scheme(kind, strata is not None)
+    if not fit.converged:
+        raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify its random effects first")
+    number = chosen_seed(seed, kind, save_to, replicates)
+    scheme = fit._scheme(kind, number, fit._strata_numbers(strata), factor)
+    # a jackknife has a replicate for each cluster
+    leave_out = kind == "jackknife" and scheme.system is not None
+    chosen = replicates or range(len(scheme.system.design.clusters) if leave_out else int(n_resamples))
+    if kind == "wild" and factor == "rademacher":
+        warn_rademacher(fit._of_products())
+    store = None if save_to is None else _folder(fit, save_to, scheme)
+    with progress_bar(len(chosen), progress) as update:
+        draws = bootstrap.run(chosen, scheme, chunk_size=chunk_size or reml.CHUNK, progress=update, store=store)
+    return BootstrapResult(fit, draws, scheme, draws.seconds | {"total": time.perf_counter() - started}, progress)
+
+
+def _folder(fit: FitResult, save_to: str | os.PathLike[str], scheme: AnyScheme) -> storage.Folder:
+    """The folder, with the call beside the draws, and the table where there is one."""
+    folder = storage.open_folder(save_to, scheme, fit._kept_call())
+    if not (folder.path / "table.npz").exists() and (kept := fit._kept_arrays()) is not None:
+        strata = {} if scheme.strata is None else {"strata": scheme.strata}
+        storage.write_whole(folder.path / "table.npz", kept | strata)
+    return folder
 
 
 def check_bootstrap(n_resamples: Any, kind: Any, progress: Any, chunk_size: Any, replicates: Any = None) -> str:
@@ -66,8 +114,11 @@ def chosen_seed(seed: Any, kind: str, save_to: str | os.PathLike[str] | None, re
     return read_seed(None)
 
 
-def strata_numbers(design: Design, data: pd.DataFrame, strata: Any) -> np.ndarray | None:
-    """Each cluster's stratum as a number, from a column's name or one value per row of the data."""
+def strata_numbers(design: Design, data: pd.DataFrame, strata: Any, rows: np.ndarray | None = None) -> np.ndarray | None:
+    """Each cluster's stratum as a number, from a column's name or one value per row of the data.
+
+    ``rows`` are the positions in the data of the design's rows, where these are not all of them.
+    """
     if strata is None:
         return None
     if isinstance(strata, str):
@@ -77,20 +128,15 @@ def strata_numbers(design: Design, data: pd.DataFrame, strata: Any) -> np.ndarra
         if np.ndim(strata) != 1:
             raise InputError(f"strata={shown(strata)} is neither a column's name nor one value per row of the data.")
         values, name = pd.Series(np.asarray(strata)), "strata"
-        if len(values) != len(table.row_codes(design)):
+        if len(values) != len(data):
             raise InputError(f"strata has {len(values)} values, where one per row of the data is needed ({len(data)})")
-    return schemes.strata_numbers(design, pd.factorize(values)[0], name)
+    codes = pd.factorize(values)[0]
+    return schemes.strata_numbers(design, codes if rows is None else codes[rows], name)
 
 
-def warn_rademacher(design: Design) -> None:
-    """Factors of -1 and 1 leave the products of a cluster's residuals, and with them covariances, as they are."""
-    moved = [e.label for e in effects.effects(design) if _has_covariance(e, design)]
+def warn_rademacher(moved: list[str]) -> None:
+    """Factors of -1 and 1 leave the products of a cluster's residuals, and with them variances and covariances, as they are."""
     if moved:
         warn_user(
             f"factor='rademacher' cannot move covariances: {', '.join(moved[:4])} and the like vary too little; use 'mammen'"
         )
-
-
-def _has_covariance(effect: effects.Effect, design: Design) -> bool:
-    p = len(design.fixed_labels)
-    return any(at >= p for monomial in effect.polynomial.terms for at in monomial)
