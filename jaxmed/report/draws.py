@@ -113,8 +113,8 @@ class BootstrapResult(Curved):
         Returns:
             The columns of ``effects()``, or of a mixed model label, effect ("fixed", "ran_pars"), group, term and parameter; then
             estimate, bias, std_error, conf_low, conf_high, p_value (the interval inverted at 0; NaN of a mixed model's variance
-            parameters), p_count, n_draws; and mc_std_error, mc_conf_low, mc_conf_high, the Monte Carlo error of these figures: how
-            much they would vary from seed to seed with as many draws.
+            parameters), p_count, n_draws; and mc_std_error, mc_conf_low, mc_conf_high, the Monte Carlo error of these figures:
+            how much they would vary from seed to seed with as many draws.
 
         Raises:
             InputError: unknown method, level or option, a method that the scheme cannot give, too few draws for the level.
@@ -352,10 +352,7 @@ class BootstrapResult(Curved):
             InputError: no such replicate, a kind that keeps the responses, a mediation (use ``resample(i)``).
 
         Example:
-            >>> import jaxmed
-            >>> data = jaxmed.datasets.split_model(n_clusters=40).data
-            >>> boot = jaxmed.lmm("m ~ x + (1 | id)", data).bootstrap(300, seed=1, progress=False)
-            >>> len(boot.response(3)) == len(data)
+            >>> len(mixed_boot.response(3)) == len(data)
             True
         """
         self._check(i)
