@@ -20,7 +20,7 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.report import citations, tables
 from jaxmed.report.page_style import STYLE
-from jaxmed.report.result import Curved, Picture, Result, Section
+from jaxmed.report.result import Moderated, Picture, Result, Section
 from jaxmed.version import __version__
 
 CAPTIONS = {
@@ -96,7 +96,7 @@ def pictures(kinds: Iterable[str]) -> list[Picture]:
     return [Picture(kind, {}, CAPTIONS[kind]) for kind in kinds]
 
 
-def curves(result: Curved, design: Design) -> list[Picture]:
+def curves(result: Moderated, design: Design) -> list[Picture]:
     """The moderation curves of indirect effects."""
     from jaxmed.report import moderation
 

@@ -27,7 +27,8 @@ from jaxmed.reml.problem import FAILED, SINGULAR, STATUS
 from jaxmed.report import document, tables
 from jaxmed.report.effect_tables import with_figures
 from jaxmed.report.progress import progress_bar
-from jaxmed.report.result import Curved, FitResult, Picture, Section
+from jaxmed.report.result import FitResult, Picture, Section
+from jaxmed.report.shown import Curved
 
 MANY = 0.01  # share of failed replicates above which tables warn
 
@@ -380,6 +381,15 @@ class BootstrapResult(Curved):
             raise InputError("a bayesian replicate has fractional cluster weights and no data set; use weights(i) instead")
         return self.fit._replicate_data(self.scheme, i)
 
+    def _shown_table(self) -> tuple[pd.DataFrame, str]:
+        """The table that words show, and the name of its intervals."""
+        if self.kind == "jackknife":
+            return self.tidy(), "normal"
+        try:
+            return self.tidy(), "percentile"
+        except InputError:  # fewer draws than any percentile needs
+            return self.tidy(method="normal"), "normal"
+
     def _blocks(self) -> list[tables.Block]:
         counts = {s: int((self.status == s).sum()) for s in STATUS}
         n = len(self)
@@ -388,13 +398,9 @@ class BootstrapResult(Curved):
             f"{n:,} replicates, kind {self.kind}, seed {self.seed}: {said}\n"
             f"{int(self.raw.safe.sum()):,} took the slow, safe route; {self.seconds['total']:.1f} seconds"
         )
-        name = "normal" if self.kind == "jackknife" else "percentile"
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            try:
-                table = self.tidy()
-            except InputError:  # fewer draws than any percentile needs
-                table, name = self.tidy(method="normal"), "normal"
+            table, name = self._shown_table()
         notes = [str(w.message) for w in caught if issubclass(w.category, JaxmedWarning)]
         if counts["singular"]:
             notes.append("Singular replicates are valid optima on the boundary (a combination of random effects has variance 0).")
@@ -450,17 +456,22 @@ class BootstrapResult(Curved):
         return f"{self.kind} bootstrap", bands
 
     def _sections(self) -> list[Section]:
-        return [*self.fit._sections(), ("Result in words", [document.paragraph(self.describe())])]
+        return [*self.fit._sections(), ("Result in words", [document.paragraph(self.describe(method=self._shown_table()[1]))])]
 
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
-        name = "normal" if self.kind == "jackknife" else "percentile"
-        own = self.fit._row_blocks(self.tidy(), f"{self.kind} bootstrap, {name} intervals, 95%")
+        table, name = self._shown_table()
+        own = self.fit._row_blocks(table, f"{self.kind} bootstrap, {name} intervals, 95%")
         return [*own, *self.fit._parameter_tables()]
 
     def _pictures(self) -> list[Picture]:
         drawn = self.fit._pictures_of_draws(self)
-        jackknife = self.kind == "jackknife"
-        return [picture for picture in drawn if not (jackknife and picture.kind in ("density", "health", "moderation"))]
+        if self.kind == "jackknife":
+            return [picture for picture in drawn if picture.kind not in ("density", "health", "moderation")]
+        name = self._shown_table()[1]
+        if name == "percentile":
+            return drawn
+        # with fewer draws than percentiles need
+        return [picture._replace(options={"method": name}) for picture in drawn if picture.kind in ("forest", "density")]
 
     def _diagnostics(self) -> list[str]:
         counts = {str(s): int((self.status == s).sum()) for s in self.status.cat.categories}
@@ -489,6 +500,6 @@ class BootstrapResult(Curved):
         given += f", replicates=range({index[0]}, {index[-1] + 1})" if index[0] else ""
         given += ", strata=...  # as in this run" if self.scheme.strata is not None else ""
         call = f"boot = fit.bootstrap({given})" if "..." not in given else f"boot = fit.bootstrap({given}\n)"
-        said = f"# replicate i depends on the seed {self.seed} and i alone"
+        said = f"# Seed {self.seed}: replicate i depends on the seed and i alone"
         *fit, _, _ = self.fit._code()
         return [*fit, said, call, "print(boot.tidy())", 'boot.report("report.html")']

@@ -25,7 +25,8 @@ from jaxmed.reml import crossed, crossed_fit
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.report import lmm_frames, lmm_hypotheses, lmm_tables
 from jaxmed.report.lmm_hypotheses import Contrast
-from jaxmed.report.result import FitResult, Picture, Section
+from jaxmed.report.result import Drawn, FitResult, Picture, Section
+from jaxmed.report.shown import Shown
 from jaxmed.report.tables import Block
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def fit_lmm(design: LmmDesign, data: pd.DataFrame, *, reml: bool, weights: Any =
 
 @verbs
 @dataclass(frozen=True, repr=False, eq=False)
-class LMMResult(FitResult):
+class LMMResult(FitResult, Shown):
     """A fitted linear mixed model; made by :func:`jaxmed.lmm`.
 
     ``design`` holds the model's arrays, ``estimates`` the optimum, ``data`` the user's table, ``reml`` the criterion, ``weights``
@@ -604,12 +605,12 @@ class LMMResult(FitResult):
 
         return plots.MIXED_DRAWS
 
-    def _pictures_of_draws(self, boot: BootstrapResult) -> list[Picture]:
+    def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
         from jaxmed.report import document
 
         return document.pictures([*(["forest"] if self.design.fixed_names else []), "density", "health"])
 
-    def _paragraph(self, boot: BootstrapResult, table: pd.DataFrame, level: float, method: str | None) -> str:
+    def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
         from jaxmed.report import prose
 
         return prose.mixed_paragraph(boot, table, level, method)
@@ -686,7 +687,7 @@ class LMMResult(FitResult):
         return to_arrays(self.data.loc[:, kept]) | weights
 
     def _mediation_design(self, what: str) -> NoReturn:
-        raise InputError(f"{what} needs a result of mediate() or its bootstrap; this one is of a plain mixed model.")
+        raise InputError(f"{what} needs results of mediate() and their bootstraps; this one is of a plain mixed model.")
 
     # pieces ----------------------------------------------------------------------------------------------------------
 

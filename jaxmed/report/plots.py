@@ -18,14 +18,10 @@ from jaxmed.errors import InputError
 from jaxmed.inference.figures import ALL_METHODS
 from jaxmed.report import cluster_tables, side_by_side
 from jaxmed.report.figures import clusters, density, forest, health, moderation, path, style
+from jaxmed.report.result import Drawn, Mediation, Mixed, Moderated, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from jaxmed.report.draws import BootstrapResult
-    from jaxmed.report.lmm_results import LMMResult
-    from jaxmed.report.result import Curved, Result
-    from jaxmed.report.results import MediationResult
 
 INTERVALS = {"delta": "delta-method", "monte_carlo": "Monte Carlo", "bca": "BCa", "bc": "bias-corrected"}
 
@@ -52,13 +48,13 @@ def draw(result: Result, kind: str | None, ax: Axes | None, options: dict[str, A
 # --- Fits of a mediation system -------------------------------------------------------------------------------------
 
 
-def fit_path(result: MediationResult, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+def fit_path(result: Mediation, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
     """Path diagram of a fit: estimates, delta-method intervals, SDs of random slopes, moderators."""
     return _path(result, result.fixef(level), result.effects(level), component, level, "delta-method", ax)
 
 
 def fit_forest(
-    result: MediationResult,
+    result: Mediation,
     *,
     effects: str | Sequence[str] | None = None,
     level: float = 0.95,
@@ -72,7 +68,7 @@ def fit_forest(
 
 
 def moderation_curve(
-    result: Curved,
+    result: Moderated,
     *,
     effect: str | None = None,
     by: str | None = None,
@@ -86,7 +82,7 @@ def moderation_curve(
 
 
 def fit_clusters(
-    result: MediationResult,
+    result: Mediation,
     *,
     what: str = "indirect",
     mediator: str | None = None,
@@ -125,7 +121,7 @@ def _estimate(effects: pd.DataFrame, what: str, of: pd.Series) -> dict[str, floa
     return {"estimate": rows[0]} if len(rows) == 1 else {}
 
 
-def fit_influence(result: MediationResult, *, effect: str | None = None, n: int = 15, ax: Axes | None = None) -> Axes:
+def fit_influence(result: Mediation, *, effect: str | None = None, n: int = 15, ax: Axes | None = None) -> Axes:
     """The clusters without which an effect changes most; refits without each cluster in turn."""
     known = result.effects()["label"].tolist()
     chosen = _effect(effect, known)
@@ -136,7 +132,7 @@ def fit_influence(result: MediationResult, *, effect: str | None = None, n: int 
 # --- Bootstraps -----------------------------------------------------------------------------------------------------
 
 
-def boot_path(result: BootstrapResult, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+def boot_path(result: Drawn, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
     """Path diagram with percentile intervals (of a jackknife: normal ones)."""
     fixed = result._fixed(level)
     interval = "jackknife" if result.kind == "jackknife" else "percentile bootstrap"
@@ -144,7 +140,7 @@ def boot_path(result: BootstrapResult, *, component: str | None = None, level: f
 
 
 def boot_forest(
-    result: BootstrapResult,
+    result: Drawn,
     *,
     effects: str | Sequence[str] | None = None,
     level: float = 0.95,
@@ -157,7 +153,7 @@ def boot_forest(
 
 
 def boot_density(
-    result: BootstrapResult,
+    result: Drawn,
     *,
     effects: str | Sequence[str] | None = None,
     level: float = 0.95,
@@ -171,7 +167,7 @@ def boot_density(
 
 
 def boot_health(
-    result: BootstrapResult, *, effect: str | None = None, panel: str | None = None, level: float = 0.95, ax: Axes | None = None
+    result: Drawn, *, effect: str | None = None, panel: str | None = None, level: float = 0.95, ax: Axes | None = None
 ) -> Axes:
     """Statuses of the replicates, their Newton decrements, and the interval of one effect as draws are added.
 
@@ -192,14 +188,14 @@ def boot_health(
 # --- Plain mixed models ---------------------------------------------------------------------------------------------
 
 
-def lmm_coefficients(result: LMMResult, *, level: float = 0.95, intercepts: bool = False, ax: Axes | None = None) -> Axes:
+def lmm_coefficients(result: Mixed, *, level: float = 0.95, intercepts: bool = False, ax: Axes | None = None) -> Axes:
     """Fixed effects with their intervals."""
-    frame = side_by_side.named_rows(result, level, "fixed", intercepts)
+    frame = side_by_side.without_intercepts(result._fixed(level), intercepts)
     return forest.coefficients({"model": frame}, level=level, ax=ax)
 
 
 def lmm_ranef(
-    result: LMMResult, *, group: str | None = None, term: str | None = None, level: float = 0.95, ax: Axes | None = None
+    result: Mixed, *, group: str | None = None, term: str | None = None, level: float = 0.95, ax: Axes | None = None
 ) -> Axes:
     """Caterpillar of the predicted random effects of one term, with conditional standard deviations."""
     table = result.ranef()
@@ -215,7 +211,7 @@ def lmm_ranef(
 
 
 def lmm_boot_forest(
-    result: BootstrapResult, *, level: float = 0.95, method: str | None = None, intercepts: bool = False, ax: Axes | None = None
+    result: Drawn, *, level: float = 0.95, method: str | None = None, intercepts: bool = False, ax: Axes | None = None
 ) -> Axes:
     """Fixed effects with bootstrap intervals."""
     table = result.tidy(level, _method(result, method))
@@ -261,7 +257,7 @@ MIXED_DRAWS: Figures = {"forest": lmm_boot_forest, "density": boot_density, "hea
 
 
 def _path(
-    fit: MediationResult,
+    fit: Mediation,
     fixed: pd.DataFrame,
     effects: pd.DataFrame,
     component: str | None,
@@ -305,12 +301,12 @@ def _effect(asked: str | None, known: Sequence[str]) -> str:
     return asked
 
 
-def _method(result: BootstrapResult, method: str | None) -> str:
+def _method(result: Drawn, method: str | None) -> str:
     if method is None:
         return "normal" if result.kind == "jackknife" else "percentile"
     return require_option("method", method, ALL_METHODS)
 
 
-def _words(result: BootstrapResult, method: str) -> str:
+def _words(result: Drawn, method: str) -> str:
     scheme = "jackknife" if result.kind == "jackknife" else f"{result.kind} bootstrap"
     return f"{INTERVALS.get(method, method)} ({scheme})"

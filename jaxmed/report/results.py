@@ -29,8 +29,9 @@ from jaxmed.report import cluster_tables, document, equations, prose, tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
 from jaxmed.report.progress import progress_bar
-from jaxmed.report.result import Curved, FitResult, Picture, Section
+from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.saved_tables import mentioned, plain, to_arrays
+from jaxmed.report.shown import Curved
 
 if TYPE_CHECKING:
     from jaxmed.report.draws import BootstrapResult
@@ -407,7 +408,7 @@ class MediationResult(FitResult, Curved):
         names, values = variance_parameters(self.design, estimates)
         return [*self.design.fixed_labels, *names], np.concatenate([estimates.beta, values], -1)
 
-    def _paragraph(self, boot: BootstrapResult, table: pd.DataFrame, level: float, method: str | None) -> str:
+    def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
         return prose.paragraph(boot, table, level, method)
 
     def _require_scheme(self, kind: str, strata: bool) -> None:
@@ -504,7 +505,7 @@ class MediationResult(FitResult, Curved):
             *document.pictures(("path", "forest")), *document.curves(self, self.design), *document.pictures(clusters),
         ]  # fmt: skip
 
-    def _pictures_of_draws(self, boot: BootstrapResult) -> list[Picture]:
+    def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
         moderated = [] if boot.kind == "jackknife" else document.curves(boot, self.design)
         return [*document.pictures(("path", "forest", "density")), *moderated, *document.pictures(("health",))]
 

@@ -132,7 +132,7 @@ def test_residual_schemes_draw_the_fitted_residual_variance(fit, table):
 
 
 def test_table_methods_and_summary(fit):
-    boot = fit.bootstrap(300, seed=1, kind="cluster", progress=False)
+    boot = fit.bootstrap(1200, seed=1, kind="cluster", progress=False)
     tables = {m: boot.tidy(method=m) for m in ("percentile", "basic", "normal", "bc")}
     for name, t in tables.items():
         assert (t["conf_low"] <= t["conf_high"]).all(), name
@@ -141,7 +141,7 @@ def test_table_methods_and_summary(fit):
     np.testing.assert_allclose(low, boot.draws.quantile(0.025), rtol=1e-12)
     np.testing.assert_allclose(high, boot.draws.quantile(0.975), rtol=1e-12)
     text = boot.summary()
-    assert "300 replicates, kind cluster, seed 1" in text
+    assert "1,200 replicates, kind cluster, seed 1" in text
     assert "sd__Intercept" in text
     assert boot.describe().startswith("A linear mixed model, y ~ x + (x | g), was fitted to")
     assert "<table" in boot._repr_html_()
@@ -183,7 +183,7 @@ def test_bad_requests_of_a_result(fit, table):
 
 
 def test_studentised_bca_and_bands(fit):
-    boot = fit.bootstrap(1200, seed=1, progress=False)
+    boot = fit.bootstrap(2000, seed=1, progress=False)
     for method in ("studentised", "bca"):
         table = boot.tidy(method=method)
         assert (table["conf_low"] < table["conf_high"]).all()

@@ -90,7 +90,7 @@ def test_fixed_effects_and_intervals(fit):
 
 def test_varcorr_rows(fit):
     frame = fit.varcorr()
-    assert list(frame.columns) == ["group", "term1", "term2", "vcov", "sdcor", "identified"]
+    assert list(frame.columns) == ["group", "term1", "term2", "vcov", "sdcor", "identified", "parameter"]
     assert list(frame["group"]) == ["g", "g", "g", "h", "Residual"]
     assert list(frame["term1"].fillna("")) == ["Intercept", "x", "Intercept", "Intercept", ""]
     assert list(frame["term2"].fillna("")) == ["", "", "x", "", ""]
@@ -174,7 +174,7 @@ def test_simulated_responses_have_the_models_moments(data):
 
 
 def test_tidy_and_glance_and_augment(fit, data):
-    assert list(fit.tidy().columns) == ["effect", *fit.fixef().columns]
+    assert list(fit.tidy().columns) == ["effect", *fit.fixef().columns, "parameter"]
     pars = fit.tidy("ran_pars")
     assert list(pars["term"]) == ["sd__Intercept", "sd__x", "cor__Intercept.x", "sd__Intercept", "sd__Observation"]
     assert list(fit.tidy("ran_vals").columns) == ["effect", *fit.ranef().columns]

@@ -1,0 +1,158 @@
+"""What users call on every result: figures, reports, tables for documents, and on those of mediations moderation curves."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from jaxmed.arguments import choices, require_level, require_path, shown
+from jaxmed.calls import check_names, verbs
+from jaxmed.errors import InputError, StorageError
+from jaxmed.report import tables
+from jaxmed.report.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from jaxmed.inference.curves import Bands
+    from jaxmed.report.moderation import ModerationCurve
+
+
+@verbs
+class Shown(Result):
+    """Figures, reports and exported tables of a result."""
+
+    def plot(self, kind: str | None = None, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw a figure; needs matplotlib (``pip install 'jaxmed[plot]'``).
+
+        Args:
+            kind: of a mediation fit "path", "forest", "moderation", "clusters" or "influence"; of its bootstrap "forest", "path",
+                "density", "moderation" or "health"; of a mixed model "coefficients" or "ranef"; of its
+                bootstrap "forest", "density" or "health". Default the first.
+            ax: matplotlib axes to draw on; default new ones of a fitting size.
+            options: of the figure, such as ``level=0.9``, ``effects=["indirect"]`` (forest; labels for density),
+                ``effect=``, ``by=``, ``at=``, ``shade=True`` (moderation), ``component=`` (path, clusters). A wrong name
+                is answered with the list of valid ones.
+
+        Returns:
+            The axes drawn on; ``ax.figure.savefig("figure.pdf")`` keeps them.
+
+        Raises:
+            InputError: an unknown figure or option, or no matplotlib.
+
+        Example:
+            >>> ax = mixed.plot("coefficients")
+            >>> [text.get_text() for text in ax.get_yticklabels()]
+            ['x']
+        """
+        from jaxmed.report import plots
+
+        return plots.draw(self, kind, ax, options)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write a report as one HTML file that opens offline and prints well; returns its path.
+
+        Design in words, equations, tables, figures, diagnostics, what to cite, versions, and code that reproduces it.
+
+        Example:
+            >>> import tempfile
+            >>> mixed.report(tempfile.mkdtemp() + "/report.html").name
+            'report.html'
+        """
+        from jaxmed.report import document
+
+        place = require_path("path", path)
+        if not place.parent.is_dir():
+            raise InputError(f"path={str(path)!r}: the folder {str(place.parent)!r} does not exist; create it first.")
+        text = document.document(self)
+        try:
+            place.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"path={str(path)!r} cannot be written to: {error}; give the name of a new file.") from error
+        return place
+
+    def to_html(self, table: str | None = None, **options: Any) -> str:
+        """A table of this result as an HTML table; see :meth:`to_latex` for the names."""
+        check_names("to_html", options, tables.OPTIONS)
+        return tables.html_table(self._table(table), **options)
+
+    def to_markdown(self, table: str | None = None, **options: Any) -> str:
+        """A table of this result in Markdown; see :meth:`to_latex` for the names."""
+        from jaxmed.report import export
+
+        return export.markdown_table(self._table(table), **options)
+
+    def to_latex(self, table: str | None = None, **options: Any) -> str:
+        """A table of this result in LaTeX, with the rules of the package booktabs.
+
+        Args:
+            table: the method that makes it. Of a mediation fit "effects" (default), "fixef", "varcorr", "ranef",
+                "cluster_effects", "influence", "glance"; of a mixed model "fixef" (default), "varcorr", "anova", "ranef",
+                "glance"; of a bootstrap "tidy".
+            options: ``columns=[...]``, ``headers={column: heading}``, ``formats={column: ".2f"}``, ``title=``, ``digits=4``.
+
+        Returns:
+            The source of the table.
+
+        Example:
+            >>> text = mixed.to_latex(columns=["term", "estimate"])
+            >>> text.splitlines()[0]
+            '\\\\begin{tabular}{lr}'
+        """
+        from jaxmed.report import export
+
+        return export.latex_table(self._table(table), **options)
+
+    def _table(self, name: str | None) -> pd.DataFrame:
+        known = self._tables
+        if name is not None and (not isinstance(name, str) or name not in known):
+            raise InputError(f"table={shown(name)} is no table of this result;{choices(name, known)}")
+        frame = getattr(self, name or known[0])()
+        return frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
+
+
+@verbs
+class Curved(Shown):
+    """Beside that, moderation curves: fits of mediations and their bootstraps."""
+
+    def moderation(
+        self,
+        effect: str | None = None,
+        *,
+        by: str | None = None,
+        at: Mapping[str, float | str] | None = None,
+        level: float = 0.95,
+    ) -> ModerationCurve:
+        """An effect as a function of a numeric moderator, with bands and Johnson-Neyman bounds.
+
+        The bands of a fit are those of the delta method, those of a bootstrap percentiles of its draws.
+
+        Args:
+            effect: such as "indirect[m] within"; default the first indirect effect that a number moderates.
+            by: the moderator; default the effect's first.
+            at: values at which its other moderators are held; default the middle one of those in ``effects()``.
+            level: of the pointwise and of the simultaneous band.
+
+        Returns:
+            A ModerationCurve: ``frame()``, ``johnson_neyman`` (numbers), ``words()``.
+
+        Example:
+            >>> data = jaxmed.datasets.moderated_model(n_clusters=40).data
+            >>> fit = jaxmed.mediate(data, x="x", m="m1", y="y", cluster="id", moderators={"a": "w"}, center="none")
+            >>> fit.moderation(by="w").frame().columns.tolist()
+            ['w', 'estimate', 'conf_low', 'conf_high', 'band_low', 'band_high']
+        """
+        from jaxmed.report import moderation
+
+        design = self._fit._mediation_design("moderation()")
+        source, bands = self._curve_bands(require_level(level))
+        return moderation.curve(design, effect, by, at, level, source, bands)
+
+    @abstractmethod
+    def _curve_bands(self, level: float) -> tuple[str, Callable[..., Bands]]:
+        """Where the bands of curves come from, in words, and what makes them of a function of the grid's rows."""
