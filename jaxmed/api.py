@@ -66,13 +66,16 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     """
     # deferred, here and below: what one verb needs, a user of another should not wait for
     from jaxmed.design.lmm_design import lmm_design
-    from jaxmed.report.lmm_results import fit_lmm
+    from jaxmed.reml.crossed_fit import fit_bars
+    from jaxmed.report.lmm_results import LMMResult
 
     require_bool("reml", reml)
     if isinstance(data, str) and not isinstance(formula, str):
         raise InputError("lmm: formula and data are swapped; write the formula first, lmm('y ~ x + (1 | g)', data).")
-    data = read_table(data)
-    fit = fit_lmm(lmm_design(formula, data, weights), data, reml=bool(reml), weights=weights)
+    table = read_table(data)
+    design = lmm_design(formula, table, weights)
+    estimates = fit_bars(design.terms, design.fixed, design.y - design.offset, design.weights, reml=bool(reml))
+    fit = LMMResult(design, estimates, table.copy(deep=False), bool(reml), weights)
     if not fit.converged:
         warn_user("lmm: the fit did not converge; its numbers must not be used. print(fit.summary()) says what may help.")
     elif not fit.identified:

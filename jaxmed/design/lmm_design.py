@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed, warn_user
 from jaxmed.design import dirty
-from jaxmed.design.checks import read_table, warn_two_valued
+from jaxmed.design.checks import warn_two_valued
 from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
 from jaxmed.design.columns import Table
 from jaxmed.design.degenerate import check_residual
@@ -50,9 +49,6 @@ from jaxmed.design.support import check_groups, check_term_origins
 from jaxmed.design.syntax import Node, as_text
 from jaxmed.design.units import check_ratios
 from jaxmed.design.variables import columns_of
-
-if TYPE_CHECKING:
-    from narwhals.stable.v2.typing import IntoFrame
 
 
 @dataclass(frozen=True)
@@ -109,10 +105,10 @@ class NewRows:
     beyond: np.ndarray  # (n, columns left out) bool: where a row asks for what the fit cannot estimate
 
 
-def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | np.ndarray | None = None) -> LmmDesign:
+def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] | np.ndarray | None = None) -> LmmDesign:
     """Turn a formula in lme4's language and a table into the arrays of a linear mixed model.
 
-    Arguments: ``formula``, for example "score ~ time*group + (time | id)"; ``data``, one row per observation;
+    Arguments: ``formula``, for example "score ~ time*group + (time | id)"; ``data``, as :func:`checks.read_table` gives it;
     ``weights``, a column's name or n positive numbers w, the residual variance being sigma^2 / w.
 
     Variables are evaluated on all rows of the table, as in R: what a transform learns (the mean and SD of ``scale()``, a
@@ -132,7 +128,6 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
         >>> design.fixed_names, design.fixed.shape, design.terms[0].levels.tolist()
         (('Intercept', 't'), (6, 2), ['a', 'b', 'c'])
     """
-    data = read_table(data)
     names = [name for name in data.columns if isinstance(name, str)]
     parsed = parse_formula(formula, names, [weights] if isinstance(weights, str) else [])
     groups = columns_of(node for bar in parsed.bars for node in bar.group.nodes)
@@ -207,10 +202,11 @@ def lmm_design(formula: str, data: IntoFrame, weights: str | Sequence[float] | n
     )
 
 
-def new_matrices(design: LmmDesign, data: IntoFrame, *, random: bool = True) -> NewRows:
+def new_matrices(design: LmmDesign, data: pd.DataFrame, *, random: bool = True) -> NewRows:
     """The columns of a design for new data, with the levels, contrasts and transforms of the original ones.
 
-    The new table needs the predictors, and with ``random`` the variables of the random-effects terms; no response.
+    The new table, as :func:`checks.read_table` gives it, needs the predictors, and with ``random`` the variables of the
+    random-effects terms; no response.
     Rows with a missing predictor are left out; a missing group counts as one not seen (code -1). ``random=False``
     gives the fixed part alone.
 
@@ -225,7 +221,6 @@ def new_matrices(design: LmmDesign, data: IntoFrame, *, random: bool = True) -> 
         >>> new.fixed, new.terms[0][1]
         (array([[1., 0.]]), array([-1]))
     """
-    data = read_table(data, "new_data")
     coding = design.coding
     parsed = coding.parsed
     bars = coding.bars if random else ()

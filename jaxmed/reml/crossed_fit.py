@@ -18,7 +18,7 @@ from scipy import linalg, optimize
 from threadpoolctl import ThreadpoolController
 
 from jaxmed.reml import crossed
-from jaxmed.reml.crossed import Blocks, CrossedEvaluation, Factor
+from jaxmed.reml.crossed import Bar, Blocks, CrossedEvaluation, Factor
 
 TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
 STEP = 1e-4  # of the central differences, in units of residual SD per standardised column
@@ -170,6 +170,11 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
                 break
         assert best is not None
         return _finish(made, best, reml)
+
+
+def fit_bars(bars: Sequence[Bar], X: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reml: bool = True) -> CrossedFit:
+    """:func:`fit` of the bars of a formula; those of one group make one factor."""
+    return fit(crossed.factors_of(bars)[0], X, y, weights, reml=reml)
 
 
 def unidentified(made: Standardised) -> Unidentified | None:

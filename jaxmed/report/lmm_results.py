@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -40,13 +40,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
 RESPONSES = ("parametric", "residual", "wild")  # schemes.RESPONSES, without importing JAX
-
-
-def fit_lmm(design: LmmDesign, data: pd.DataFrame, *, reml: bool, weights: Any = None) -> LMMResult:
-    """Fit a design and wrap the estimates."""
-    factors, _ = crossed.factors_of(design.terms)
-    estimates = crossed_fit.fit(factors, design.fixed, design.y - design.offset, design.weights, reml=reml)
-    return LMMResult(design, estimates, data.copy(deep=False), reml, weights)
 
 
 @verbs
@@ -692,9 +685,24 @@ class LMMResult(FitResult, Shown):
     # pieces ----------------------------------------------------------------------------------------------------------
 
     def refit(self, *, reml: bool) -> LMMResult:
-        """The same model by the other criterion (or the same one)."""
+        """The same model by the other criterion (or the same one).
+
+        Args:
+            reml: restricted (True) or full maximum likelihood.
+
+        Raises:
+            InputError: ``reml`` is neither True nor False.
+
+        Example:
+            >>> mixed.refit(reml=False).reml, mixed.refit(reml=True) is mixed
+            (False, True)
+        """
         require_bool("reml", reml)
-        return self if reml == self.reml else fit_lmm(self.design, self.data, reml=reml, weights=self.weights)
+        if reml == self.reml:
+            return self
+        d = self.design
+        estimates = crossed_fit.fit_bars(d.terms, d.fixed, d.y - d.offset, d.weights, reml=bool(reml))
+        return replace(self, estimates=estimates, reml=bool(reml))
 
     @cached_property
     def _term_fits(self) -> list[TermFit]:

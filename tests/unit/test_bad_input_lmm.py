@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxmed.design.checks import read_table
 from jaxmed.design.lmm_design import lmm_design
 from jaxmed.errors import InputError
 
@@ -27,7 +28,7 @@ def table(n_groups=6, size=5, seed=0):
 def refused(words, formula="y ~ x + (1 | g)", data=None, **arguments):
     data = table() if data is None else data
     with pytest.raises(InputError) as caught:
-        lmm_design(formula, data, **arguments)
+        lmm_design(formula, read_table(data), **arguments)
     for word in words:
         assert word in str(caught.value)
     return str(caught.value)
