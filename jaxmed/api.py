@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import platform
 import time
@@ -12,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.arguments import require_bool, require_option, require_path, warn_user
+from jaxmed.arguments import require_bool, require_path, warn_user
 from jaxmed.calls import check_names, verb
-from jaxmed.design.centering import CENTRINGS
 from jaxmed.design.checks import read_table
+from jaxmed.design.engine import SummedData, sums_of
 from jaxmed.design.frames import from_pandas, is_lazy
-from jaxmed.design.matrices import COVARIANCES, mediation_design
+from jaxmed.design.matrices import Rows, assemble, specify
+from jaxmed.design.mediation_arguments import MediationArguments
+from jaxmed.design.sums import Sums
 from jaxmed.errors import InputError, StorageError
-from jaxmed.gram import GramData
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from jaxmed.report.lmm_results import LMMResult
     from jaxmed.report.results import MediationResult
-
-EXAMPLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
 
 
 @verb
@@ -114,7 +112,7 @@ def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
 
 @verb
 def mediate(
-    data: IntoFrame | GramData,
+    data: IntoFrame | SummedData,
     *,
     x: str | None = None,
     m: str | Sequence[str] | None = None,
@@ -195,42 +193,56 @@ def mediate(
     The model is that of Bauer, Preacher & Gil (2006), fitted jointly by REML; effects as in Kenny, Korchmaros & Bolger (2003)
     and Zhang, Zyphur & Preacher (2009).
     """
-    # JAX takes a while to import, and a typing error in an argument should not wait for it
-    from jaxmed.report.results import fit_mediation
-
-    require_bool("reml", reml)
-    started = time.perf_counter()
-    given: dict[str, Any] = dict(
+    arguments = MediationArguments(
         x=x,
         m=m,
         y=y,
         cluster=cluster,
         random=random,
-        covariates=covariates,
-        random_covariates=random_covariates,
-        center=require_option("center", center, CENTRINGS),
-        center_covariates=center_covariates,
-        between=between,
-        covariance=require_option("covariance", covariance, COVARIANCES),
-        levels=levels,
         moderators=moderators,
         moderator_values=moderator_values,
+        covariates=covariates,
+        random_covariates=random_covariates,
+        center=center,
+        center_covariates=center_covariates,
+        between=between,
+        covariance=covariance,
+        levels=levels,
         extra=extra,
         coding=coding,
+        reml=reml,
     )
-    if isinstance(data, GramData):
-        # what is left at its default is as the sums were made
-        usual = {name: parameter.default for name, parameter in inspect.signature(mediate).parameters.items()}
-        asked = given | {"reml": reml}
-        return data.mediate(**{name: value for name, value in asked.items() if value is not usual[name]})
-    for name in ("x", "m", "y", "cluster"):
-        if given[name] is None:
-            raise InputError(f"{name}= is missing; name the column, for example {name}={EXAMPLES[name]!r}.")
-    if is_lazy(data):
-        return GramData.from_data(data, **given).mediate(extra=extra, reml=reml)
-    data = read_table(data)
-    design = mediation_design(data, **given)
-    return fit_mediation(design, data, given, reml=bool(reml), started=started)
+    if isinstance(data, SummedData):
+        return fit_mediation(data.sums, data.arguments.changed(arguments.given()))
+    return fit_mediation(data, arguments)
+
+
+def fit_mediation(data: IntoFrame | Sums, arguments: MediationArguments) -> MediationResult:
+    """Fit a mediation to rows in memory, to a query that an engine runs, or to sums of products per cluster.
+
+    Raises:
+        InputError: what :func:`jaxmed.mediate` refuses.
+    """
+    started = time.perf_counter()
+    specification = specify(arguments)
+    table, source = pd.DataFrame(), data
+    if not isinstance(source, Sums) and is_lazy(source):
+        source = sums_of(source, specification)
+    elif not isinstance(source, Sums):
+        table = read_table(source)
+        source = Rows.of(table, specification)
+    design = assemble(specification, source)
+    designed = time.perf_counter()
+    # JAX takes a while to import, and an error in an argument should not wait for it
+    from jaxmed.inference.effects import check_extra
+    from jaxmed.reml import fit
+    from jaxmed.report.results import MediationResult
+
+    begun = time.perf_counter()
+    system = fit.fit_design(design, reml=arguments.reml)
+    check_extra(design, system.estimates)
+    seconds = {"design": designed - started, "fit": time.perf_counter() - begun}
+    return MediationResult(system, table.copy(deep=False), arguments, seconds)
 
 
 @verb

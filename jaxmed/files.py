@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmed.arguments import shown
 from jaxmed.errors import JaxmedError, StorageError
 
 CHECKSUM = "checksum"
@@ -76,6 +77,22 @@ def _write(path: Path, content: bytes | memoryview, new: bool) -> None:
         if temporary != path:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON takes it: lists for tuples and sets, Python's own numbers for NumPy's, text for all else.
+
+    Example:
+        >>> plain({"w": np.array([1, 2]), 3: ("a", None, abs)})
+        {'w': [1, 2], '3': ['a', None, '<built-in function abs>']}
+    """
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set):
+        return [plain(v) for v in value]
+    return value if value is None or isinstance(value, str | bool | int | float) else shown(value)
 
 
 # --- Reading ------------------------------------------------------------------------------------------------------------

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import operator
 import os
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from jaxmed import files
-from jaxmed.arguments import listed, require_bool, require_path
+from jaxmed.api import fit_mediation
+from jaxmed.arguments import require_bool, require_path
 from jaxmed.calls import check_names, verb, verbs
-from jaxmed.design import engine
 from jaxmed.design.centering import Coded
-from jaxmed.design.matrices import assemble, plan, specify
+from jaxmed.design.engine import SummedData, sums_of
+from jaxmed.design.matrices import specify
+from jaxmed.design.mediation_arguments import NAMES, ROLES, MediationArguments
 from jaxmed.design.summary import Summary
 from jaxmed.design.sums import RawSums, Sums
 from jaxmed.errors import InputError
-from jaxmed.report.saved_tables import plain
 
 if TYPE_CHECKING:
     from jaxmed.report.results import MediationResult
@@ -32,43 +29,21 @@ if TYPE_CHECKING:
 FORMAT = "jaxmed GramData 1"
 ANEW = "take the sums from the data again, with gram_data(), and save them"
 FIGURES = ("count", "mean", "low", "high", "squares")
-CHANGEABLE = (
-    "random",
-    "random_covariates",
-    "center",
-    "center_covariates",
-    "between",
-    "covariance",
-    "levels",
-    "moderator_values",
-    "extra",
-    "reml",
-)
 
 
 @verbs
-@dataclass(frozen=True, repr=False)
-class GramData:
+class GramData(SummedData):
     """Sums of products per cluster, all that a mediation needs of its data; made by :func:`jaxmed.gram_data`.
 
     ``arguments`` are those of :func:`jaxmed.mediate` that the sums were made for.
     """
 
-    arguments: Mapping[str, Any]
-    sums: Sums
-
     @classmethod
     def from_data(cls, data: Any, **arguments: Any) -> GramData:
         """See :func:`jaxmed.gram_data`."""
-        require_bool("reml", arguments.get("reml", True))
-        check_names("gram_data", arguments, [*inspect.signature(specify).parameters, "reml"])
-        arguments = {name: plain(value) for name, value in arguments.items() if name not in ("extra", "reml")}
-        specification = specify(**arguments)
-        arguments |= {"center": specification.center, "covariance": specification.covariance}
-        query = engine.open_query(data, specification)
-        found = engine.summarised(query, specification.roles)
-        _, _, terms = plan(specification, found)
-        return cls(arguments, engine.summed(query, found, specification.roles, terms))
+        check_names("gram_data", arguments, NAMES)
+        made = MediationArguments(**arguments)
+        return cls(made, sums_of(data, specify(made)))
 
     @property
     def n_clusters(self) -> int:
@@ -81,15 +56,15 @@ class GramData:
         return self.sums.n_rows
 
     def __repr__(self) -> str:
-        roles = ", ".join(f"{name}={self.arguments[name]!r}" for name in ("x", "m", "y", "cluster"))
+        roles = ", ".join(f"{name}={getattr(self.arguments, name)!r}" for name in ROLES)
         return f"GramData({roles}): {self.n_rows:,} rows in {self.n_clusters:,} clusters, as sums"
 
     def mediate(self, **changes: Any) -> MediationResult:
         """Fit the model the sums were made for, or another model of the same columns.
 
         Args:
-            changes: arguments of :func:`jaxmed.mediate` to change: random, random_covariates, center, center_covariates,
-                between, covariance, levels, moderator_values, extra, reml. Columns cannot change: rows with missing values
+            changes: arguments of :func:`jaxmed.mediate` to change: random, moderator_values, random_covariates, center,
+                center_covariates, between, covariance, levels, extra, reml. Columns cannot change: rows with missing values
                 were left out for these.
 
         Returns:
@@ -104,23 +79,8 @@ class GramData:
             >>> sums.mediate(center="none").fixef()["term"].tolist()
             ['Intercept', 'x', 'Intercept', 'x', 'm']
         """
-        check_names("mediate", changes, [*inspect.signature(specify).parameters, "reml"])
-        from jaxmed.report.results import fit_mediation  # with it comes JAX, which takes a while to import
-
-        started = time.perf_counter()
-        for name in changes:
-            if name not in CHANGEABLE and (plain(changes[name]) or None) != (self.arguments.get(name) or None):
-                raise InputError(
-                    f"{name}= cannot be changed: the sums were made for {name}={self.arguments.get(name)!r}; only "
-                    f"{listed(CHANGEABLE, 12)} can. Make the sums anew from the data."
-                )
-        arguments = {**self.arguments, **changes}
-        reml = arguments.pop("reml", True)
-        require_bool("reml", reml)
-        specification = specify(**arguments)
-        design = assemble(specification, self.sums)
-        call = {**arguments, "center": specification.center, "covariance": specification.covariance}
-        return fit_mediation(design, pd.DataFrame(), call, reml=bool(reml), started=started)
+        check_names("mediate", changes, NAMES)
+        return fit_mediation(self.sums, self.arguments.changed(changes))
 
     # on disk ---------------------------------------------------------------------------------------------------------
 
@@ -136,7 +96,8 @@ class GramData:
             StorageError: the file cannot be written; one that was there is untouched, and there is never half a file.
 
         No row is in the file. Sums over a cluster of one row are that row's values and squares, though, and the smallest and
-        largest value of each column are there for every cluster: leave small clusters out where that matters.
+        largest value of each column are there for every cluster: leave small clusters out where that matters. Functions in
+        ``extra`` are not kept: give them to :meth:`mediate`.
 
         Example:
             >>> import pathlib, tempfile
@@ -154,14 +115,14 @@ class GramData:
             arrays[f"sums_{k}"] = raw.sums
         manifest = {
             "format": FORMAT,
-            "arguments": dict(self.arguments),
+            "arguments": {name: value for name, value in self.arguments.to_json().items() if name != "extra"},
             "n_rows": s.n_rows,
             "columns": [
                 {
                     "name": c.name,
                     "columns": list(c.columns),
                     "note": c.note,
-                    "levels": [plain(level) for level in c.levels],
+                    "levels": [files.plain(level) for level in c.levels],
                     "carried": c.carried,
                     "single": c.single,
                 }
@@ -191,7 +152,7 @@ class GramData:
         if kind != FORMAT:
             raise InputError(f"{str(place)!r} has the format {kind!r}, this version reads {FORMAT!r}; update jaxmed.")
         try:
-            return cls(manifest["arguments"], _sums(manifest, arrays))
+            return cls(MediationArguments.from_json(manifest["arguments"]), _sums(manifest, arrays))
         except Exception as error:  # a file without a checksum, of version 0.1, may hold anything
             raise files.damaged(place, error, ANEW) from error
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from jaxmed.arguments import Seed, near, read_seed, require_bool, require_level,
 from jaxmed.calls import verb
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
+from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def power(
     The predictors of a combination are those of one sample, the same in all its simulations. Muthen & Muthen (2002) on
     Monte Carlo studies of power; Preacher & Selig (2012) for the intervals.
     """
-    from jaxmed.api import mediate
+    from jaxmed.api import fit_mediation
     from jaxmed.inference import effects
     from jaxmed.inference import planning as simulations
     from jaxmed.reml.problem import FAILED
@@ -91,7 +93,7 @@ def power(
             table, arguments = (
                 _from_values(planning, J, m, rng) if isinstance(planning, Mapping) else _from_fit(planning, J, m, rng)
             )
-            template = mediate(table, **arguments)
+            template = fit_mediation(table, arguments)
             planned = _planned(planning, template)
             found = simulations.simulate(template.system, planned, int(n_simulations), number, interval, level, update)
             rates = simulations.rates(found)
@@ -116,7 +118,7 @@ def power(
     return table
 
 
-def _from_values(values: Mapping[str, float], J: int, m: int, rng) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _from_values(values: Mapping[str, float], J: int, m: int, rng) -> tuple[pd.DataFrame, MediationArguments]:
     """A sample of predictors; M and Y carry noise enough that every part of the model has variance."""
     v = DEFAULTS | dict(values)
     codes = np.repeat(np.arange(J), m)
@@ -125,10 +127,10 @@ def _from_values(values: Mapping[str, float], J: int, m: int, rng) -> tuple[pd.D
     table = pd.DataFrame({"id": codes, "x": x, "m": x + noise[0]})
     table["y"] = table["m"] + noise[1]
     slopes = [name for name in ("a", "b", "cprime") if v[f"var_{name}"] > 0]
-    return table, {"x": "x", "m": "m", "y": "y", "cluster": "id", "random": slopes or None}
+    return table, MediationArguments(x="x", m="m", y="y", cluster="id", random=slopes or None)
 
 
-def _from_fit(fit: MediationResult, J: int, m: int, rng) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _from_fit(fit: MediationResult, J: int, m: int, rng) -> tuple[pd.DataFrame, MediationArguments]:
     """Rows of the fit's table: clusters with replacement, then rows within each."""
     require_rows(fit.design, "power(fit)")
     codes = fit.design.table_codes
@@ -136,8 +138,8 @@ def _from_fit(fit: MediationResult, J: int, m: int, rng) -> tuple[pd.DataFrame, 
     drawn = [rng.choice(members[j], m, replace=m > len(members[j])) for j in rng.integers(fit.n_clusters, size=J)]
     whole = fill_clusters(fit.data, fit.design.carried, codes)
     table = whole.iloc[np.concatenate(drawn)].reset_index(drop=True)
-    arguments = {k: v for k, v in fit.call.items() if k != "extra"}
-    arguments["moderator_values"] = {moderator.name: list(moderator.values) for moderator in fit.design.moderators} or None
+    values = {moderator.name: list(moderator.values) for moderator in fit.design.moderators} or None
+    arguments = replace(fit.arguments, extra=None, moderator_values=values)
     return table.assign(**{fit.cluster: np.repeat(np.arange(J), m)}), arguments
 
 

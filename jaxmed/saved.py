@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxmed.arguments import as_list, check_functions, require_path, shown, warn_user
 from jaxmed.calls import verb
+from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.errors import InputError, JaxmedError
 
 TABLE = "table.npz"  # the data, beside the draws
@@ -107,7 +108,7 @@ def _refitted(
     place: Path, kept: dict[str, np.ndarray], call: Mapping[str, Any], extra: Mapping[str, Callable] | None
 ) -> FitResult:
     """The model of a folder, fitted again to the table that it keeps."""
-    from jaxmed.api import lmm, mediate
+    from jaxmed.api import fit_mediation, lmm
     from jaxmed.report import lmm_results, saved_tables
 
     functions = list(call.get("extra") or [])
@@ -118,7 +119,7 @@ def _refitted(
         )
     try:
         if call.get("verb") != "lmm":
-            return mediate(saved_tables.from_arrays(kept), **{k: v for k, v in call.items() if k != "extra"}, extra=extra)
+            return fit_mediation(saved_tables.from_arrays(kept), MediationArguments.from_json(call, extra))
         weights = kept.pop(lmm_results.WEIGHTS, call["weights"])
         return lmm(call["formula"], saved_tables.from_arrays(kept), reml=call["reml"], weights=weights)
     except JaxmedError as error:

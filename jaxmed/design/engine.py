@@ -18,7 +18,8 @@ from jaxmed.design import dirty
 from jaxmed.design.centering import Coded, carry, check_range, code_column, refuse_coding
 from jaxmed.design.checks import check_clusters, check_columns
 from jaxmed.design.frames import is_lazy, to_pandas, to_series
-from jaxmed.design.matrices import Rows, Specification
+from jaxmed.design.matrices import Rows, Specification, plan
+from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.design.roles import Roles
 from jaxmed.design.summary import Summary
 from jaxmed.design.sums import Monomial, RawSums, Sums, monomials
@@ -27,6 +28,14 @@ from jaxmed.errors import InputError
 
 MOST_LEVELS = 1000  # distinct values of a column of text that come back to be coded
 FIGURES = ("count", "mean", "low", "high", "variance")
+
+
+@dataclass(frozen=True, repr=False)
+class SummedData:
+    """The sums of products per cluster that a mediation needs of its data, with the arguments they were made for."""
+
+    arguments: MediationArguments
+    sums: Sums
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,14 @@ class Query:
 
     def place(self, column: str) -> str:
         return f"c{self.columns.index(column)}"
+
+
+def sums_of(data: Any, specification: Specification) -> Sums:
+    """The sums that a model needs of a table or of a query that an engine runs."""
+    query = open_query(data, specification)
+    found = summarised(query, specification.roles)
+    _, _, terms = plan(specification, found)
+    return summed(query, found, specification.roles, terms)
 
 
 def open_query(data: Any, specification: Specification) -> Query:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import check_functions, require_bool, require_option, warn_user
+from jaxmed.arguments import warn_user
 from jaxmed.design import checks
 from jaxmed.design.centering import (
-    CENTRINGS,
     Centring,
     Coded,
     Predictor,
@@ -24,92 +23,48 @@ from jaxmed.design.centering import (
 )
 from jaxmed.design.degenerate import check_equation_residual
 from jaxmed.design.levels import between_left_out, check_arrows, check_levels
+from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.design.moderators import check_values, moderator
 from jaxmed.design.paths import find_paths, free_covariances
-from jaxmed.design.roles import (
-    CovariateArgument,
-    ModeratorArgument,
-    Names,
-    RandomArgument,
-    Roles,
-    parse_coding,
-    parse_roles,
-)
+from jaxmed.design.roles import Roles, parse_coding, parse_roles
 from jaxmed.design.support import check_clusters_of, check_precision
 from jaxmed.design.system import Design, Equation, Recipe
 from jaxmed.design.terms import INTERCEPT, Terms, equation_terms
 from jaxmed.design.units import check_equation_origins, check_equation_units
 from jaxmed.errors import InputError
 
-COVARIANCES = ("full", "by_equation", "diagonal")
 
+def mediation_design(table: pd.DataFrame, arguments: MediationArguments) -> Design:
+    """Code and centre the columns of a table and build the equations of a mediation system.
 
-def mediation_design(data: pd.DataFrame, **arguments: Any) -> Design:
-    """Validate, code and centre the columns and build the equations of a mediation system.
-
-    The arguments are those of :func:`specify`, as of ``jaxmed.mediate``. ``between`` is False, or names variables, to leave
-    between parts out; a variable without a within part keeps its between part. The table is not changed. Warnings: few clusters,
-    two-valued responses, moderator values outside the data.
+    The table, as :func:`checks.read_table` gives it, is not changed. ``between`` is False, or names variables, to leave
+    between parts out; a variable without a within part keeps its between part.
 
     Raises:
-        InputError: whatever cannot be fitted, with the remedy.
+        InputError: with the remedy for whatever cannot be fitted.
+
+    Warns:
+        JaxmedWarning: few clusters, two-valued responses, moderator values outside the data.
     """
-    specification = specify(**arguments)
-    return assemble(specification, Rows.of(checks.read_table(data), specification))
+    specification = specify(arguments)
+    return assemble(specification, Rows.of(table, specification))
 
 
 @dataclass(frozen=True)
 class Specification:
-    """The arguments of a mediation, checked as far as that goes without data."""
+    """The arguments of a mediation, read and checked as far as that goes without data."""
 
+    arguments: MediationArguments
     roles: Roles
-    center: Centring
-    center_covariates: bool
-    between: bool | Names
-    covariance: str
-    levels: Mapping[str, int] | None
     moderator_values: Mapping[str, object]
-    extra: Mapping[str, Callable]
     coding: Mapping[str, tuple[object, ...]]
 
 
-def specify(
-    *,
-    x: str,
-    m: Names,
-    y: str,
-    cluster: str,
-    random: RandomArgument = None,
-    covariates: CovariateArgument = None,
-    random_covariates: CovariateArgument = None,
-    center: Centring = "group_mean",
-    center_covariates: bool = True,
-    between: bool | Names = True,
-    covariance: str = "full",
-    levels: Mapping[str, int] | None = None,
-    moderators: ModeratorArgument = None,
-    moderator_values: Mapping[str, Any] | None = None,
-    extra: Mapping[str, Callable] | None = None,
-    coding: Mapping[str, Sequence[object]] | None = None,
-) -> Specification:
+def specify(arguments: MediationArguments) -> Specification:
     """Read and check the arguments of ``jaxmed.mediate``."""
-    roles = parse_roles(
-        x=x,
-        m=m,
-        y=y,
-        cluster=cluster,
-        random=random,
-        covariates=covariates,
-        random_covariates=random_covariates,
-        moderators=moderators,
-    )
-    asked_values = check_values(moderator_values, roles.all_moderators)
-    check_functions(extra)
-    center = require_option("center", center, CENTRINGS)
-    covariance = require_option("covariance", covariance, COVARIANCES)
-    require_bool("center_covariates", center_covariates)
-    order = parse_coding(coding, roles)
-    return Specification(roles, center, center_covariates, between, covariance, levels, asked_values, extra or {}, order)
+    roles = parse_roles(arguments)
+    values = check_values(arguments.moderator_values, roles.all_moderators)
+    return Specification(arguments, roles, values, parse_coding(arguments.coding, roles))
 
 
 @dataclass(frozen=True)
@@ -144,25 +99,25 @@ class Source(Protocol):
 
 def plan(specification: Specification, source: Source) -> tuple[dict[str, int], dict[str, Predictor], dict[str, Terms]]:
     """Levels, predictors and the equations' terms."""
-    roles, center = specification.roles, specification.center
+    roles, arguments, center = specification.roles, specification.arguments, specification.arguments.center
     codes, coded, names = source.codes, source.coded, source.labels.tolist()
     J = len(names)
     found_levels = {column: level_of(c, codes, J) for column, c in coded.items()}
     varying = {column: names[varying_cluster(coded[column], codes, J)] for column, level in found_levels.items() if level == 1}
-    check_levels(specification.levels, found_levels, varying)
+    check_levels(arguments.levels, found_levels, varying)
     _check_observed(roles, coded, found_levels)
     check_arrows(roles, found_levels)
-    left_out = between_left_out(specification.between, roles, found_levels)
+    left_out = between_left_out(arguments.between, roles, found_levels)
 
     predictors: dict[str, Predictor] = {}
     for column, role in roles.arguments.items():
         if column not in (roles.y, roles.cluster):
-            plain = not specification.center_covariates and column not in (roles.x, *roles.mediators)
+            plain = not arguments.center_covariates and column not in (roles.x, *roles.mediators)
             how: Centring = "none" if role == "moderators" or plain else center
             predictors[column] = centre(coded[column], codes, J, how, between=column not in left_out)
     # a moderator of one equation may be a covariate of another, and is centred there
     centred = dict(predictors)
-    if specification.center_covariates:
+    if arguments.center_covariates:
         for column in {c for e in roles.equations for c in roles.covariates_of(e)} & set(roles.all_moderators):
             centred[column] = centre(coded[column], codes, J, center, between=column not in left_out)
     terms = {response: equation_terms(response, roles, predictors, centred, found_levels, center) for response in roles.equations}
@@ -171,12 +126,13 @@ def plan(specification: Specification, source: Source) -> tuple[dict[str, int], 
 
 def assemble(specification: Specification, source: Source) -> Design:
     """The design of a mediation on columns from anywhere."""
-    roles, coded, codes, labels = specification.roles, source.coded, source.codes, source.labels
+    arguments, roles = specification.arguments, specification.roles
+    coded, codes, labels = source.coded, source.codes, source.labels
     found_levels, predictors, terms = plan(specification, source)
     built = source.equations(roles, terms, found_levels)
     equations, kept = _drop_empty_clusters([b.equation for b in built], len(labels))
     paths = find_paths(roles, terms)
-    free, notes_free = free_covariances(equations, paths, specification.covariance)
+    free, notes_free = free_covariances(equations, paths, arguments.covariance)
     summaries = {column: s for c in coded.values() for column, s in c.summaries(codes, len(labels)).items()}
     single = {column: name for name, c in coded.items() if len(c.columns) == 1 for column in c.columns}
     check_precision(summaries, {column: f"{roles.arguments[v]}={v!r}" for column, v in single.items()}, roles.equations)
@@ -188,7 +144,7 @@ def assemble(specification: Specification, source: Source) -> Design:
 
     notes = [c.note for c in coded.values() if c.note]
     carried = {name: c.carried for name, c in coded.items() if c.carried}
-    _warn_single(carried, coded, specification.levels or {})
+    _warn_single(carried, coded, arguments.levels or {})
     notes += [
         f"{name} is constant within clusters: {count} rows without it take the value of their cluster's other rows"
         for name, count in carried.items()
@@ -219,7 +175,7 @@ def assemble(specification: Specification, source: Source) -> Design:
             moderator(name, coded[name], found_levels[name], codes, len(labels), specification.moderator_values.get(name), both)
             for name in roles.all_moderators
         ),
-        extra=specification.extra,
+        extra=arguments.extra or {},
         cluster_values={column: s.mean[kept] for summaries in of_moderators.values() for column, s in summaries.items()},
         rows_used=source.rows_used(roles, [b.equation for b in built]),
     )

@@ -23,7 +23,8 @@ def matrices(design: Design, k: int, values: Mapping[str, np.ndarray] | None = N
 
     Example:
         >>> from jaxmed.design.matrices import mediation_design
-        >>> design = mediation_design(data, x="x", m="m", y="y", cluster="id")
+        >>> from jaxmed.design.mediation_arguments import MediationArguments
+        >>> design = mediation_design(data, MediationArguments("x", "m", "y", "id"))
         >>> fixed, _ = matrices(design, 1, {"m": design.columns["m"] + 1.0})
         >>> [name for name, moved in zip(design.equations[1].fixed_names, fixed[0] - design.equations[1].fixed[0]) if moved > 0.5]
         ['m_between']

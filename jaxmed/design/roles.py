@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 
 from jaxmed.arguments import listed, shown
+from jaxmed.design.mediation_arguments import (
+    ROLES,
+    CovariateArgument,
+    MediationArguments,
+    ModeratorArgument,
+    RandomArgument,
+)
 from jaxmed.design.names import two_levels
 from jaxmed.design.system import Arrow
 from jaxmed.errors import InputError
 
 ARROWS: tuple[Arrow, ...] = ("a", "b", "cprime")
-
-Names: TypeAlias = str | Sequence[str]
-RandomArgument: TypeAlias = str | Sequence[str] | Mapping[str, bool | Names] | None
-CovariateArgument: TypeAlias = Names | Mapping[str, Names] | None
-ModeratorArgument: TypeAlias = Mapping[str, Names] | None
 
 
 @dataclass(frozen=True)
@@ -111,41 +112,33 @@ class Roles:
 _ORDER = ("x", "m", "y", "cluster", "moderators", "covariates")
 
 
-def parse_roles(
-    *,
-    x: str,
-    m: Names,
-    y: str,
-    cluster: str,
-    random: RandomArgument = None,
-    covariates: CovariateArgument = None,
-    random_covariates: CovariateArgument = None,
-    moderators: ModeratorArgument = None,
-) -> Roles:
+def parse_roles(arguments: MediationArguments) -> Roles:
     """Read the arguments of ``mediate`` into roles.
 
     Raises:
-        InputError: a column in two roles, unknown keys, random covariates that are no covariates.
+        InputError: a role without a column, a column in two roles, unknown keys, random covariates that are no covariates.
     """
-    for argument, value in (("x", x), ("y", y), ("cluster", cluster)):
-        _check_name(argument, value)
+    for argument, example in ROLES.items():
+        if getattr(arguments, argument) is None:
+            raise InputError(f"{argument}= is missing; name the column, for example {argument}={example!r}.")
+    x, y, cluster = (_name(argument, getattr(arguments, argument)) for argument in ("x", "y", "cluster"))
     if cluster in RESERVED_OF_CLUSTERS:
         raise InputError(f"cluster={cluster!r} is also a column of the tables of clusters; rename the column of the data.")
-    mediators = as_names("m", m)
+    mediators = as_names("m", arguments.m)
     if not mediators:
         raise InputError("m is empty; name the mediator, for example m='m'.")
     _check_two_roles(
         [(x, "x"), *((name, "m") for name in mediators), (y, "y"), (cluster, "cluster")],
         "give each role its own column.",
     )
-    by_equation = _by_equation("covariates", covariates, mediators, y)
+    by_equation = _by_equation("covariates", arguments.covariates, mediators, y)
     taken = {x: "x", y: "y", cluster: "cluster"} | dict.fromkeys(mediators, "m")
     for columns in by_equation.values():
         for column in columns:
             if column in taken:
                 raise InputError(f"covariates names {column!r}, which is also {taken[column]}; give each role its own column.")
-    by_arrow = parse_moderators(moderators, taken)
-    random_by_equation = _by_equation("random_covariates", random_covariates, mediators, y)
+    by_arrow = parse_moderators(arguments.moderators, taken)
+    random_by_equation = _by_equation("random_covariates", arguments.random_covariates, mediators, y)
     for equation, columns in random_by_equation.items():
         main = [name for arrow, names in by_arrow.items() if (arrow == "a") == (equation != y) for name in names]
         absent = [column for column in columns if column not in by_equation[equation] and column not in main]
@@ -159,16 +152,16 @@ def parse_roles(
         mediators=mediators,
         y=y,
         cluster=cluster,
-        random=parse_random(random, mediators, y, by_arrow),
+        random=parse_random(arguments.random, mediators, y, by_arrow),
         covariates=by_equation,
         random_covariates=random_by_equation,
         moderators=by_arrow,
     )
 
 
-def _check_name(argument: str, value: object) -> None:
+def _name(argument: str, value: object) -> str:
     if isinstance(value, str):
-        return
+        return value
     names = [name for name in value if isinstance(name, str)] if isinstance(value, list | tuple) else []
     hint = two_levels("/".join(names)) if argument == "cluster" else None
     raise InputError(f"{argument}={shown(value)} is not the name of a column; {hint or 'give one name as a string.'}")

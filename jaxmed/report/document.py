@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from pandas.util import hash_pandas_object
 
+from jaxmed import files
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.report import citations, tables
@@ -33,15 +34,6 @@ CAPTIONS = {
     "health": "How the replicates ended, how close to their optimum they came, and the interval as draws are added.",
     "coefficients": "Fixed effects with their intervals; the dashed line is 0.",
     "ranef": "Predicted random effects with conditional standard deviations.",
-}
-# arguments that are left out of the code at these values: their defaults
-UNSAID = {
-    **{name: (None,) for name in ("random", "moderators", "moderator_values", "covariates", "random_covariates", "levels")},
-    "center": ("group_mean",),
-    "covariance": ("full",),
-    **{name: (True,) for name in ("center_covariates", "between", "reml")},
-    "extra": ([], None),
-    "coding": (None,),
 }
 CURVES = 6  # moderation curves that are drawn at most
 
@@ -146,17 +138,16 @@ def fingerprint(data: pd.DataFrame) -> str:
         return ""
 
 
-def arguments(call: Mapping[str, Any]) -> list[str]:
-    """The arguments of ``mediate`` as lines of code, without those at their defaults."""
-    own = {name: value for name, value in call.items() if name not in UNSAID or value not in UNSAID[name]}
-    return [f"    {name}={_source(name, value)}," for name, value in own.items()]
+def arguments(given: Mapping[str, Any]) -> list[str]:
+    """Arguments of ``mediate`` as lines of code."""
+    return [f"    {name}={_source(name, value)}," for name, value in given.items()]
 
 
 def _source(name: str, value: Any) -> str:
     """The argument as code; functions of the user are known by their names alone."""
     if name == "extra":
         return "{" + ", ".join(f"{key!r}: ..." for key in value) + "}  # the functions of the fit"
-    return repr(value)
+    return repr(files.plain(value))
 
 
 def _versions() -> str:

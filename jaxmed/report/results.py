@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,8 @@ from jaxmed.calls import verbs
 from jaxmed.design import rebuild
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
+from jaxmed.design.mediation_arguments import MediationArguments
+from jaxmed.design.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import curves, effects, intervals, prediction, schemes
@@ -30,24 +31,11 @@ from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
-from jaxmed.report.saved_tables import mentioned, plain, to_arrays
+from jaxmed.report.saved_tables import to_arrays
 from jaxmed.report.shown import Curved
 
 if TYPE_CHECKING:
     from jaxmed.report.draws import BootstrapResult
-
-
-def fit_mediation(design: Design, data: pd.DataFrame, call: Mapping[str, Any], *, reml: bool, started: float) -> MediationResult:
-    """Fit a design, begun at the time ``started``, and wrap the estimates.
-
-    ``data`` is empty where only sums are known; ``call`` are the arguments of ``mediate``.
-    """
-    designed = time.perf_counter()
-    system = reml_fit.fit_design(design, reml=reml)
-    effects.check_extra(design, system.estimates)
-    seconds = {"design": designed - started, "fit": time.perf_counter() - designed}
-    said = plain({**call, "extra": sorted(call.get("extra") or {}), "reml": reml})
-    return MediationResult(system, data.copy(deep=False), call["cluster"], reml, call["center"], seconds, said)
 
 
 @verbs
@@ -57,13 +45,30 @@ class MediationResult(FitResult, Curved):
 
     system: reml_fit.FittedSystem
     data: pd.DataFrame
-    cluster: str
-    reml: bool
-    center: str
+    arguments: MediationArguments
     seconds: dict[str, float]
-    call: Mapping[str, Any] = field(default_factory=dict)  # the arguments, as files keep them
 
     # figures ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> str:
+        """The column that names each row's cluster."""
+        return cast(str, self.arguments.cluster)
+
+    @property
+    def reml(self) -> bool:
+        """Whether the fit is by restricted maximum likelihood."""
+        return self.arguments.reml
+
+    @property
+    def center(self) -> str:
+        """How predictors are centred."""
+        return self.arguments.center
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The arguments of :func:`jaxmed.mediate`, as files keep them."""
+        return self.arguments.to_json()
 
     @property
     def design(self) -> Design:
@@ -447,9 +452,10 @@ class MediationResult(FitResult, Curved):
         return dict(self.call)
 
     def _kept_arrays(self) -> dict[str, np.ndarray] | None:
-        return (
-            to_arrays(self.data.loc[:, mentioned(self.call, list(map(str, self.data.columns)))]) if self.design.has_rows else None
-        )
+        if not self.design.has_rows:
+            return None
+        roles = parse_roles(self.arguments).arguments
+        return to_arrays(self.data.loc[:, [column for column in self.data.columns if column in roles]])
 
     def _mediation_design(self, what: str) -> Design:
         return self.design
@@ -517,9 +523,8 @@ class MediationResult(FitResult, Curved):
         return ["bauer", "kenny", *(["zhang"] if self.center == "group_mean" else []), *moderated]
 
     def _code(self) -> list[str]:
-        given = document.arguments(self.call)
-        made = ["fit = jm.mediate(", "    data,", *given, ")"] if given else ["fit = ...  # the arguments were not recorded"]
-        return [*made, "print(fit.summary())", 'fit.report("report.html")']
+        given = document.arguments(self.arguments.given())
+        return ["fit = jm.mediate(", "    data,", *given, ")", "print(fit.summary())", 'fit.report("report.html")']
 
     # words -----------------------------------------------------------------------------------------------------------
 

@@ -1,44 +1,9 @@
-"""A model's call and table as JSON and arrays, so that saved draws can be opened without the script that made them."""
+"""A table as arrays, so that saved draws can be opened without the script that made them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
-
-from jaxmed.arguments import shown
-
-
-def plain(value: Any) -> Any:
-    """An argument of ``mediate`` as JSON takes it; functions become their names."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple | set):
-        return [plain(v) for v in value]
-    return value if value is None or isinstance(value, str | bool | int | float) else shown(value)
-
-
-def mentioned(value: Any, columns: list[str]) -> list[str]:
-    """The columns whose names stand anywhere in the arguments."""
-    found: set[str] = set()
-
-    def walk(v):
-        if isinstance(v, Mapping):
-            for key, inner in v.items():
-                walk(key)
-                walk(inner)
-        elif isinstance(v, list | tuple):
-            for inner in v:
-                walk(inner)
-        elif isinstance(v, str):
-            found.add(v)
-
-    walk(value)
-    return [c for c in columns if c in found]
 
 
 def to_arrays(table: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -5,11 +5,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import jaxmed
-from jaxmed.design.matrices import mediation_design
 
 FORMULAS = ("y ~ t + (t | g)", "y ~ t + z + (t + z | g)", "y ~ t + (t | g) + (1 | h)", "y ~ t + I(t^2) + (1 | g)")
 origins = st.floats(0, 8).map(lambda power: 10.0**power) | st.sampled_from([0.0, -2010.0])

@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 import jaxmed
 from jaxmed.arguments import SYNONYMS, check_functions, listed, require_level, require_option, require_path, shown
 from jaxmed.design.centering import CENTRINGS
-from jaxmed.design.matrices import COVARIANCES, mediation_design
+from jaxmed.design.mediation_arguments import COVARIANCES
 from jaxmed.errors import InputError
 from jaxmed.inference.effects import check_extra
 from jaxmed.inference.figures import ALL_METHODS

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 from jaxmed.design.checks import find_collinear
-from jaxmed.design.matrices import mediation_design
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 25, 4

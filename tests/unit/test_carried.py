@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 import jaxmed
 from jaxmed.design.frames import fill_clusters
-from jaxmed.design.matrices import assemble, mediation_design, specify
+from jaxmed.design.matrices import assemble, specify
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 60, 10
@@ -78,7 +79,7 @@ def test_sums_of_an_engine_carry_them_too(full, model, engine, tmp_path):
         query = query.lazy() if engine == "polars" else duckdb_relation(query)
     jaxmed.gram_data(query, **ROLES, **arguments).save(tmp_path / "sums")
     loaded = jaxmed.GramData.load(tmp_path / "sums")
-    found = assemble(specify(**loaded.arguments), loaded.sums)
+    found = assemble(specify(loaded.arguments), loaded.sums)
     assert (found.notes, found.dropped, found.levels) == (expected.notes, expected.dropped, expected.levels)
     for f, e in zip(found.equations, expected.equations, strict=True):
         columns = np.column_stack([e.fixed, e.y])

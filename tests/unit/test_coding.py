@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 import jaxmed
-from jaxmed.design.matrices import assemble, mediation_design, specify
+from jaxmed.design.matrices import assemble, specify
 from jaxmed.errors import InputError
 from jaxmed.inference.effects import effects
 
@@ -114,7 +115,7 @@ def test_sums_keep_the_coding(data, engine, tmp_path):
         frame = polars.lazy() if engine == "polars" else pytest.importorskip("duckdb").from_arrow(polars.to_arrow())
     jaxmed.gram_data(frame, **arguments).save(tmp_path / "sums")
     loaded = jaxmed.GramData.load(tmp_path / "sums")
-    found, expected = assemble(specify(**loaded.arguments), loaded.sums), mediation_design(data, **arguments)
+    found, expected = assemble(specify(loaded.arguments), loaded.sums), mediation_design(data, **arguments)
     assert (names(found), found.notes, found.coding) == (names(expected), expected.notes, expected.coding)
     for f, e in zip(found.equations, expected.equations, strict=True):
         np.testing.assert_allclose(f.products.shift[:-1], [0, *e.fixed[:, 1:].mean(0)], atol=1e-12)

@@ -5,11 +5,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 from jaxmed import gram_data, lmm
 from jaxmed.design.degenerate import Effects, is_exact
 from jaxmed.design.lmm_design import lmm_design
-from jaxmed.design.matrices import assemble, mediation_design, specify
+from jaxmed.design.matrices import assemble, specify
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 40, 6
@@ -39,7 +40,7 @@ def design_of(data, source="rows", **arguments):
     if source == "rows":
         return mediation_design(data, **arguments)
     sums = gram_data(query(data, source), **arguments)
-    return assemble(specify(**arguments), sums.sums)
+    return assemble(specify(sums.arguments), sums.sums)
 
 
 def query(data, source):

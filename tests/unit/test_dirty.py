@@ -5,11 +5,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 import jaxmed
 from jaxmed.design.dirty import codes_among
 from jaxmed.design.lmm_design import lmm_design, new_matrices
-from jaxmed.design.matrices import mediation_design
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 40, 8

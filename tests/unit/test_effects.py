@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from designs import mediation_design
 
 from jaxmed import datasets
-from jaxmed.design.matrices import mediation_design
 from jaxmed.inference import effects
 from jaxmed.reml.problem import Estimates
 

@@ -6,10 +6,10 @@ import decimal
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 import jaxmed
 from jaxmed.design.frames import from_pandas, to_pandas
-from jaxmed.design.matrices import mediation_design
 
 KINDS = ("polars", "pyarrow", "pandas of Arrow types")
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 import jaxmed
-from jaxmed.design.matrices import assemble, mediation_design, specify
+from jaxmed.design.matrices import assemble, specify
 from jaxmed.reml import problem
 
 ENGINES = ("polars", "duckdb", "memory")
@@ -70,7 +71,7 @@ def test_the_standardised_problem_is_that_of_the_rows(table, engine, model):
     arguments = ROLES | MODELS[model]
     expected = mediation_design(table, **arguments)
     sums = jaxmed.gram_data(query(table, engine), **arguments)
-    found = assemble(specify(**sums.arguments), sums.sums)
+    found = assemble(specify(sums.arguments), sums.sums)
     assert (found.notes, found.dropped, found.levels) == (expected.notes, expected.dropped, expected.levels)
     np.testing.assert_array_equal(found.clusters, expected.clusters)
     for f, e in zip(found.equations, expected.equations, strict=True):
@@ -144,11 +145,11 @@ def test_sums_go_to_another_machine(table, tmp_path):
     made.save(tmp_path / "sums")
     loaded = jaxmed.GramData.load(tmp_path / "sums")
     expected = mediation_design(table, **arguments)
-    found = assemble(specify(**loaded.arguments), loaded.sums)
+    found = assemble(specify(loaded.arguments), loaded.sums)
     np.testing.assert_array_equal(found.clusters, expected.clusters)
     assert found.notes == expected.notes
     assert [m.values for m in found.moderators] == [m.values for m in expected.moderators]
-    before = assemble(specify(**made.arguments), made.sums)
+    before = assemble(specify(made.arguments), made.sums)
     for f, e in zip(found.equations, before.equations, strict=True):
         np.testing.assert_array_equal(f.products.sums, e.products.sums)
     made.save(tmp_path / "anonymous", labels=False)
@@ -209,7 +210,7 @@ def test_sums_that_lose_digits_are_said(table):
     far = table.assign(x=table["x"] + 1e4 * table["w"])
     sums = jaxmed.gram_data(far, **ROLES)
     with pytest.warns(jaxmed.JaxmedWarning, match="'x_within' have lost digits"):
-        assemble(specify(**sums.arguments), sums.sums)
+        assemble(specify(sums.arguments), sums.sums)
 
 
 def test_columns_that_no_coding_knows():

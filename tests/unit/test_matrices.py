@@ -5,8 +5,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
-from jaxmed.design.matrices import mediation_design, resample_rows
+from jaxmed.design import matrices
+from jaxmed.design.matrices import resample_rows
+from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 25, 6
@@ -277,7 +280,7 @@ def test_few_clusters_warn_at_the_callers_line():
     data = table()
     data = data[data["id"] < "c15"]
     with pytest.warns(JaxmedWarning, match="15 clusters are few") as caught:
-        design(data)
+        matrices.mediation_design(data, MediationArguments(**ROLES))
     assert caught[0].filename == __file__
 
 

@@ -5,8 +5,8 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
-from jaxmed.design.matrices import mediation_design
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.inference import effects
 from jaxmed.reml.problem import Estimates

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 from jaxmed.datasets import bpg06_twin, split_model
-from jaxmed.design.matrices import mediation_design
 from jaxmed.reml import fallback, newton
 from jaxmed.reml.covariance import packed, root, symmetric
 from jaxmed.reml.criterion import deviance, evaluate, profile

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 from jaxmed.design import rebuild
-from jaxmed.design.matrices import mediation_design, resample_rows
+from jaxmed.design.matrices import resample_rows
 
 J = 60
 COMMON = {"x": "x", "m": ["m1", "m2"], "y": "y", "cluster": "id"}

@@ -2,12 +2,13 @@
 
 import pytest
 
+from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.design.roles import RandomSlopes, parse_random, parse_roles
 from jaxmed.errors import InputError
 
 
 def roles(**arguments):
-    return parse_roles(**({"x": "x", "m": "m", "y": "y", "cluster": "id"} | arguments))
+    return parse_roles(MediationArguments(**({"x": "x", "m": "m", "y": "y", "cluster": "id"} | arguments)))
 
 
 def test_equations_are_named_by_their_responses_with_the_outcome_last():

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from designs import mediation_design
 
 import jaxmed
-from jaxmed.design.matrices import mediation_design
 from jaxmed.inference import redraw, resampling, schemes, table
 from jaxmed.report.bootstrap_call import warn_rademacher
 

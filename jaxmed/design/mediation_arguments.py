@@ -1,0 +1,126 @@
+"""The arguments of ``jaxmed.mediate``: the one place with their names, defaults and form in files, and their first checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from jaxmed.arguments import check_functions, listed, require_bool, require_option
+from jaxmed.calls import check_names
+from jaxmed.design.centering import CENTRINGS, Centring
+from jaxmed.errors import InputError
+from jaxmed.files import plain
+
+Names: TypeAlias = str | Sequence[str]
+RandomArgument: TypeAlias = str | Sequence[str] | Mapping[str, bool | Names] | None
+CovariateArgument: TypeAlias = Names | Mapping[str, Names] | None
+ModeratorArgument: TypeAlias = Mapping[str, Names] | None
+Sharing = Literal["full", "by_equation", "diagonal"]
+
+COVARIANCES: tuple[Sharing, ...] = ("full", "by_equation", "diagonal")
+ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}  # that every model needs, each with an example
+COLUMNS = (*ROLES, "moderators", "covariates", "coding")  # which columns are read, and how: sums are made for these
+
+
+@dataclass(frozen=True, eq=False)
+class MediationArguments:
+    """The arguments of a mediation as they were given; what they mean is documented at ``jaxmed.mediate``.
+
+    Options are written in one way ("CWC" is "group_mean") and lists are copies of the user's. Whatever can be checked of one
+    argument alone is checked here, the rest by ``matrices.specify``.
+
+    Raises:
+        InputError: an unknown option, something else than True or False, functions that are none.
+
+    Example:
+        >>> made = MediationArguments(x="x", m="m", y="y", cluster="id", center="CWC", random=["a"])
+        >>> made.center, made.given()
+        ('group_mean', {'x': 'x', 'm': 'm', 'y': 'y', 'cluster': 'id', 'random': ['a']})
+    """
+
+    x: str | None = None
+    m: Names | None = None
+    y: str | None = None
+    cluster: str | None = None
+    random: RandomArgument = None
+    moderators: ModeratorArgument = None
+    moderator_values: Mapping[str, Any] | None = None
+    covariates: CovariateArgument = None
+    random_covariates: CovariateArgument = None
+    center: Centring = "group_mean"
+    center_covariates: bool = True
+    between: bool | Names = True
+    covariance: Sharing = "full"
+    levels: Mapping[str, int] | None = None
+    extra: Mapping[str, Callable] | None = None
+    coding: Mapping[str, Sequence[Any]] | None = None
+    reml: bool = True
+
+    def __post_init__(self) -> None:
+        require_bool("reml", self.reml)
+        require_bool("center_covariates", self.center_covariates)
+        check_functions(self.extra)
+        written: dict[str, Any] = {name: _copied(getattr(self, name)) for name in NAMES}
+        written["center"] = require_option("center", self.center, CENTRINGS)
+        written["covariance"] = require_option("covariance", self.covariance, COVARIANCES)
+        for name, value in written.items():
+            object.__setattr__(self, name, bool(value) if isinstance(value, np.bool_) else value)
+
+    def given(self) -> dict[str, Any]:
+        """The arguments that are not at their defaults."""
+        pairs = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        return {name: value for name, value, default in pairs if type(value) is not type(default) or value != default}
+
+    def changed(self, changes: Mapping[str, Any]) -> MediationArguments:
+        """Arguments for the same sums of products: those that say which columns are read stay as they are.
+
+        Raises:
+            InputError: a change of these.
+
+        Example:
+            >>> made = MediationArguments(x="x", m="m", y="y", cluster="id", random="all")
+            >>> made.changed({"center": "none", "x": "x"}).given()
+            {'x': 'x', 'm': 'm', 'y': 'y', 'cluster': 'id', 'random': 'all', 'center': 'none'}
+        """
+        for name in COLUMNS:
+            if name in changes and (plain(changes[name]) or None) != (plain(getattr(self, name)) or None):
+                free = [other for other in NAMES if other not in COLUMNS]
+                raise InputError(
+                    f"{name}= cannot be changed: the sums were made for {name}={plain(getattr(self, name))!r}; only "
+                    f"{listed(free, len(free))} can. Make the sums anew from the data."
+                )
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """As files keep them; of the functions in ``extra`` there are the names alone.
+
+        Example:
+            >>> made = MediationArguments(x="x", m=("m",), y="y", cluster="id", extra={"f": abs})
+            >>> made.to_json()["m"], made.to_json()["extra"]
+            (['m'], ['f'])
+        """
+        return {name: plain(getattr(self, name)) for name in NAMES} | {"extra": sorted(self.extra or {})}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any], extra: Mapping[str, Callable] | None = None) -> MediationArguments:
+        """The inverse of :meth:`to_json`, with the functions, which no file keeps; what is not there is at its default.
+
+        Raises:
+            ArgumentError: arguments that this version does not have.
+            InputError: values that are none.
+        """
+        check_names("mediate", kept, NAMES)
+        return cls(**{name: value for name, value in kept.items() if name != "extra"}, extra=extra)
+
+
+NAMES = tuple(field.name for field in fields(MediationArguments))
+
+
+def _copied(value: Any) -> Any:
+    """Dictionaries and lists anew, so that a later change of the user's own does not reach a fit."""
+    if isinstance(value, Mapping):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if type(value) is list else value
