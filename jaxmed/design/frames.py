@@ -14,7 +14,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import shown
+from jaxmed.arguments import listed, shown
 from jaxmed.design.dirty import without_empty
 from jaxmed.errors import InputError
 
@@ -93,6 +93,18 @@ def fill_clusters(table: pd.DataFrame, columns: Sequence[str], codes: np.ndarray
         source = np.where(gap & (first[codes] >= 0), first[codes], rows)
         out = out.assign(**{column: series.array[source]})
     return out
+
+
+def with_columns(table: pd.DataFrame, columns: Mapping[str, np.ndarray], what: str) -> pd.DataFrame:
+    """A copy of the table with further columns at its end; an InputError, by ``what`` adds them, where one is there already.
+
+    Example:
+        >>> with_columns(pd.DataFrame({"y": [1.0]}), {".fitted": np.array([2.0])}, "augment()").to_dict("list")
+        {'y': [1.0], '.fitted': [2.0]}
+    """
+    if taken := [name for name in table.columns if name in columns]:
+        raise InputError(f"{what}: data has the columns {listed(taken)}, which {what} adds; rename or drop them first.")
+    return table.assign(**columns)
 
 
 def from_pandas(table: pd.DataFrame | pd.Series, like: object) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -70,6 +71,43 @@ def on_rows(design: Design, rows: np.ndarray, codes: np.ndarray, n_clusters: int
             )
         )
     return tuple(out)
+
+
+class NewRows(NamedTuple):
+    """New data in the coding of a design: n rows, in the J clusters of the design and in others that it has not seen."""
+
+    columns: Mapping[str, np.ndarray]  # (n,) coded, NaN where missing
+    codes: np.ndarray  # (n,) 0 to J - 1 of the design's clusters, J and more of new ones, -1 where the cluster is not known
+    n_clusters: int  # J and the new ones
+
+
+def new_matrix(
+    design: Design, k: int, new: NewRows, values: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Columns (n, p) of the fixed effects of equation k for new rows with the coded ``values`` (n,).
+
+    The mean of a cluster of the design is that of the column in ``known``, over the rows of the user's table; new clusters,
+    and those where ``known`` has no value, have the mean of their new rows. Grand means stay. A variable that is constant
+    within the design's clusters has in each row its own value for a mean.
+    """
+    equation = design.equations[k]
+    out = np.ones((len(new.codes), len(equation.recipes)))
+    for at, recipe in enumerate(equation.recipes):
+        for factor in recipe:
+            out[:, at] *= _new_part(design, factor, new, values[factor.column], known[factor.column])
+    return out
+
+
+def _new_part(design: Design, factor: Factor, new: NewRows, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    shifted = values - factor.shift
+    if factor.part == "raw" or design.is_level_2(factor.column):
+        return shifted
+    J = len(design.clusters)
+    means = cluster_means(shifted, new.codes, new.n_clusters)
+    own = cluster_means(known - factor.shift, design.table_codes, J)
+    means[:J] = np.where(np.isnan(own), means[:J], own)
+    of_row = np.append(means, np.nan)[new.codes]
+    return shifted - of_row if factor.part == "within" else np.where(np.isnan(shifted), np.nan, of_row)
 
 
 def to_table(design: Design, k: int, y: np.ndarray, elsewhere: float | None = None) -> np.ndarray:

@@ -160,6 +160,10 @@ class Design:
         """Whether the rows are here, and not only sums made by an engine."""
         return all(e.products is None for e in self.equations)
 
+    def is_level_2(self, column: str) -> bool:
+        """Whether a coded column belongs to a variable that is constant within clusters."""
+        return self.levels[self.variable_of(column)] == 2
+
     def variable_of(self, column: str) -> str:
         """The user's name of a coded column: "arm" of "arm[treated]"."""
         return next((v for v, levels in self.coding.items() if column in [f"{v}[{level}]" for level in levels]), column)

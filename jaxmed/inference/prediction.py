@@ -1,10 +1,13 @@
-"""Random effects, fitted values and simulated responses of a fitted system."""
+"""Random effects, fitted values, predictions and simulated responses of a fitted system."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from jaxmed.design import rebuild
+from jaxmed.design.rebuild import NewRows
 from jaxmed.design.system import Equation
 from jaxmed.reml.fit import FittedSystem
 
@@ -48,17 +51,54 @@ def _precisions(system: FittedSystem) -> tuple[np.ndarray, np.ndarray]:
     return A, r
 
 
-def fitted(system: FittedSystem, conditional: bool) -> list[np.ndarray]:
-    """Fitted values of every equation for its own rows, with or without the random effects."""
-    design, beta = system.design, system.estimates.beta
-    out = [X @ b for X, _, b in _parts(design.equations, beta)]
-    if conditional:
-        u, at = random_effects(system), 0
-        for i, e in enumerate(design.equations):
-            width = e.random.shape[1]
-            out[i] = out[i] + (e.random * u[e.codes, at : at + width]).sum(1)
-            at += width
+def fitted(system: FittedSystem, conditional: bool, predicted: bool = False) -> list[np.ndarray]:
+    """Fitted values of every equation for its own rows, with or without the random effects.
+
+    ``predicted``: the outcome's are made from the mediators' fitted values, with their cluster means, in place of the observed
+    ones; NaN where a mediator has none.
+    """
+    return _fitted(system, conditional, predicted)[0]
+
+
+def predict(system: FittedSystem, new: NewRows, conditional: bool, predicted: bool = False) -> list[np.ndarray]:
+    """Predictions (n,) of every equation for new rows, NaN where a predictor is missing; options as of :func:`fitted`.
+
+    Random effects of clusters that the system has not seen are 0. With ``predicted``, the mediators' predictions stand in the
+    place of their values, and the means of known clusters are those of the fitted values.
+    """
+    design = system.design
+    u = _effects(system, conditional)
+    values, known = dict(new.columns), dict(design.columns)
+    if predicted:
+        known |= _fitted(system, conditional, predicted)[1]
+    at = np.where(new.codes < len(design.clusters), new.codes, -1)  # the last row of u is 0
+    out = []
+    for k, (e, beta, columns) in enumerate(_parts(system)):
+        X = rebuild.new_matrix(design, k, new, values, known)
+        y = X @ beta + (X[:, e.positions()] * u[at, columns]).sum(1)
+        out.append(y)
+        if predicted:
+            values[e.response] = y
     return out
+
+
+def _fitted(system: FittedSystem, conditional: bool, predicted: bool) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Fitted values by equation over its rows, and over the rows of the table those that later equations are made from."""
+    u, made = _effects(system, conditional), {}
+    out = []
+    for k, (e, beta, columns) in enumerate(_parts(system)):
+        X, Z = rebuild.matrices(system.design, k, made) if made else (e.fixed, e.random)
+        y = X @ beta + (Z * u[e.codes, columns]).sum(1)
+        out.append(y)
+        if predicted:
+            made[e.response] = rebuild.to_table(system.design, k, y, elsewhere=np.nan)
+    return out, made
+
+
+def _effects(system: FittedSystem, conditional: bool) -> np.ndarray:
+    """Random effects (J + 1, q), all 0 without ``conditional``; the last row, for clusters not seen, is 0."""
+    J, q = len(system.design.clusters), len(system.design.random_labels)
+    return np.vstack([random_effects(system) if conditional else np.zeros((J, q)), np.zeros((1, q))])
 
 
 def simulate(system: FittedSystem, seed: int) -> list[np.ndarray]:
@@ -79,9 +119,9 @@ def simulate(system: FittedSystem, seed: int) -> list[np.ndarray]:
     return out
 
 
-def _parts(equations: tuple[Equation, ...], beta: np.ndarray):
-    first = 0
-    for e in equations:
-        p = e.fixed.shape[1]
-        yield e.fixed, e.y, beta[first : first + p]
-        first += p
+def _parts(system: FittedSystem) -> Iterator[tuple[Equation, np.ndarray, slice]]:
+    """Every equation with its fixed effects, and where its random effects stand among all."""
+    p = q = 0
+    for e in system.design.equations:
+        yield e, system.estimates.beta[p : p + e.fixed.shape[1]], slice(q, q + e.random.shape[1])
+        p, q = p + e.fixed.shape[1], q + e.random.shape[1]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, listed, read_seed, require_bool, require_option, require_whole
+from jaxmed.arguments import Seed, read_seed, require_bool, require_option, require_whole
 from jaxmed.calls import verbs
 from jaxmed.design.anova import type1_contrasts, type2_contrasts, type3_contrasts
 from jaxmed.design.checks import read_table
+from jaxmed.design.frames import with_columns
 from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
 from jaxmed.inference import lmm_prediction, satterthwaite
@@ -482,16 +483,9 @@ class LMMResult(FitResult, Shown):
             >>> len(mixed.augment()) == len(data)
             True
         """
-        frame = self.data.iloc[self.design.rows].copy()
-        added = {
-            ".fitted": self._fitted,
-            ".fixed": self._mean,
-            ".resid": self.residuals().to_numpy(),
-            ".scaled_resid": self.residuals("scaled").to_numpy(),
-        }
-        if taken := [name for name in frame.columns if name in added]:
-            raise InputError(f"augment(): data has the columns {listed(taken)}, which augment() adds; rename or drop them first.")
-        return frame.assign(**added)
+        columns = {".fitted": self._fitted, ".fixed": self._mean}
+        columns |= {".resid": self.residuals().to_numpy(), ".scaled_resid": self.residuals("scaled").to_numpy()}
+        return with_columns(self.data.iloc[self.design.rows], columns, "augment()")
 
     # words -----------------------------------------------------------------------------------------------------------
 

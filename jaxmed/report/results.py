@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, read_seed, require_option
+from jaxmed.arguments import Seed, read_seed, require_option, warn_user
 from jaxmed.calls import verbs
 from jaxmed.design import rebuild
-from jaxmed.design.checks import require_rows
-from jaxmed.design.frames import fill_clusters
+from jaxmed.design.checks import read_table, require_rows
+from jaxmed.design.frames import fill_clusters, with_columns
 from jaxmed.design.mediation_arguments import MediationArguments
+from jaxmed.design.new_rows import new_rows, refuse_new_clusters
 from jaxmed.design.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
@@ -35,6 +36,8 @@ from jaxmed.report.saved_tables import to_arrays
 from jaxmed.report.shown import Curved
 
 if TYPE_CHECKING:
+    from narwhals.stable.v2.typing import IntoFrame
+
     from jaxmed.report.draws import BootstrapResult
 
 
@@ -247,24 +250,126 @@ class MediationResult(FitResult, Curved):
         with progress_bar(self.n_clusters, progress) as update:
             return cluster_tables.influence(self.system, self.cluster, update)
 
-    def predict(self, random: Literal["conditional", "none"] = "conditional") -> pd.DataFrame:
-        """Fitted values of every equation for the rows of the data, NaN where the equation did not use the row.
+    # rows ------------------------------------------------------------------------------------------------------------
 
-        ``"conditional"`` adds the clusters' random effects, ``"none"`` leaves them out.
+    def fitted(self) -> pd.DataFrame:
+        """Fitted values with random effects, a column per equation, NaN where the equation did not use the row.
+
+        A response of level 2 has its value in all rows of its cluster that carry it.
 
         Raises:
-            InputError: an unknown option, a fit of sums without rows.
+            InputError: a fit of sums without rows.
 
         Example:
-            >>> fit.predict(random="none").shape == (len(data), 2)
+            >>> fit.fitted().columns.tolist(), len(fit.fitted()) == len(data)
+            (['m', 'y'], True)
+        """
+        require_rows(self.design, "fitted()")
+        return self._by_equation(prediction.fitted(self.system, conditional=True))
+
+    def residuals(self, kind: Literal["response", "scaled"] = "response") -> pd.DataFrame:
+        """Response minus fitted values, a column per equation, NaN where the equation did not use the row.
+
+        Args:
+            kind: "response"; "scaled" over the equation's residual standard deviation.
+
+        Raises:
+            InputError: an unknown kind, a fit of sums without rows.
+
+        Example:
+            >>> bool((abs(fit.residuals("scaled").mean()) < 0.1).all())
             True
         """
+        kind = require_option("kind", kind, ("response", "scaled"))
+        require_rows(self.design, "residuals()")
+        unit = self.sigma.to_numpy() if kind == "scaled" else np.ones(len(self.design.equations))
+        fitted = prediction.fitted(self.system, conditional=True)
+        return self._by_equation([(e.y - f) / u for e, f, u in zip(self.design.equations, fitted, unit, strict=True)])
+
+    def augment(self) -> pd.DataFrame:
+        """The rows that some equation uses, and beside their columns four of each equation, by the name of its response: of m
+        ".fitted_m", ".fixed_m" (without random effects), ".resid_m" and ".scaled_resid_m".
+
+        Raises:
+            InputError: the data have a column of one of these names; a fit of sums without rows.
+
+        Example:
+            >>> fit.augment().columns.tolist()[-4:]
+            ['.fitted_y', '.fixed_y', '.resid_y', '.scaled_resid_y']
+        """
+        require_rows(self.design, "augment()")
+        fitted, residuals = self.fitted(), self.residuals()
+        parts = {
+            "fitted": fitted,
+            "fixed": self.predict(random="none"),
+            "resid": residuals,
+            "scaled_resid": residuals / self.sigma.to_numpy(),
+        }
+        columns = {
+            f".{name}_{e.response}": part.iloc[:, k].to_numpy()
+            for k, e in enumerate(self.design.equations)
+            for name, part in parts.items()
+        }
+        return with_columns(self.data, columns, "augment()").loc[fitted.notna().any(axis=1).to_numpy()]
+
+    def predict(
+        self,
+        new_data: IntoFrame | None = None,
+        random: Literal["conditional", "none"] = "conditional",
+        new_levels: Literal["raise", "population"] = "raise",
+        mediators: Literal["observed", "predicted"] = "observed",
+    ) -> pd.DataFrame:
+        """Predicted responses of every equation.
+
+        Args:
+            new_data: any data frame with the predictors, and with the column of the clusters where random effects or cluster
+                means are needed; default the data fitted, each equation's own rows of them.
+            random: "conditional" adds the clusters' random effects, "none" leaves them out.
+            new_levels: what to do with clusters the model has not seen (or a missing label): "raise" an error, or
+                "population", their random effects being 0.
+            mediators: in the outcome's equation, the "observed" values of the mediators, or those "predicted" by their own
+                equations, of the same kind as asked for by ``random``; new data then need no mediators.
+
+        Returns:
+            A DataFrame with a column per equation under the table's index, NaN where a predictor is missing; without new data
+            also where the equation did not use the row.
+
+        Raises:
+            InputError: an unknown option, missing columns, values that are no numbers where the fit had numbers, levels or
+                (under "raise") clusters that the model has not seen, a fit of sums without rows.
+
+        Example:
+            >>> new = data.head(3).assign(m=0.0)
+            >>> bool((fit.predict(new, mediators="predicted")["m"] == fit.predict(new)["m"]).all())
+            True
+            >>> fit.predict(new.assign(id=-1), new_levels="population").notna().all().tolist()
+            [True, True]
+
+        Under group-mean centring a new row is split at its cluster's mean: of a cluster of the fit the mean in the fit, of a new
+        cluster that of its rows in the new data. A variable that is constant within the clusters of the fit enters with each
+        row's own value; where it is missing, with that of the cluster's other rows. Grand means are those of the fit. With
+        ``mediators="predicted"`` the cluster means of a mediator are those of its fitted values, or of the predictions in a new
+        cluster: a mediator is replaced as a whole, as in :meth:`simulate`.
+        """
+        if isinstance(new_data, str):  # the first argument in version 0.1
+            random = require_option("random", new_data, ("conditional", "none"))
+            warn_user(f"predict({new_data!r}): the first argument is new_data now; write predict(random={random!r}).")
+            new_data = None
         random = require_option("random", random, ("conditional", "none"))
+        new_levels = require_option("new_levels", new_levels, ("raise", "population"))
+        predicted = require_option("mediators", mediators, ("observed", "predicted")) == "predicted"
         require_rows(self.design, "predict()")
-        out = pd.DataFrame(np.nan, index=self.data.index, columns=[e.response for e in self.design.equations])
-        for k, fitted in enumerate(prediction.fitted(self.system, random == "conditional")):
-            out.isetitem(k, rebuild.to_table(self.design, k, fitted, elsewhere=np.nan))
-        return out
+        conditional = random == "conditional"
+        if new_data is None:
+            return self._by_equation(prediction.fitted(self.system, conditional, predicted))
+        table = read_table(new_data, "new_data")
+        responses = [e.response for e in self.design.equations]
+        without = responses[:-1] if predicted else ()
+        new = new_rows(self.design, self.cluster, table, conditional=conditional, without=without)
+        if conditional and new_levels == "raise":
+            refuse_new_clusters(self.design, self.cluster, table, new)
+        made = prediction.predict(self.system, new, conditional, predicted)
+        return pd.DataFrame(np.column_stack(made), index=table.index, columns=responses)
 
     def simulate(self, seed: Seed = None) -> pd.DataFrame:
         """The data with M and Y drawn anew from the fitted model: M first, then Y from that M, with its centring redone.
@@ -559,3 +664,10 @@ class MediationResult(FitResult, Curved):
             )
         said.append("Level-1 residuals of different equations are taken as uncorrelated.")
         return said
+
+    def _by_equation(self, values: list[np.ndarray]) -> pd.DataFrame:
+        """Values of every equation's own rows, over the rows of the table."""
+        out = pd.DataFrame(np.nan, index=self.data.index, columns=[e.response for e in self.design.equations])
+        for k, own in enumerate(values):
+            out.isetitem(k, rebuild.to_table(self.design, k, own, elsewhere=np.nan))
+        return out
