@@ -276,7 +276,7 @@ def warn_two_valued(where: str) -> None:
 def warn_few_clusters(design: Design) -> None:
     """Warn under 20 clusters, and where there are fewer clusters than variance parameters."""
     n_clusters = len(design.clusters)
-    n_variances = int(np.tril(design.free).sum()) + len(design.equations)
+    n_variances = design.n_variance_parameters
     if n_clusters < FEW_CLUSTERS:
         warn_user(
             f"{n_clusters} clusters are few (under {FEW_CLUSTERS}): standard errors, and cluster-bootstrap "

@@ -160,6 +160,11 @@ class Design:
         """Whether the rows are here, and not only sums made by an engine."""
         return all(e.products is None for e in self.equations)
 
+    @property
+    def n_variance_parameters(self) -> int:
+        """Free elements of G and residual variances."""
+        return int(np.tril(self.free).sum()) + len(self.equations)
+
     def is_level_2(self, column: str) -> bool:
         """Whether a coded column belongs to a variable that is constant within clusters."""
         return self.levels[self.variable_of(column)] == 2

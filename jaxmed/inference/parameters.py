@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from jaxmed.design.system import Design
+from jaxmed.inference import intervals
 from jaxmed.reml.problem import Estimates
 
 
@@ -33,6 +36,46 @@ def variance_parameters(design: Design, estimates: Estimates) -> tuple[list[str]
     names += [f"sigma({e.response})" for e in design.equations]
     with np.errstate(invalid="ignore"):  # a Monte Carlo draw of a variance may be negative
         return names, np.concatenate([estimates.G[..., i, l], np.sqrt(estimates.sigma2)], -1)
+
+
+class Intervals(NamedTuple):
+    """Estimates with interval limits, (P,) each, of every parameter: variances and covariances, residual SDs, fixed effects."""
+
+    equation: list[str | None]  # None: a covariance across equations
+    name: list[str]
+    estimate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def wald(design: Design, estimates: Estimates, joint: np.ndarray, level: float) -> Intervals:
+    """Normal intervals from the joint covariance (P, P) of (beta, packed G, sigma^2); NaN of a variance at 0.
+
+    Those of variances and residual SDs are made for their logarithms, by the delta method, and so are positive.
+    """
+    p, q, K = len(design.fixed_labels), len(design.random_labels), len(design.equations)
+    names, values = variance_parameters(design, estimates)
+    i, l = np.tril_indices(q)
+    free = design.free[i, l]
+    i, l, spread = i[free], l[free], np.sqrt(np.maximum(np.diag(joint), 0.0))
+    error = np.concatenate([spread[p : len(spread) - K][free], spread[len(spread) - K :] / (2 * values[len(values) - K :])])
+    positive = np.concatenate([i == l, np.ones(K, bool)])
+    low, high = intervals.normal_interval(values, error, level)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        logs = intervals.normal_interval(np.log(values), error / values, level)
+        low, high = (np.where(positive, np.exp(log), side) for log, side in zip(logs, (low, high), strict=True))
+    low, high = (np.where(error > 0, side, np.nan) for side in (low, high))
+    fixed = intervals.normal_interval(estimates.beta, spread[:p], level)
+    owner = [e.response for e in design.equations for _ in e.random_names]
+    return Intervals(
+        [owner[a] if owner[a] == owner[b] else None for a, b in zip(i, l, strict=True)]
+        + [e.response for e in design.equations]
+        + [e.response for e in design.equations for _ in e.fixed_names],
+        [*names, *design.fixed_labels],
+        np.concatenate([values, estimates.beta]),
+        np.concatenate([low, fixed[0]]),
+        np.concatenate([high, fixed[1]]),
+    )
 
 
 def by_name(design: Design, estimates: Estimates) -> dict[str, np.ndarray]:

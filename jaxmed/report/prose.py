@@ -29,7 +29,28 @@ PLACES = {"within": "Within clusters", "between": "Between clusters", "conflated
 
 def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) -> str:
     """What was done, then the effects component by component with interval and p value."""
-    design, fit = boot.fit.design, boot.fit
+    return _told(boot.fit, table, level, [_intervals(boot, level, method)])
+
+
+def fit_paragraph(fit: Any, table: pd.DataFrame, level: float, method: str) -> str:
+    """As :func:`paragraph`, with the intervals of the fit itself."""
+    from jaxmed.inference.effects import MONTE_CARLO  # with it comes JAX, which reports of mixed models do without
+
+    made = {
+        "delta": "are those of the delta method, with standard errors from the joint covariance of all parameters",
+        "monte_carlo": f"are quantiles of {MONTE_CARLO:,} Monte Carlo draws of the parameters",
+    }
+    how = [f"The {100 * level:g}% confidence intervals {made[method]}."]
+    if not fit.converged:
+        how.append("The fit did NOT converge: these numbers must not be used.")
+    elif fit.singular:
+        how.append("The estimated covariance matrix of the random effects is singular.")
+    return _told(fit, table, level, how)
+
+
+def _told(fit: Any, table: pd.DataFrame, level: float, how: Sequence[str]) -> str:
+    """The model, ``how`` the numbers were made, and the effects."""
+    design: Design = fit.design
     x, mediators, y = variables(design)
     coded = {name: f"{name}{_coding(design, name)}" for name in (x, *mediators, y)}
     said = [
@@ -37,7 +58,7 @@ def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) 
         f"{'mediator' if len(mediators) == 1 else 'mediators'} and {coded[y]} as outcome was fitted to {_rows(fit)}"
         f"{fit.n_clusters:,} clusters ({fit.cluster}).",
         f"All equations were estimated jointly by {'restricted ' if fit.reml else ''}maximum likelihood{_centring(fit.center)}.",
-        _intervals(boot, level, method),
+        *how,
     ]
     rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
     for component, place in PLACES.items():

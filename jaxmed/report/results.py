@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, read_seed, require_option, warn_user
+from jaxmed.arguments import Seed, read_seed, require_level, require_option, warn_user
 from jaxmed.calls import verbs
 from jaxmed.design import rebuild
 from jaxmed.design.checks import read_table, require_rows
@@ -22,9 +22,8 @@ from jaxmed.design.new_rows import new_rows, refuse_new_clusters
 from jaxmed.design.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import curves, effects, intervals, prediction, schemes
+from jaxmed.inference import curves, effects, intervals, parameters, prediction, schemes
 from jaxmed.inference.mixed import AnyScheme
-from jaxmed.inference.parameters import variance_parameters
 from jaxmed.reml import fit as reml_fit
 from jaxmed.reml.problem import Estimates
 from jaxmed.report import cluster_tables, document, equations, prose, tables
@@ -87,6 +86,21 @@ class MediationResult(FitResult, Curved):
     def loglik(self) -> float:
         """Log (restricted) likelihood, in the convention of lme4, nlme and glmmTMB."""
         return -self.deviance / 2
+
+    @property
+    def n_parameters(self) -> int:
+        """Fixed effects, free elements of G and residual variances; the same for REML, as in lme4."""
+        return len(self.design.fixed_labels) + self.design.n_variance_parameters
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, the deviance plus twice the number of parameters."""
+        return self.deviance + 2 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """With log(number of responses): the rows of all equations together, as of nlme or lme4 on the stacked responses."""
+        return float(self.deviance + np.log(self.n_obs.sum()) * self.n_parameters)
 
     @property
     def converged(self) -> bool:
@@ -208,6 +222,39 @@ class MediationResult(FitResult, Curved):
             conf_high=high,
             p_value=p,
             note=proportion_notes(rows, estimate, se),
+        )
+
+    def conf_int(self, method: Literal["wald"] = "wald", level: float = 0.95) -> pd.DataFrame:
+        """Confidence intervals of all parameters: equation, parameter, estimate, conf_low, conf_high.
+
+        Args:
+            method: "wald", normal intervals from the joint covariance of fixed effects and variance parameters; of variances and
+                residual standard deviations for their logarithms, by the delta method. There are no profiles of a system:
+                :func:`jaxmed.lmm` has them for one equation, and :meth:`bootstrap` intervals for all.
+            level: of confidence.
+
+        Returns:
+            One row per variance ("var(m:Intercept)"), covariance ("cov(m:x_within, y:m_within)"), residual standard deviation
+            ("sigma(m)") and fixed effect ("m:x_within"), as in the columns of ``boot.parameters``. ``equation`` is missing for
+            covariances across equations. Limits are NaN for a variance at 0, where no normal interval holds.
+
+        Raises:
+            InputError: an unknown method, a level outside (0, 1).
+
+        Example:
+            >>> fit.conf_int()["parameter"].tolist()[:5]
+            ['var(m:Intercept)', 'var(y:Intercept)', 'sigma(m)', 'sigma(y)', 'm:Intercept']
+        """
+        require_option("method", method, ("wald",))
+        found = parameters.wald(self.design, self.system.estimates, self.system.covariance().joint, require_level(level))
+        return pd.DataFrame(
+            {
+                "equation": pd.Series(found.equation, dtype=object),
+                "parameter": found.name,
+                "estimate": found.estimate,
+                "conf_low": found.low,
+                "conf_high": found.high,
+            }
         )
 
     def ranef(self) -> pd.DataFrame:
@@ -405,7 +452,7 @@ class MediationResult(FitResult, Curved):
         effects = require_option("effects", effects, ("fixed", "ran_pars"))
         if effects == "fixed":
             return self.fixef(level).assign(effect="fixed")
-        names, estimate = variance_parameters(self.design, self.system.estimates)
+        names, estimate = parameters.variance_parameters(self.design, self.system.estimates)
         return pd.DataFrame({"effect": "ran_pars", "term": names, "estimate": estimate})
 
     def glance(self) -> pd.DataFrame:
@@ -418,16 +465,17 @@ class MediationResult(FitResult, Curved):
             >>> int(fit.glance()["n_clusters"].iloc[0])
             40
         """
-        free = int(np.tril(self.design.free).sum()) + len(self.design.equations)
         return pd.DataFrame(
             {
                 "n_clusters": [self.n_clusters],
                 "n_obs": [np.nan if self.design.rows_used is None else self.design.rows_used],
                 **{f"n_obs_{name}": [int(n)] for name, n in self.n_obs.items()},
                 "loglik": [self.loglik],
+                "aic": [self.aic],
+                "bic": [self.bic],
                 "deviance": [self.deviance],
                 "n_fixed": [len(self.design.fixed_labels)],
-                "n_variance_parameters": [free],
+                "n_variance_parameters": [self.design.n_variance_parameters],
                 "converged": [self.converged],
                 "singular": [self.singular],
                 "reml": [self.reml],
@@ -515,7 +563,7 @@ class MediationResult(FitResult, Curved):
         return effect_blocks(frame, f"Effects ({heading})")
 
     def _parameters_of(self, estimates: Estimates) -> tuple[list[str], np.ndarray]:
-        names, values = variance_parameters(self.design, estimates)
+        names, values = parameters.variance_parameters(self.design, estimates)
         return [*self.design.fixed_labels, *names], np.concatenate([estimates.beta, values], -1)
 
     def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
@@ -632,6 +680,23 @@ class MediationResult(FitResult, Curved):
         return ["fit = jm.mediate(", "    data,", *given, ")", "print(fit.summary())", 'fit.report("report.html")']
 
     # words -----------------------------------------------------------------------------------------------------------
+
+    def describe(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta") -> str:
+        """The fit as a paragraph in APA style, with the numbers of ``effects(level, method)``.
+
+        Args:
+            level: of the intervals.
+            method: "delta" or "monte_carlo", as of :meth:`effects`.
+
+        Raises:
+            InputError: an unknown method, a level outside (0, 1).
+
+        Example:
+            >>> fit.describe().split(".")[0].partition(" was ")[2]
+            'fitted to 389 rows in 40 clusters (id)'
+        """
+        method = require_option("method", method, ("delta", "monte_carlo"))
+        return prose.fit_paragraph(self, self.effects(level, method), level, method)
 
     def _blocks(self) -> list[tables.Block]:
         fixed = self.fixef().drop(columns="df")

@@ -88,6 +88,16 @@ def apart(data):
     return jaxmed.mediate(data, **ONE, random=["a"], covariance="by_equation"), fits, wide
 
 
+def test_the_figures_are_those_of_the_equations_on_their_own(apart):
+    fit, fits, _ = apart
+    assert fit.deviance == pytest.approx(sum(one.deviance for one in fits), abs=1e-5)
+    assert fit.n_parameters == sum(one.n_parameters for one in fits) == 3 + 5 + 3 + 1 + 2
+    assert fit.aic == pytest.approx(sum(one.aic for one in fits), abs=1e-5)
+    assert fit.bic == pytest.approx(fit.deviance + 14 * np.log(sum(one.n_obs for one in fits)), rel=1e-12)
+    row = fit.glance().iloc[0]
+    assert (row["aic"], row["bic"], row["n_variance_parameters"]) == (fit.aic, fit.bic, 6)
+
+
 def test_rows_are_those_of_the_equations_on_their_own(apart):
     fit, fits, wide = apart
     fitted, scaled, rows = fit.fitted(), fit.residuals("scaled"), fit.augment()
@@ -266,6 +276,8 @@ def test_options_are_checked(fit, data):
             fit.predict(data, **options)
     with pytest.raises(InputError, match="kind='scale'"):
         fit.residuals("scale")
+    with pytest.raises(InputError, match="method='profile' is not an option; use one of 'wald'"):
+        fit.conf_int("profile")
     with pytest.warns(JaxmedWarning, match=r"write predict\(random='none'\)"):
         old = fit.predict("none")
     pd.testing.assert_frame_equal(old, fit.predict(random="none"))
@@ -285,3 +297,61 @@ def test_sums_have_no_rows(data):
     for call in (fit.fitted, fit.residuals, fit.augment, lambda: fit.predict(data)):
         with pytest.raises(InputError, match="needs rows"):
             call()
+    assert np.isfinite([fit.aic, fit.bic]).all()
+    assert fit.conf_int().notna().all(axis=None)
+
+
+def test_wald_intervals(fit):
+    table, level = fit.conf_int(level=0.9).set_index("parameter"), 1.6448536269514722
+    assert table.columns.tolist() == ["equation", "estimate", "conf_low", "conf_high"]
+    fixed = fit.fixef(level=0.9)
+    np.testing.assert_allclose(table.loc[fixed["equation"] + ":" + fixed["term"], "conf_low"], fixed["conf_low"], rtol=1e-12)
+    joint, p, G = fit.system.covariance().joint, len(fixed), fit.varcorr().to_numpy()
+    assert list(fit.varcorr()) == ["m:Intercept", "m:x_within", "y:Intercept", "y:m_within"]
+    # G is packed by rows: element (1, 1) is the third, (3, 1) the eighth
+    row, v, se = table.loc["var(m:x_within)"], G[1, 1], np.sqrt(joint[p + 2, p + 2])
+    assert row[["estimate", "conf_low", "conf_high"]].tolist() == pytest.approx(
+        [v, v * np.exp(-level * se / v), v * np.exp(level * se / v)]
+    )
+    row, v, se = table.loc["cov(m:x_within, y:m_within)"], G[3, 1], np.sqrt(joint[p + 7, p + 7])
+    assert row[["estimate", "conf_low", "conf_high"]].tolist() == pytest.approx([v, v - level * se, v + level * se])
+    row, s = table.loc["sigma(y)"], fit.sigma["y"]
+    width = level * np.sqrt(joint[-1, -1]) / (2 * s**2)
+    assert row[["estimate", "conf_low", "conf_high"]].tolist() == pytest.approx([s, s * np.exp(-width), s * np.exp(width)])
+    assert table.loc[["sigma(y)", "var(m:x_within)", "y:m_within"], "equation"].tolist() == ["y", "m", "y"]
+    assert table.loc["cov(m:x_within, y:m_within)", "equation"] is None
+
+
+def test_wald_intervals_of_the_equations_on_their_own(apart):
+    """Fixed effects with z in the place of t; sigma as of its expected information, about n - p - J + 1 degrees of freedom."""
+    fit, (one, _), _ = apart
+    table = fit.conf_int().set_index("parameter")
+    error = one.fixef()["std_error"].to_numpy() * 1.959963984540054
+    own = table.loc[["m:Intercept", "m:x_within", "m:x_between"]]
+    np.testing.assert_allclose(own["conf_high"] - own["estimate"], error, rtol=1e-4)
+    profile = one.conf_int("profile", progress=False).set_index("parameter").loc["sigma"]
+    assert table.loc["sigma(m)", ["conf_low", "conf_high"]].tolist() == pytest.approx(profile.tolist()[1:], rel=0.02)
+
+
+def test_a_variance_at_0_has_no_normal_interval():
+    data = jaxmed.datasets.split_model(n_clusters=40).data
+    data["y"] = data["y"] - data.groupby("id")["y"].transform("mean")  # no variance between clusters is left
+    fit = jaxmed.mediate(data, **ONE)
+    row = fit.conf_int().set_index("parameter").loc["var(y:Intercept)"]
+    assert fit.singular
+    assert row["estimate"] == 0
+    assert np.isnan([row["conf_low"], row["conf_high"]]).all()
+    assert "singular" in fit.describe()
+
+
+def test_the_fit_as_a_paragraph(fit):
+    text, table = fit.describe(level=0.9, method="monte_carlo"), fit.effects(0.9, "monte_carlo").set_index("label")
+    row = table.loc["indirect[m] within"]
+    assert "x as predictor, m as mediator and y as outcome was fitted to 389 rows in 40 clusters (id)." in text
+    assert "The 90% confidence intervals are quantiles of 20,000 Monte Carlo draws of the parameters." in text
+    assert (
+        f"was {row['estimate']:.3f} (SE = {row['std_error']:.3f}), 90% CI [{row['conf_low']:.3f}, {row['conf_high']:.3f}]" in text
+    )
+    assert "delta method" in fit.describe()
+    with pytest.raises(InputError, match="method='percentile'"):
+        fit.describe(method="percentile")
