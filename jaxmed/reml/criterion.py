@@ -21,20 +21,19 @@ For the direction E_a of G let Q_a = sum_j w_j P' E_a P (p + 1 square): ``moment
 where the inner product counts the last diagonal element (residual by residual) by 1 / (N - p): that is the profiled
 scale. The residual variances of the mediators are directions too, with V^-1 W restricted to equation k's rows in the place
 of Z'V^-1 C. This is Lindstrom & Bates (1988) and Bates et al. (2015, sections 3.4 and 5.4) carried to second order.
+
+The functions work on arrays of NumPy, for single fits, and of JAX, for replicates (arrays.py).
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from jaxmed.reml import linalg
-from jaxmed.reml.compilation import stage
+from jaxmed.reml.arrays import Arrays, arrays_of
 from jaxmed.reml.covariance import packed_index
 from jaxmed.reml.gram import Gram, Layout
 
@@ -42,26 +41,26 @@ from jaxmed.reml.gram import Gram, Layout
 class Totals(NamedTuple):
     """Weighted sums over clusters that no variance parameter changes: once per weight vector."""
 
-    rest: Float[Array, "K c c"]
-    n: Float[Array, " K"]
-    clusters: Float[Array, ""]
+    rest: Float[Any, "K c c"]
+    n: Float[Any, " K"]
+    clusters: Float[Any, ""]
 
 
 class Evaluation(NamedTuple):
     """The criterion at one point. Directions: the q(q + 1)/2 elements of G (lower triangle by rows), then log s_k, k < K."""
 
-    value: Float[Array, ""]  # -2 log restricted likelihood
-    gradient: Float[Array, " d"]
-    hessian: Float[Array, "d d"]
-    moments: Float[Array, "d p+1 p+1"]
-    direct: Float[Array, "d d"]  # the first term of the Hessian
-    beta: Float[Array, " p"]
-    root: Float[Array, "p p"]  # C, with C C' = H^-1 (relative)
-    scale: Float[Array, ""]  # sigma^2 of the outcome
-    degrees: Float[Array, ""]  # N - p (REML) or N (ML)
+    value: Float[Any, ""]  # -2 log restricted likelihood
+    gradient: Float[Any, " d"]
+    hessian: Float[Any, "d d"]
+    moments: Float[Any, "d p+1 p+1"]
+    direct: Float[Any, "d d"]  # the first term of the Hessian
+    beta: Float[Any, " p"]
+    root: Float[Any, "p p"]  # C, with C C' = H^-1 (relative)
+    scale: Float[Any, ""]  # sigma^2 of the outcome
+    degrees: Float[Any, ""]  # N - p (REML) or N (ML)
 
 
-def totals(gram: Gram, weights: Float[Array, " J"]) -> Totals:
+def totals(gram: Gram, weights: Float[Any, " J"]) -> Totals:
     """Weighted sums of the parts of the data that stay fixed while variance parameters move."""
     return Totals(gram.rest @ weights, gram.n @ weights, weights.sum())
 
@@ -71,36 +70,36 @@ def _row_order(layout: Layout) -> tuple[int, ...]:
     return tuple(i for k in reversed(range(layout.n_equations)) for i in layout.members(k))
 
 
-def _factor(rows, G, s, *, layout: Layout, stage=stage):
+def _factor(rows, G, s, on: Arrays, *, layout: Layout):
     """Columns of the Cholesky factor of V (unscaled) and the reciprocal roots of its pivots."""
-    order = _row_order(layout)
+    order, xp = _row_order(layout), on.xp
     q = layout.n_random
     if not q:
         return [], []
-    R = jnp.stack([rows[i, :q] for i in order])  # (row, column, J)
+    R = xp.stack([rows[i, :q] for i in order])  # (row, column, J)
 
     def spread(G):  # row i of R is 0 but in the columns from i on of its own equation
         own = [[m for m in layout.members(layout.equation_of[i]) if m >= i] for i in order]
-        return jnp.stack([sum(r[m] * G[m][:, None] for m in at) for r, at in zip(R, own, strict=True)])
+        return xp.stack([sum(r[m] * G[m][:, None] for m in at) for r, at in zip(R, own, strict=True)])
 
     def column(RG, s, columns, scales):
         i = len(columns)
         k = layout.equation_of[order[i]]
         out = sum(RG[i:, m] * R[i, m] for m in layout.members(k) if m >= order[i])
-        out = out + s[k] * (jnp.arange(q - i) == 0)[:, None]
+        out = out + s[k] * (xp.arange(q - i) == 0)[:, None]
         for h in range(i):
             out = out - columns[h][i - h :] * (columns[h][i - h] * scales[h] ** 2)
         return out
 
-    RG = stage(spread)(G)
+    RG = on.stage(spread)(G)
     columns, scales = [], []
     for _ in range(q):
-        columns.append(stage(column)(RG, s, columns, scales))
-        scales.append(stage(jax.lax.rsqrt)(columns[-1][0]))
+        columns.append(on.stage(column)(RG, s, columns, scales))
+        scales.append(on.stage(on.rsqrt)(columns[-1][0]))
     return columns, scales
 
 
-def _whiten(rows, columns, scales, *, layout: Layout, stage=stage):
+def _whiten(rows, columns, scales, on: Arrays, *, layout: Layout):
     """F = L^-1 W, a list of q rows (c, J)."""
     order = _row_order(layout)
 
@@ -113,13 +112,13 @@ def _whiten(rows, columns, scales, *, layout: Layout, stage=stage):
 
     F = []
     for _ in range(layout.n_random):
-        F.append(stage(row)(F, columns, scales))
+        F.append(on.stage(row)(F, columns, scales))
     return F
 
 
-def _solve_last(F, columns, scales, first: int, stage=stage):
+def _solve_last(F, columns, scales, first: int, on: Arrays):
     """The rows of V^-1 W from ``first`` on, (rows, c, J), and the same block of V^-1 itself, (rows, rows, J)."""
-    q = len(F)
+    q, xp = len(F), on.xp
 
     def solve(below, F, columns, scales):  # row i of L^-T F from the rows below it
         i = q - 1 - len(below)
@@ -134,12 +133,12 @@ def _solve_last(F, columns, scales, first: int, stage=stage):
 
     Y = []
     for _ in range(first, q):
-        Y.append(stage(solve)(Y, F, columns, scales))
+        Y.append(on.stage(solve)(Y, F, columns, scales))
     inverse = {}  # L^-1 in that block, by columns
     for i in range(first, q):
         inverse[i] = [scales[i]]
         for _ in range(i + 1, q):
-            inverse[i].append(stage(partial(invert, i=i))(inverse[i], columns, scales))
+            inverse[i].append(on.stage(partial(invert, i=i))(inverse[i], columns, scales))
 
     def block(inverse):
         product = {
@@ -147,41 +146,41 @@ def _solve_last(F, columns, scales, first: int, stage=stage):
             for i in range(first, q)
             for l in range(first, i + 1)
         }
-        return jnp.stack([jnp.stack([product[max(i, l), min(i, l)] for l in range(first, q)]) for i in range(first, q)])
+        return xp.stack([xp.stack([product[max(i, l), min(i, l)] for l in range(first, q)]) for i in range(first, q)])
 
-    return stage(jnp.stack)(Y[::-1]), stage(block)(inverse)
+    return on.stage(xp.stack)(Y[::-1]), on.stage(block)(inverse)
 
 
-def _log_pivots(columns):
+def _log_pivots(columns, xp):
     """Sum of the logs of the pivots; few logarithms, without overflow of the product."""
     pivots = [c[0] for c in columns]
     products = [pivots[i : i + 4] for i in range(0, len(pivots), 4)]
-    return sum(jnp.log(jnp.prod(jnp.stack(p), 0)) for p in products)
+    return sum(xp.log(xp.prod(xp.stack(p), 0)) for p in products)
 
 
-def _fixed_effects(CVC, layout: Layout):
+def _fixed_effects(CVC, layout: Layout, on: Arrays):
     """beta, the root C of H^-1, log|H| and the generalised residual sum of squares, from C'V^-1 C."""
     fixed = np.array(layout.fixed_columns, int)
-    inverse, projected, logdet = linalg.whiten(CVC[fixed[:, None], fixed[None]], CVC[fixed, -1])
+    inverse, projected, logdet = on.whiten(CVC[fixed[:, None], fixed[None]], CVC[fixed, -1])
     return projected @ inverse, inverse.T, logdet, CVC[-1, -1] - projected @ projected
 
 
-def _value(logdet_V, logdet_H, quad, s, total: Totals, layout: Layout, reml: bool):
-    q_k = jnp.array([len(layout.members(k)) for k in range(layout.n_equations)], float)
+def _value(logdet_V, logdet_H, quad, s, total: Totals, layout: Layout, reml: bool, xp):
+    q_k = xp.array([len(layout.members(k)) for k in range(layout.n_equations)], float)
     degrees = total.n.sum() - (layout.n_fixed if reml else 0)
-    A = logdet_V + (total.n - q_k * total.clusters) @ jnp.log(s) + (logdet_H if reml else 0.0)
-    return A + degrees * (1 + jnp.log(2 * jnp.pi * quad / degrees)), degrees
+    A = logdet_V + (total.n - q_k * total.clusters) @ xp.log(s) + (logdet_H if reml else 0.0)
+    return A + degrees * (1 + xp.log(2 * xp.pi * quad / degrees)), degrees
 
 
-def _crossproduct(F, weights, s, total: Totals):
+def _crossproduct(F, weights, s, total: Totals, on: Arrays):
     """sum_j w_j C'V^-1 C."""
-    inside = sum(jnp.einsum("aj,bj->ab", f * weights, f) for f in F) if F else 0.0
-    return inside + jnp.einsum("k,kab->ab", 1 / s, total.rest)
+    inside = sum(on.inner(f * weights, f) for f in F) if F else 0.0
+    return inside + on.xp.einsum("k,kab->ab", 1 / s, total.rest)
 
 
-def _products(F, weights, s, total: Totals):
+def _products(F, weights, s, total: Totals, on: Arrays):
     """Z'V^-1 C by cluster, from F alone, and sum_j w_j C'V^-1 C."""
-    q = len(F)
+    q, xp = len(F), on.xp
 
     def random(F):
         return sum(f[:q, None] * f[None] for f in F)
@@ -190,15 +189,15 @@ def _products(F, weights, s, total: Totals):
         return sum(f[q:, None] * f[None, q:] for f in F)
 
     def assemble(inner, outer, s, rest):
-        inside = jnp.concatenate([inner, jnp.concatenate([inner[:, q:].T, outer], 1)])
-        return inside + jnp.einsum("k,kab->ab", 1 / s, rest)
+        inside = xp.concatenate([inner, xp.concatenate([inner[:, q:].T, outer], 1)])
+        return inside + xp.einsum("k,kab->ab", 1 / s, rest)
 
-    TU = stage(random)(F)
-    return TU, stage(assemble)(TU @ weights, stage(other)(F) @ weights, s, total.rest)
+    TU = on.stage(random)(F)
+    return TU, on.stage(assemble)(TU @ weights, on.stage(other)(F) @ weights, s, total.rest)
 
 
-def _ratios(log_ratio):
-    return jnp.concatenate([jnp.exp(log_ratio), jnp.ones(1, log_ratio.dtype)])
+def _ratios(log_ratio, xp):
+    return xp.concatenate([xp.exp(log_ratio), xp.ones(1, log_ratio.dtype)])
 
 
 def profile(gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = True, total: Totals | None = None):
@@ -206,14 +205,15 @@ def profile(gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = T
 
     ``G`` (q, q) and ``exp(log_ratio)`` (K - 1,) are relative to the outcome's residual variance.
     """
+    on = arrays_of(gram.rows, weights, G, log_ratio)
     total = totals(gram, weights) if total is None else total
-    s = _ratios(log_ratio)
-    columns, scales = _factor(gram.rows, G, s, layout=layout)
-    F = _whiten(gram.rows, columns, scales, layout=layout)
-    logdet_V = weights @ stage(_log_pivots)(columns) if columns else 0.0
-    CVC = stage(_crossproduct)(F, weights, s, total)
-    beta, root, logdet_H, quad = _fixed_effects(CVC, layout)
-    value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)
+    s = _ratios(log_ratio, on.xp)
+    columns, scales = _factor(gram.rows, G, s, on, layout=layout)
+    F = _whiten(gram.rows, columns, scales, on, layout=layout)
+    logdet_V = weights @ on.stage(partial(_log_pivots, xp=on.xp))(columns) if columns else 0.0
+    CVC = on.stage(partial(_crossproduct, on=on))(F, weights, s, total)
+    beta, root, logdet_H, quad = _fixed_effects(CVC, layout, on)
+    value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml, on.xp)
     return value, beta, quad / degrees, root
 
 
@@ -224,8 +224,8 @@ def deviance(theta, weights, gram: Gram, *, layout: Layout, rows: tuple[int, ...
     ``cols`` the positions of Lambda's free elements. beta and the outcome's residual variance are at their optimum
     given theta (profiled). Pure and differentiable; see the module's docstring for the formula.
     """
-    f = len(rows)
-    factor = jnp.zeros((layout.n_random,) * 2, theta.dtype).at[np.array(rows), np.array(cols)].set(theta[:f])
+    f, on = len(rows), arrays_of(theta, weights, gram.rows)
+    factor = on.put(on.xp.zeros((layout.n_random,) * 2, theta.dtype), (np.array(rows, int), np.array(cols, int)), theta[:f])
     return profile(gram, weights, factor @ factor.T, theta[f:], layout=layout, reml=reml)[0]
 
 
@@ -258,17 +258,19 @@ def evaluate(
     alone: minus the expected Hessian (before profiling).
     """
     q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
+    on = arrays_of(gram.rows, weights, G, log_ratio)
+    xp = on.xp
     total = totals(gram, weights) if total is None else total
-    s = _ratios(log_ratio)
-    columns, scales = _factor(gram.rows, G, s, layout=layout)
-    F = _whiten(gram.rows, columns, scales, layout=layout)
-    logdet_V = weights @ stage(_log_pivots)(columns) if columns else 0.0
-    TU, CVC = _products(F, weights, s, total)
-    beta, root, logdet_H, quad = _fixed_effects(CVC, layout)
-    value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml)
-    residual = jnp.sqrt(degrees / quad) * quadratic
-    last = jnp.concatenate([-beta, jnp.ones(1)])[:, None] * residual
-    basis = jnp.concatenate([jnp.concatenate([root, jnp.zeros((1, p))]), last], 1)
+    s = _ratios(log_ratio, xp)
+    columns, scales = _factor(gram.rows, G, s, on, layout=layout)
+    F = _whiten(gram.rows, columns, scales, on, layout=layout)
+    logdet_V = weights @ on.stage(partial(_log_pivots, xp=xp))(columns) if columns else 0.0
+    TU, CVC = _products(F, weights, s, total, on)
+    beta, root, logdet_H, quad = _fixed_effects(CVC, layout, on)
+    value, degrees = _value(logdet_V, logdet_H, quad, s, total, layout, reml, xp)
+    residual = xp.sqrt(degrees / quad) * quadratic
+    last = xp.concatenate([-beta, xp.ones(1)])[:, None] * residual
+    basis = xp.concatenate([xp.concatenate([root, xp.zeros((1, p))]), last], 1)
     used = (*layout.fixed_columns, layout.n_columns - 1)
     # ML has no log|H|: there only the residual column takes part in the second derivatives
     active = slice(0, p + 1) if reml else slice(p, p + 1)
@@ -279,55 +281,55 @@ def evaluate(
     def curvature(T, P, weights):
         P = P[:, active]
         terms = [2 * sum(P[i, r] * P[: i + 1, r] for r in range(P.shape[1])) - T[i, : i + 1] for i in range(q)]
-        return _padded(jnp.concatenate(terms) * weights)
+        return _padded(xp.concatenate(terms) * weights, xp)
 
-    P = stage(project)(TU, basis)
-    N = stage(curvature)(TU, P, weights)
-    T = stage(lambda T: jnp.concatenate([T[i, : i + 1] for i in range(q)]))(TU)
-    M = jnp.einsum("aj,bj->ab", T, N)
+    P = on.stage(project)(TU, basis)
+    N = on.stage(curvature)(TU, P, weights)
+    T = on.stage(lambda T: xp.concatenate([T[i, : i + 1] for i in range(q)]))(TU)
+    M = on.inner(T, N)
     PP = P.reshape(q * (p + 1), -1)
-    PP = jnp.einsum("aj,bj->ab", PP, stage(lambda P, w: _padded(P * w))(PP, weights))
-    moments, trace, direct = stage(partial(_covariance_directions, q=q, p=p))(M, PP, CVC)
+    PP = on.inner(PP, on.stage(lambda P, w: _padded(P * w, xp))(PP, weights))
+    moments, trace, direct = on.stage(partial(_covariance_directions, q=q, p=p, xp=xp))(M, PP, CVC)
     if K > 1:
-        rows = _residual_directions(F, columns, scales, P, basis, weights, s, total, layout, active)
-        moments, trace, direct = stage(_join)(moments, trace, direct, *rows)
-    gradient, hessian = stage(partial(_derivatives, n_log=K - 1, reml=reml))(moments, trace, direct, degrees)
+        rows = _residual_directions(F, columns, scales, P, basis, weights, s, total, layout, active, on)
+        moments, trace, direct = on.stage(partial(_join, xp=xp))(moments, trace, direct, *rows)
+    gradient, hessian = on.stage(partial(_derivatives, n_log=K - 1, reml=reml, xp=xp))(moments, trace, direct, degrees)
     return Evaluation(value, gradient, hessian, moments, direct, beta, root, quad / degrees, degrees)
 
 
-def _padded(rows):
+def _padded(rows, xp):
     """Rows of zeros up to a multiple of 16, where few are needed: a product's second operand is then much faster on CPU."""
     extra = -rows.shape[0] % 16
-    return rows if extra > rows.shape[0] // 4 else jnp.concatenate([rows, jnp.zeros((extra, *rows.shape[1:]), rows.dtype)])
+    return rows if extra > rows.shape[0] // 4 else xp.concatenate([rows, xp.zeros((extra, *rows.shape[1:]), rows.dtype)])
 
 
-def _covariance_directions(M, PP, CVC, *, q: int, p: int):
+def _covariance_directions(M, PP, CVC, *, q: int, p: int, xp):
     """Moments, traces and the direct term of the Hessian for the elements of G."""
     i, l = np.tril_indices(q)
     half = np.where(i == l, 0.5, 1.0)
     PP = PP[:, : q * (p + 1)].reshape(q, p + 1, q, p + 1)
-    moments = jnp.concatenate([jnp.swapaxes(PP[i, :, : i + 1], 0, 1) for i in range(q)])
-    moments = (moments + jnp.swapaxes(moments, 1, 2)) * half[:, None, None]
+    moments = xp.concatenate([xp.swapaxes(PP[i, :, : i + 1], 0, 1) for i in range(q)])
+    moments = (moments + xp.swapaxes(moments, 1, 2)) * half[:, None, None]
     index, factor = _hessian_index(q)
     M = M[:, : len(i)]
     direct = (M + M.T).reshape(-1)[index].sum(0) * factor
     return moments, CVC[i, l] * 2 * half, direct
 
 
-def _join(moments, trace, direct, moments_s, trace_s, mixed, direct_s):
+def _join(moments, trace, direct, moments_s, trace_s, mixed, direct_s, xp):
     """Append the directions of the residual variances to those of G."""
     return (
-        jnp.concatenate([moments, moments_s]),
-        jnp.concatenate([trace, trace_s]),
-        jnp.concatenate([jnp.concatenate([direct, mixed.T], 1), jnp.concatenate([mixed, direct_s], 1)]),
+        xp.concatenate([moments, moments_s]),
+        xp.concatenate([trace, trace_s]),
+        xp.concatenate([xp.concatenate([direct, mixed.T], 1), xp.concatenate([mixed, direct_s], 1)]),
     )
 
 
-def _derivatives(moments, trace, direct, degrees, *, n_log: int, reml: bool):
+def _derivatives(moments, trace, direct, degrees, *, n_log: int, reml: bool, xp):
     """Gradient and Hessian of the profiled criterion from its parts."""
     p = moments.shape[1] - 1
     first = 0 if reml else p
-    gradient = trace - jnp.trace(moments[:, first:, first:], axis1=1, axis2=2)
+    gradient = trace - xp.trace(moments[:, first:, first:], axis1=1, axis2=2)
     counts = np.zeros((p + 1, p + 1))
     if reml:
         counts[:] = 1.0
@@ -338,51 +340,48 @@ def _derivatives(moments, trace, direct, degrees, *, n_log: int, reml: bool):
     hessian = direct - (flat * counts.reshape(-1)) @ flat.T - last[:, None] * last / degrees
     # log s_k is the parameter: a second derivative of exp adds the gradient
     log = np.arange(len(trace)) >= len(trace) - n_log
-    return gradient, hessian + jnp.where(log, gradient, 0.0)[:, None] * np.eye(len(trace))
+    return gradient, hessian + xp.where(log, gradient, 0.0)[:, None] * np.eye(len(trace))
 
 
 class Influence(NamedTuple):
     """What each cluster adds to the gradient at one point, beta and the common scale held at that point's values."""
 
-    logdet: Float[Array, "J d"]  # to the gradient of A
-    quadratic: Float[Array, "J d"]  # to the gradient of quad / sigma^2
-    quad: Float[Array, " J"]  # to quad / sigma^2 itself
+    logdet: Float[Any, "J d"]  # to the gradient of A
+    quadratic: Float[Any, "J d"]  # to the gradient of quad / sigma^2
+    quad: Float[Any, " J"]  # to quad / sigma^2 itself
 
 
-def expand(gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = True) -> tuple[Evaluation, Influence, Array]:
+def expand(gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = True) -> tuple[Evaluation, Influence, Any]:
     """Everything about one point: the criterion's derivatives, the clusters' part in them, the expected Hessian (d, d)."""
 
-    def look(quadratic):
-        return evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml, quadratic=quadratic)
-
-    # as a batch of two: the program is compiled once
-    at, plain = (jax.tree.map(lambda a, k=k: a[k], jax.vmap(look)(jnp.array([1.0, 0.0]))) for k in (0, 1))
+    at, plain = (evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml, quadratic=quadratic) for quadratic in (1.0, 0.0))
     influence = cluster_influence(gram, G, log_ratio, at, layout=layout, reml=reml)
-    d, extra = plain.gradient.shape[0], layout.n_equations - 1
-    log = np.arange(d) >= d - extra
+    log = np.arange(len(plain.gradient)) >= len(plain.gradient) - (layout.n_equations - 1)
     # second derivatives of the log-determinants are minus the expected Hessian; log s adds a gradient to either
-    expected = -plain.hessian - jnp.outer(plain.gradient, plain.gradient) / at.degrees
-    return at, influence, expected + jnp.where(log, plain.gradient, 0.0)[:, None] * np.eye(d)
+    expected = -plain.hessian - plain.gradient[:, None] * plain.gradient / at.degrees
+    return at, influence, expected + (log * plain.gradient)[:, None] * np.eye(len(log))
 
 
 def cluster_influence(gram: Gram, G, log_ratio, at: Evaluation, *, layout: Layout, reml: bool = True) -> Influence:
     """Contributions of the clusters to the gradient, at the point where ``at`` was evaluated (unit weights)."""
     q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
-    s = _ratios(log_ratio)
-    columns, scales = _factor(gram.rows, G, s, layout=layout, stage=_inline)
-    F = jnp.stack(_whiten(gram.rows, columns, scales, layout=layout, stage=_inline))
+    on = arrays_of(gram.rows, G, log_ratio, at.beta).inline()
+    xp = on.xp
+    s = _ratios(log_ratio, xp)
+    columns, scales = _factor(gram.rows, G, s, on, layout=layout)
+    F = xp.stack(_whiten(gram.rows, columns, scales, on, layout=layout))
     used = np.array((*layout.fixed_columns, layout.n_columns - 1))
-    last = jnp.concatenate([-at.beta, jnp.ones(1)])[:, None] / jnp.sqrt(at.scale)
-    basis = jnp.concatenate([jnp.concatenate([at.root, jnp.zeros((1, p))]), last], 1)
-    FP = jnp.einsum("maj,ar->mrj", F[:, used], basis)
-    P = jnp.einsum("mij,mrj->irj", F[:, :q], FP)
-    T = jnp.einsum("mij,mlj->ilj", F[:, :q], F[:, :q])
+    last = xp.concatenate([-at.beta, xp.ones(1)])[:, None] / xp.sqrt(at.scale)
+    basis = xp.concatenate([xp.concatenate([at.root, xp.zeros((1, p))]), last], 1)
+    FP = xp.einsum("maj,ar->mrj", F[:, used], basis)
+    P = xp.einsum("mij,mrj->irj", F[:, :q], FP)
+    T = xp.einsum("mij,mlj->ilj", F[:, :q], F[:, :q])
     fixed = 1.0 if reml else 0.0
     i, l = np.tril_indices(q)
     twice = np.where(i == l, 1.0, 2.0)[:, None]
-    logdet = (T - fixed * jnp.einsum("irj,lrj->ilj", P[:, :p], P[:, :p]))[i, l] * twice
+    logdet = (T - fixed * xp.einsum("irj,lrj->ilj", P[:, :p], P[:, :p]))[i, l] * twice
     quadratic = -(P[i, p] * P[l, p]) * twice
-    rest = jnp.einsum("kabj,ar,br->krj", gram.rest[:, used][:, :, used], basis, basis) / s[:, None, None]
+    rest = xp.einsum("kabj,ar,br->krj", gram.rest[:, used][:, :, used], basis, basis) / s[:, None, None]
     quad = (FP[:, p] ** 2).sum(0) + rest[:, p].sum(0)
     if K > 1:
         order = _row_order(layout)
@@ -391,31 +390,27 @@ def cluster_influence(gram: Gram, G, log_ratio, at: Evaluation, *, layout: Layou
         trace = gram.n[: K - 1] - own.sum(1)[:, None] - fixed * rest[: K - 1, :p].sum(1)
         square = -rest[: K - 1, p]
         if q > first:
-            Y, Vi = _solve_last(list(F), columns, scales, first, stage=_inline)
-            YP = jnp.einsum("maj,ar->mrj", Y[:, used], basis)
+            Y, Vi = _solve_last(list(F), columns, scales, first, on)
+            YP = xp.einsum("maj,ar->mrj", Y[:, used], basis)
             own = own * s[: K - 1, None]
-            diagonal = jnp.stack([Vi[r, r] for r in range(q - first)])
+            diagonal = xp.stack([Vi[r, r] for r in range(q - first)])
             trace = trace + own @ (diagonal - fixed * (YP[:, :p] ** 2).sum(1))
             square = square - own @ YP[:, p] ** 2
-        logdet, quadratic = jnp.concatenate([logdet, trace]), jnp.concatenate([quadratic, square])
+        logdet, quadratic = xp.concatenate([logdet, trace]), xp.concatenate([quadratic, square])
     return Influence(logdet.T, quadratic.T, quad)
 
 
-def _inline(fn):
-    return fn
-
-
 class _Rows(NamedTuple):
-    moments: Array  # (K-1, p+1, p+1)
-    trace: Array  # (K-1,)
-    mixed: Array  # (K-1, q(q+1)/2)
-    direct: Array  # (K-1, K-1)
+    moments: Any  # (K-1, p+1, p+1)
+    trace: Any  # (K-1,)
+    mixed: Any  # (K-1, q(q+1)/2)
+    direct: Any  # (K-1, K-1)
 
 
-def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals, layout: Layout, active) -> _Rows:
+def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals, layout: Layout, active, on: Arrays) -> _Rows:
     """Derivatives in log s_k of the mediators, from equation k's rows of V^-1 W; the chain rule is in here."""
     q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
-    mediators = range(K - 1)
+    xp, mediators = on.xp, range(K - 1)
     order = _row_order(layout)
     first = len(layout.members(K - 1))
     used = (*layout.fixed_columns, layout.n_columns - 1)
@@ -423,13 +418,13 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
     indicator = np.array([[float(m in a) for m in range(q - first)] for a in at]).reshape(K - 1, q - first)
     own = np.array([len(a) for a in at], float)
     freedom = total.n[: K - 1] - own * total.clusters  # rows beyond the pseudo-observations
-    rest = jnp.einsum("kab,ar,bt->krt", total.rest[: K - 1][:, used][:, :, used], basis, basis)
+    rest = xp.einsum("kab,ar,bt->krt", total.rest[: K - 1][:, used][:, :, used], basis, basis)
     trace = freedom  # times s_k / s_k
     moments = rest / s[: K - 1, None, None]
-    direct = jnp.diag(2 * jnp.einsum("krr->kr", moments)[:, active].sum(1) - freedom)
-    mixed = jnp.zeros((K - 1, q * (q + 1) // 2))
+    direct = xp.diag(2 * xp.einsum("krr->kr", moments)[:, active].sum(1) - freedom)
+    mixed = xp.zeros((K - 1, q * (q + 1) // 2))
     if q > first:
-        Y, Vi = _solve_last(F, columns, scales, first)
+        Y, Vi = _solve_last(F, columns, scales, first, on)
 
         def project(Y, basis):
             return sum(Y[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used))
@@ -438,22 +433,22 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
             return 2 * sum(P[None, :, r] * YP[:, None, r] for r in range(P.shape[1])) - Y[:, :q]
 
         def own_moments(YP):
-            return jnp.concatenate([sum(YP[m, r] * YP[m, : r + 1] for m in a) for a in at if a for r in range(p + 1)])
+            return xp.concatenate([sum(YP[m, r] * YP[m, : r + 1] for m in a) for a in at if a for r in range(p + 1)])
 
         def own_mixed(A, Y):
             pairs = [[A[m, i] * Y[m, : i + 1] + Y[m, i] * A[m, : i + 1] for m in a] for a in at if a for i in range(q)]
-            return jnp.concatenate([sum(pair) for pair in pairs])
+            return xp.concatenate([sum(pair) for pair in pairs])
 
         def small(Vi, YP):
             YY = 2 * sum(YP[:, None, r] * YP[None, :, r] for r in range(YP.shape[1]))
-            return jnp.concatenate([(Vi * (YY - Vi)).reshape(-1, Vi.shape[2]), jnp.stack([Vi[r, r] for r in range(q - first)])])
+            return xp.concatenate([(Vi * (YY - Vi)).reshape(-1, Vi.shape[2]), xp.stack([Vi[r, r] for r in range(q - first)])])
 
-        YP = stage(project)(Y, basis)
-        A = stage(cross)(P[:, active], Y, YP[:, active])
+        YP = on.stage(project)(Y, basis)
+        A = on.stage(cross)(P[:, active], Y, YP[:, active])
         # packed rows by cluster, and their weighted sums, for the mediators that have random effects
-        E = stage(own_moments)(YP) @ weights
-        X = stage(own_mixed)(A, Y) @ weights
-        D = stage(small)(Vi, YP[:, active]) @ weights
+        E = on.stage(own_moments)(YP) @ weights
+        X = on.stage(own_mixed)(A, Y) @ weights
+        D = on.stage(small)(Vi, YP[:, active]) @ weights
         some = np.array([k for k in mediators if at[k]])
         i, l = np.tril_indices(q)
         half = np.where(i == l, 0.5, 1.0)
@@ -463,11 +458,11 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
         def assemble(moments, trace, direct, E, X, D, s):
             sk = s[: K - 1]
             D, t = D[: (q - first) ** 2].reshape(q - first, q - first), D[(q - first) ** 2 :]
-            moments = moments.at[some].add(E.reshape(len(some), -1)[:, packed] * sk[some, None, None])
+            moments = on.add(moments, some, E.reshape(len(some), -1)[:, packed] * sk[some, None, None])
             trace = trace + indicator @ t * sk
-            mixed = jnp.zeros((K - 1, len(i))).at[some].set(X.reshape(len(some), -1) * half * sk[some, None])
+            mixed = on.put(xp.zeros((K - 1, len(i))), some, X.reshape(len(some), -1) * half * sk[some, None])
             direct = direct + (indicator @ D @ indicator.T) * sk[:, None] * sk
             return moments, trace, mixed, direct
 
-        return _Rows(*stage(assemble)(moments, trace, direct, E, X, D, s))
+        return _Rows(*on.stage(assemble)(moments, trace, direct, E, X, D, s))
     return _Rows(moments, trace, mixed, direct)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxmed.reml.arrays import Arrays
 from jaxmed.reml.compilation import stage
 
 BLOCK = 8  # pivots eliminated together in larger systems
@@ -146,3 +147,14 @@ def _whiten_loop(A):
 
     A, logdet = jax.lax.fori_loop(0, n, step, (A, jnp.zeros((), A.dtype)))
     return A[:, n + 1 :], A[:, n], logdet
+
+
+def _put(a, index, values):
+    return a.at[index].set(values)
+
+
+def _add(a, index, values):
+    return a.at[index].add(values)
+
+
+DEVICE = Arrays(jnp, stage, jax.lax.rsqrt, whiten, _put, _add, partial(jnp.einsum, "aj,bj->ab"))
