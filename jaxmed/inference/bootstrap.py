@@ -21,8 +21,8 @@ from jaxmed.inference import hosts, memory
 from jaxmed.inference.draws import Draws, blank, from_arrays, missing, select
 from jaxmed.inference.quantities import Quantities
 from jaxmed.inference.schemes import Scheme
-from jaxmed.reml import compilation, information
-from jaxmed.reml import fit as reml
+from jaxmed.reml import compilation
+from jaxmed.reml import refit as reml
 from jaxmed.reml.information import Covariance
 from jaxmed.reml.problem import Estimates
 
@@ -147,7 +147,7 @@ def revisited(
         own = scheme.grams(first, last, size) or [None] * len(system.fits)
         mine = Estimates(*(a[at] for a in draws.estimates))
         parts = [
-            information.covariances(fit, part, w, size, data)
+            reml.covariances(fit, part, w, size, data)
             for fit, part, data in zip(system.fits, system.split(mine), own, strict=True)
         ]
         return look(mine, system.join_covariances(parts))

@@ -11,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.design.system import Design, Path
-from jaxmed.inference import bootstrap, effects, jackknife, prediction, schemes
-from jaxmed.reml.fit import FittedSystem
+from jaxmed.inference import effects, jackknife, prediction
+from jaxmed.reml.fit import FittedSystem, refit_alone
+from jaxmed.reml.problem import Estimates
+
+MANY = 300  # clusters beyond which compiling the kernel pays for leaving out one at a time
 
 
 class ClusterPaths(NamedTuple):
@@ -71,10 +74,19 @@ class Influence(NamedTuple):
 
 
 def influence(system: FittedSystem, progress: Callable[[int], object] = lambda done: None) -> Influence:
-    """Refit without each cluster in turn."""
-    rows = effects.effects(system.design)
-    draws = bootstrap.run(range(len(system.design.clusters)), schemes.make(system, "jackknife", 0), progress=progress)
-    without = effects.values(rows, *draws.estimates)
+    """Refit without each cluster in turn: one by one on the host, many through the compiled kernel."""
+    rows, J = effects.effects(system.design), len(system.design.clusters)
+    if J > MANY:
+        from jaxmed.inference import bootstrap, schemes  # with them comes JAX
+
+        estimates = bootstrap.run(range(J), schemes.make(system, "jackknife", 0), progress=progress).estimates
+    else:
+        found = []
+        for j in range(J):
+            found.append(refit_alone(system, (np.arange(J) != j).astype(float)))
+            progress(1)
+        estimates = Estimates(*(np.stack(a) for a in zip(*found, strict=True)))
+    without = effects.values(rows, *estimates)
     return Influence(effects.values(rows, *system.estimates), without, jackknife.jackknife_std_error(without))
 
 

@@ -20,6 +20,7 @@ from jaxmed.inference.draws import Draws
 from jaxmed.inference.reflation import reflated
 from jaxmed.inference.schemes import cores
 from jaxmed.reml import crossed_fit
+from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed import Factor
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, Estimates
@@ -68,7 +69,7 @@ class CrossedScheme:
 
     def alone(self) -> AbstractContextManager[Any]:
         """Threads of BLAS would fight with ours."""
-        return crossed_fit.few_threads(0)
+        return few_threads(0)
 
     def chunk(self, rows: int) -> int:
         """How many of ``rows`` replicates make a chunk."""

@@ -1,4 +1,4 @@
-"""Draws: the parameters of replicates as arrays, with the proof of each. NumPy only."""
+"""The schemes by name, and draws: the parameters of replicates as arrays, with the proof of each. NumPy only."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxmed.reml import fit as reml
-from jaxmed.reml.problem import Estimates
+from jaxmed.reml.fit import FittedSystem
+from jaxmed.reml.problem import Estimates, Refits
+
+# The resampling schemes by name: weights of clusters, new rows, new responses (schemes.py).
+WEIGHTED = ("cluster", "bayesian", "jackknife")
+ROWS = ("two_stage", "rows")
+RESPONSES = ("parametric", "residual", "wild")
+KINDS = (*WEIGHTED, *ROWS, *RESPONSES)
+STRATIFIED = (*WEIGHTED, "two_stage")  # they draw clusters
+CROSSED = ("parametric", "residual")  # what a mixed model with several grouping factors has (crossed_scheme.py)
+FACTORS = ("mammen", "rademacher")  # of the wild scheme
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,7 @@ class Draws:
     index: np.ndarray  # (B,) numbers of the replicates, ascending
     estimates: Estimates
     deviance: np.ndarray  # (B,)
-    status: np.ndarray  # (B,) index into fitted.STATUS
+    status: np.ndarray  # (B,) index into problem.STATUS
     decrement: np.ndarray  # (B,) Newton decrement at the end, in units of the deviance
     evaluations: np.ndarray  # (B,)
     safe: np.ndarray  # (B,) bool: took the safe route
@@ -79,7 +88,7 @@ def select(draws: Draws, replicates: range) -> Draws:
     return from_arrays([{name: values[at] for name, values in a.items()}], draws.seconds)
 
 
-def joined(system: reml.FittedSystem, span: range, parts: list[reml.Refits]) -> Draws:
+def joined(system: FittedSystem, span: range, parts: list[Refits]) -> Draws:
     reasons: dict[int, str] = {}
     for r in parts:
         reasons |= {span.start + i: why for i, why in r.reason.items()}

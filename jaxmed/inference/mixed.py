@@ -15,6 +15,7 @@ from jaxmed.design.system import Design, Equation
 from jaxmed.errors import InputError
 from jaxmed.inference import schemes
 from jaxmed.inference.crossed_scheme import CrossedScheme
+from jaxmed.inference.draws import CROSSED
 from jaxmed.inference.schemes import Scheme
 from jaxmed.reml import fit as reml
 from jaxmed.reml.crossed import Factor
@@ -67,7 +68,7 @@ def scheme(
     if fitted is not None:
         return schemes.make(fitted, kind, seed, strata, factor)
     groups = ", ".join(map(repr, model.groups))
-    if kind not in schemes.CROSSED:
+    if kind not in CROSSED:
         raise InputError(
             f"kind={kind!r} resamples or weights the levels of one grouping factor, and this model has {len(model.groups)}: "
             f"{groups}. Resampling one of them would tear the others' levels apart; use kind='parametric' or 'residual'."

@@ -25,6 +25,7 @@ import numpy as np
 from scipy import optimize, special
 
 from jaxmed.reml import crossed, crossed_fit
+from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed import Bar, Blocks, Factor
 from jaxmed.reml.crossed_fit import CrossedFit, Standardised
 
@@ -60,7 +61,7 @@ def intervals(
     sigma = float(np.sqrt(best.sigma2))
     ends: list[tuple[float, float]] = []
     n_effects = [f.n_levels * f.width for f in factors]
-    with crossed_fit.few_threads(sum(n_effects) - max(n_effects)):
+    with few_threads(sum(n_effects) - max(n_effects)):
         for bar, a, b in wanted:
             factor, order, at = _brought_forward(bars, members, bar, a, b)
             moved, theta = _reorder(factors, best.theta, factor, order)

@@ -15,9 +15,9 @@ from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Float, Int, UInt32
 
 from jaxmed.arguments import require_option
+from jaxmed.inference.draws import WEIGHTED
 from jaxmed.reml.compilation import double_precision
 
-KINDS = ("cluster", "bayesian", "jackknife")
 PRNG = "threefry2x32"
 BLOCK = 256
 REPLICATES = 2**32  # numbers of replicates are below it: the generator's counter has 32 bits
@@ -37,7 +37,7 @@ def weights(
         array([[2., 2.],
                [2., 2.]])
     """
-    kind = require_option("kind", kind, KINDS)
+    kind = require_option("kind", kind, WEIGHTED)
     if kind == "jackknife":
         out = np.ones((max(min(last, n_clusters) - first, 0), n_clusters))
         out[np.arange(len(out)), first + np.arange(len(out))] = 0.0

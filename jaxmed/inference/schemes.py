@@ -21,20 +21,14 @@ from jaxmed.design import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import draws, prediction, redraw, resampling, table
+from jaxmed.inference.draws import FACTORS, KINDS, RESPONSES, STRATIFIED, WEIGHTED
 from jaxmed.inference.reflation import reflated, root
 from jaxmed.reml import compilation
-from jaxmed.reml import fit as reml
+from jaxmed.reml import refit as reml
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.gram import Gram
 from jaxmed.reml.padded import SizeClass, ragged
 from jaxmed.reml.problem import Estimates
-
-ROWS = ("two_stage", "rows")
-RESPONSES = ("parametric", "residual", "wild")
-KINDS = (*resampling.KINDS, *ROWS, *RESPONSES)
-STRATIFIED = (*resampling.KINDS, "two_stage")
-CROSSED = ("parametric", "residual")  # of a mixed model with several grouping factors, see crossed_scheme.py
-FACTORS = ("mammen", "rademacher")
 
 
 class NewRows(NamedTuple):
@@ -203,7 +197,7 @@ def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None =
             f"strata= is for schemes that draw clusters ({', '.join(map(repr, STRATIFIED))}); kind={kind!r} draws none: "
             "leave it out"
         )
-    if kind in resampling.KINDS:
+    if kind in WEIGHTED:
         return Scheme(kind, seed, system, strata)
     plan, laid_out, classes = table.lay_out(system)
     noise = _noise(system, kind, laid_out, classes) if kind in RESPONSES else None

@@ -25,8 +25,8 @@ import numpy as np
 from jaxmed import files
 from jaxmed.arguments import require_path
 from jaxmed.errors import InputError, StorageError
-from jaxmed.inference import resampling, schemes
-from jaxmed.inference.draws import Draws, missing
+from jaxmed.inference import resampling
+from jaxmed.inference.draws import FACTORS, KINDS, Draws, missing
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.reml.problem import STATUS
 from jaxmed.version import __version__
@@ -229,7 +229,7 @@ def read_manifest(place: Path) -> dict[str, Any]:
         if isinstance(found["format"], int) and found["format"] > FORMAT:
             raise InputError(f"{path} has the format {found['format']}, this version reads up to {FORMAT}; update jaxmed")
         sound = found["format"] == 1 or manifest["checksum"] == checksum([found, manifest["call"]])
-        sound = sound and set(NAMES) <= set(found) and found["kind"] in schemes.KINDS and found["factor"] in schemes.FACTORS
+        sound = sound and set(NAMES) <= set(found) and found["kind"] in KINDS and found["factor"] in FACTORS
         sound = sound and type(found["seed"]) is int and 0 <= found["seed"] < 2**64
         sound = sound and isinstance(manifest["call"], dict | None)
     except InputError:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from threadpoolctl import ThreadpoolController
+
+THREADED = 2000  # rows of dense matrices from which threads are worth the harm that they do on a busy machine
 
 
 class Arrays(NamedTuple):
@@ -72,3 +77,13 @@ def _inner(a, b):
 
 
 HOST = Arrays(np, _as_it_is, _rsqrt, _whiten, _put, _add, _inner)
+
+
+def few_threads(n_rows: int) -> AbstractContextManager[Any]:
+    """One BLAS thread for small matrices: they gain nothing from more, and lose much where others want the cores."""
+    return _blas().limit(limits=1 if n_rows < THREADED else None, user_api="blas")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 FLOOR = 0.03  # smallest diagonal of a factor from which an iteration starts, in residual SD per standardised column
+SNAP = 1e-4  # elements of the relative Lambda below it are tried at 0 (lme4's tolerance)
 ROUNDING = 1e-14  # pivots of a positive semi-definite G that are smaller, relative to its largest variance, are 0
 
 
@@ -244,6 +245,14 @@ def positive(G, pattern: Pattern, xp=np, stage=lambda fn: fn):
         # a stage each: fused, every column would compute all earlier ones again, and theirs
         columns.append(stage(column)(G, bound, columns))
     return xp.stack(columns, 2) if columns else G
+
+
+def snapped(G, pattern: Pattern, xp=np, stage=lambda fn: fn):
+    """G (..., q, q) with elements of its pivoted factor that are all but 0 set to 0."""
+    L, order = pivoted(G.reshape(-1, *G.shape[-2:]), pattern, xp, stage)
+    sizes = xp.abs(L)
+    near = xp.where(np.eye(pattern.n_random, dtype=bool), sizes, sizes.max(1, initial=0.0)[:, None]) < SNAP
+    return by_effect(square(xp.where(near, 0.0, L)), order).reshape(G.shape)
 
 
 def square(L):

@@ -9,15 +9,13 @@ parameters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg, optimize
-from threadpoolctl import ThreadpoolController
 
 from jaxmed.reml import crossed
+from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed import Bar, Blocks, CrossedEvaluation, Factor
 
 TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
@@ -25,7 +23,6 @@ STEP = 1e-4  # of the central differences, in units of residual SD per standardi
 SNAP = 1e-4  # elements of Lambda below it are tried at 0 (lme4's tolerance)
 STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
 NEWTON_STEPS = 20
-THREADED = 2000  # rows of dense matrices from which threads are worth the harm that they do on a busy machine
 NOTHING = 1e-12  # share of its length below which what is left of a column is rounding
 MOVED = 1e-6  # relative change from which a number depends on what is not identified
 KEEP = 1e-7  # decrement below which the next step may use the same Hessian
@@ -232,16 +229,6 @@ def _look(made: Standardised, G: list[np.ndarray], sigma2: float):
         for T, one, A in zip(at.T, G, made.maps, strict=True)
     ]
     return made.shift + made.back @ at.beta, vcov, modes, spread
-
-
-def few_threads(n_effects: int) -> AbstractContextManager[Any]:
-    """One BLAS thread for small matrices: they gain nothing from more, and lose much where others want the cores."""
-    return _blas().limit(limits=1 if n_effects < THREADED else None, user_api="blas")
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 class Refitting:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from jaxmed.reml import compilation, covariance, criterion, newton
+from jaxmed.reml import covariance, criterion
 from jaxmed.reml.covariance import Pattern
 from jaxmed.reml.gram import Gram
-from jaxmed.reml.problem import FittedBlock, Problem
+from jaxmed.reml.problem import FittedBlock, Point, Problem
 
 MAX_STEPS = 200
 TOLERANCE = 1e-10
@@ -111,33 +110,30 @@ def on_host(built: Problem, gram: Gram, weights: np.ndarray, reml: bool) -> Call
     """The criterion's value, gradient and Hessian as a function of (G, log_ratio) on the host, in double precision."""
 
     def evaluate(G, log_ratio):
-        return _looked(built, gram, weights, reml, G, log_ratio)[:3]
+        return looked(built, gram, weights, reml, G, log_ratio)[:3]
 
     return evaluate
 
 
-def _looked(built: Problem, gram: Gram, weights: np.ndarray, reml: bool, G: np.ndarray, log_ratio: np.ndarray):
-    return compilation.once(_look, gram, weights, G, log_ratio, layout=built.layout, reml=reml)
-
-
-def _look(gram, weights, G, log_ratio, *, layout, reml):
+def looked(built: Problem, gram: Gram, weights: np.ndarray, reml: bool, G: np.ndarray, log_ratio: np.ndarray):
     """Value, gradient, Hessian, beta and scale at one point."""
-    point = criterion.evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml)
-    return point.value, point.gradient, point.hessian, point.beta, point.scale
+    with np.errstate(all="ignore"):  # where there is no criterion it is not finite
+        at = criterion.evaluate(gram, weights, G, log_ratio, layout=built.layout, reml=reml)
+    return at.value, at.gradient, at.hessian, at.beta, at.scale
 
 
-def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, shared, start: newton.Point, own: bool) -> dict[int, str]:
+def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, shared, start: Point, own: bool) -> dict[int, str]:
     """Search for the optima of replicates that have not converged, one by one; returns why some have none.
 
     ``shared`` are the cross-products, with a replicate axis where every replicate has its ``own``.
     """
     built, pattern, reasons = block.problem, block.problem.pattern, {}
     for b in np.flatnonzero(~ends.converged):
-        data = jax.tree.map(lambda a, b=b: np.asarray(a[b]), shared) if own else shared
+        data = Gram(*(np.asarray(a[b] if own else a) for a in shared))
         evaluate = on_host(built, data, weights[b], block.reml)
         points = [
             (covariance.root(covariance.symmetric(point.relative), pattern), point.log_ratio)
-            for point in (jax.tree.map(lambda a, b=b: a[b], start), block.point)
+            for point in (Point(*(np.asarray(a[b]) for a in start)), block.point)
         ]
         if np.isfinite(ends.G[b]).all():
             points.insert(0, (covariance.positive(ends.G[[b]], pattern)[0], ends.log_ratio[b]))
@@ -153,7 +149,7 @@ def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, shared, sta
         ends.converged[b] = True
         ends.G[b], ends.log_ratio[b], ends.decrement[b] = best.G, best.log_ratio, best.decrement
         ends.value[b], _, _, ends.beta[b], ends.scale[b] = map(
-            np.asarray, _looked(built, data, weights[b], block.reml, best.G, best.log_ratio)
+            np.asarray, looked(built, data, weights[b], block.reml, best.G, best.log_ratio)
         )
         ends.evaluations[b] += best.steps
     return reasons

@@ -1,47 +1,21 @@
-"""Fit a system once, and refit it for whole batches of cluster weights.
+"""Fit a system once, on the host: with NumPy, in milliseconds, without importing JAX.
 
 A system whose equations are not linked by any free covariance falls apart: each group of linked equations is fitted on its
-own, which is cheaper and exactly the same. All compiled programs are keyed by structure and shapes, so that the full-sample
-fit, the jackknife and every chunk of a bootstrap share one.
+own, which is cheaper and exactly the same. Refits of whole batches of weights: refit.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.design.system import Design
-from jaxmed.reml import compilation, covariance, criterion, fallback, gram, information, newton, problem
-from jaxmed.reml.compilation import double_precision
-from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, FittedBlock, Refits
+from jaxmed.reml import covariance, criterion, fallback, information, problem
+from jaxmed.reml.arrays import few_threads
+from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, FittedBlock, Point
 
-CHUNK = 1024  # replicates of one compiled program
-WEIGHT_BYTES = 2**26  # that the cluster weights of a chunk may take
-GRAM_BYTES = 2**28  # that the cross-products of a chunk of replicates with data of their own may take
-STEP = 16  # replicates that programs work on side by side: chunks are multiples of it
-
-
-def fitting(rows: int, each: int, budget: int) -> int:
-    """How many of ``rows`` replicates of ``each`` bytes fit into a budget: one at least, a multiple of ``STEP`` if it can be.
-
-    It depends on the data alone, not on the machine: all hosts of a run make the same chunks.
-
-    Example:
-        >>> [fitting(1024, each, 2**20) for each in (1, 10_000, 100_000, 10**9)]
-        [1024, 96, 8, 1]
-    """
-    most = budget // max(each, 1)
-    if most >= rows:
-        return rows
-    return most // STEP * STEP if most >= STEP else 2 ** (max(most, 1).bit_length() - 1)
-
-
-def chunk_rows(n_clusters: int, rows: int = CHUNK) -> int:
-    """How many of ``rows`` replicates with weights of clusters make a chunk."""
-    return fitting(rows, 8 * n_clusters, WEIGHT_BYTES)
+AGREE = 1e-6  # optima whose deviances differ by less are the same
 
 
 @dataclass(frozen=True)
@@ -117,7 +91,6 @@ def _positions(sizes: list[int], members: tuple[int, ...]) -> np.ndarray:
     return np.concatenate([np.arange(starts[k], starts[k + 1]) for k in members]).astype(int)
 
 
-@double_precision
 def fit_design(design: Design, *, reml: bool = True) -> FittedSystem:
     """Fit all equations of a design; groups of equations without free covariances between them are fitted apart."""
     owner = np.array([k for k, e in enumerate(design.equations) for _ in e.random_names], int)
@@ -133,7 +106,8 @@ def fit_design(design: Design, *, reml: bool = True) -> FittedSystem:
         at = np.flatnonzero(np.isin(owner, group))
         members = tuple(design.equations[k] for k in group)
         built = problem.build(members, design.free[np.ix_(at, at)], len(design.clusters))
-        fits.append(_fit(built, tuple(group), reml))
+        with few_threads(0):
+            fits.append(_fit(built, tuple(group), reml))
     return FittedSystem(tuple(fits), design)
 
 
@@ -167,138 +141,74 @@ def start_by_em(built: problem.Problem, steps: int = 20) -> tuple[np.ndarray, np
 
 
 def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> FittedBlock:
-    """Cold fit of one group: starting values by EM, then the batched Newton from several points, then the safe route."""
-    J = built.gram.n.shape[1]
-    ones = np.ones(J)
+    """Cold fit of one group: Newton's method in a full factor of G (fallback.py), from start values by EM and another point."""
+    ones, pattern = np.ones(built.gram.n.shape[1]), built.pattern
+    evaluate = fallback.on_host(built, built.gram, ones, reml)
     G, log_ratio = start_by_em(built)
-    data, layout, pattern = compilation.on_device(built.gram), built.layout, built.pattern
     factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
-    points = covariance.square(np.array(factors))
-    rough = points[0]
-    expected = compilation.once(criterion.expand, data, ones, rough, log_ratio, layout=layout, reml=reml)[2]
-    rows = max(chunk_rows(J), len(points))  # the program that replicates run, too
-    relative = np.zeros((rows, layout.n_random * (layout.n_random + 1) // 2))
-    relative[: len(points)] = covariance.packed(points)
-    start = newton.Point(jnp.asarray(relative), jnp.asarray(np.tile(log_ratio, (rows, 1))))
-    found = _minimise(
-        data, jnp.ones((rows, J)), start, expected, jnp.asarray(len(points)), layout=layout, pattern=pattern, reml=reml
-    )
-    found = jax.tree.map(lambda a: np.asarray(a)[: len(points)], found)
-    value = np.where(found.converged, found.value, np.inf)
-    best = int(np.argmin(value))
-    converged = bool(found.converged[best])
-    relative, ratio = covariance.symmetric(found.point.relative[best]), found.point.log_ratio[best]
-    decrement, evaluations = float(found.decrement[best]), int(found.evaluations[best])
-    if not converged:
-        corners = [(L, log_ratio) for L in factors]
-        slow = fallback.minimise(fallback.on_host(built, data, ones, reml), pattern, corners, every=True)
-        converged, relative, ratio, decrement = slow.converged, slow.G, slow.log_ratio, slow.decrement
+    first, second = (fallback.minimise(evaluate, pattern, [(L, log_ratio)]) for L in factors[:2])
+    best, steps = min(first, second, key=lambda end: (not end.converged, end.value)), first.steps + second.steps
+    if not (first.converged and second.converged and abs(first.value - second.value) < AGREE):  # a second optimum, or none
+        rest = fallback.minimise(evaluate, pattern, [(L, log_ratio) for L in factors[2:]], every=True)
+        best, steps = min(best, rest, key=lambda end: (not end.converged, end.value)), steps + rest.steps
+    relative, ratio, converged = best.G, best.log_ratio, best.converged
     if not np.isfinite(relative).all():
-        relative, ratio, converged = rough, log_ratio, False
-    point = newton.Point(covariance.packed(relative), ratio)
-    return _describe(built, equations, reml, point, converged, decrement, evaluations)
+        relative, ratio, converged = covariance.square(factors[0]), log_ratio, False
+    exact = covariance.snapped(relative, pattern)
+    if evaluate(exact, ratio)[0] <= evaluate(relative, ratio)[0] + 1e-8:
+        relative = exact
+    return _describe(built, equations, reml, Point(covariance.packed(relative), ratio), converged, best.decrement, steps)
 
 
-@double_precision
 def fit_at(design: Design, G: np.ndarray, sigma2: float, *, decrement: float, reml: bool = True) -> FittedSystem:
     """A system of one equation at an optimum found elsewhere: ``G`` (q, q) and the residual variance in the user's units."""
     built = problem.build(design.equations, design.free, len(design.clusters))
     relative, ratio = built.relative(G, np.array([sigma2]))
-    point = newton.Point(covariance.packed(relative), ratio)
+    point = Point(covariance.packed(relative), ratio)
     return FittedSystem((_describe(built, (0,), reml, point, True, decrement, 0),), design)
+
+
+def refit_alone(system: FittedSystem, weights: np.ndarray) -> problem.Estimates:
+    """The system's parameters for one vector of cluster weights (J,), NaN where there is no optimum; on the host.
+
+    A handful of replicates is done before the compiled programs of refit.py would be ready.
+    """
+    parts = []
+    for block in system.fits:
+        built, pattern = block.problem, block.problem.pattern
+        with few_threads(0):
+            L = covariance.root(covariance.symmetric(block.point.relative), pattern)
+            start = L + covariance.FLOOR * np.eye(len(L)) * (np.diag(L) == 0), block.point.log_ratio
+            end = fallback.minimise(fallback.on_host(built, built.gram, weights, block.reml), pattern, [start])
+            beta, scale = fallback.looked(built, built.gram, weights, block.reml, end.G, end.log_ratio)[3:]
+        made = built.estimates(beta, end.G, scale, end.log_ratio)
+        parts.append(made if end.converged else problem.Estimates(*(np.full_like(a, np.nan) for a in made)))
+    return system.join(parts)
 
 
 def _describe(
     built: problem.Problem,
     equations: tuple[int, ...],
     reml: bool,
-    point: newton.Point,
+    point: Point,
     converged: bool,
     decrement: float,
     evaluations: int,
 ) -> FittedBlock:
     """The fit at its optimum: derivatives there, estimates in the user's units, status."""
     layout, relative, ratio = built.layout, covariance.symmetric(point.relative), point.log_ratio
-    data, ones = compilation.on_device(built.gram), np.ones(built.gram.n.shape[1])
-    expanded = compilation.once(criterion.expand, data, ones, relative, ratio, layout=layout, reml=reml)
-    at, influence, expected = jax.tree.map(np.asarray, expanded)
+    ones = np.ones(built.gram.n.shape[1])
+    with np.errstate(all="ignore"):
+        at, influence, expected = criterion.expand(built.gram, ones, relative, ratio, layout=layout, reml=reml)
     estimates = built.estimates(at.beta, relative, at.scale, ratio)
-    status = FAILED if not converged else _boundary(relative[None], ratio[None], layout)[0]
+    status = FAILED if not converged else statuses(relative[None], ratio[None], layout)[0]
     deviance = float(at.value + built.deviance_shift(built.gram.n.sum(1), reml))
     return FittedBlock(
         equations, built, reml, point, deviance, estimates, int(status), decrement, evaluations, at, influence, expected,
     )  # fmt: skip
 
 
-@double_precision
-def refit(
-    block: FittedBlock, weights: np.ndarray, rows: int = CHUNK, first_step: bool = True, data: gram.Gram | None = None
-) -> Refits:
-    """Refit one group for every row of ``weights`` (at most ``rows``).
-
-    With ``data``, cross-products with a leading replicate axis of length ``rows``, every replicate has data of its own,
-    made of columns standardised as the full sample's (``Problem.columns``); there is no first step then.
-
-    Each starts from the influence function's first step, or, without ``first_step``, from the full sample's optimum: one
-    evaluation more per replicate, and a program of some seconds less to compile. The optimum is the same.
-    """
-    built, reml = block.problem, block.reml
-    layout, pattern = built.layout, built.pattern
-    n = len(weights)
-    padded = np.ones((rows, weights.shape[1]))
-    padded[:n] = weights
-    w = jnp.asarray(padded)
-    own = data is not None
-    shared = compilation.on_device(built.gram) if data is None else data
-    base = newton.Point(jnp.asarray(block.point.relative), jnp.asarray(block.point.log_ratio))
-    if first_step and not own:
-        expansion = block.influence, block.evaluation, block.expected_hessian
-        start = compilation.run(newton.start_points, base, *expansion, w, pattern=pattern)
-    else:
-        start = jax.tree.map(lambda a: jnp.broadcast_to(a, (rows, *a.shape)), _inside(base, pattern))
-    expected = jnp.asarray(block.expected_hessian)
-    out = _minimise(shared, w, start, expected, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
-    out = jax.tree.map(lambda a: np.array(a)[:n], out)
-    ends = fallback.Endpoints(
-        covariance.symmetric(out.point.relative), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
-        out.evaluations, out.converged,
-    )  # fmt: skip
-    slow = np.flatnonzero(~ends.converged)
-    reason = fallback.rescue(block, ends, weights, shared, jax.tree.map(np.asarray, start), own)
-    relative, ratio, beta, scale, value, decrement, evaluations, converged = ends
-    status = np.where(converged, _boundary(relative, ratio, layout), FAILED)
-    counts = weights @ built.gram.n.T if data is None else np.einsum("bj,bkj->bk", weights, np.asarray(data.n)[:n])
-    deviance = value + built.deviance_shift(counts, reml)
-    taken = np.zeros(n, bool)
-    taken[slow] = True
-    estimates = built.estimates(beta, relative, scale, ratio)
-    if reason:
-        lost = list(reason)
-        for a in estimates:
-            a[lost] = np.nan
-    return Refits(estimates, deviance, status, decrement, evaluations, taken, reason)
-
-
-def _minimise(data, weights, start, expected, count, *, layout, pattern, reml, own=False) -> newton.Solution:
-    """:func:`newton.minimise`, with the number of lanes chosen for this machine, spread over its devices."""
-    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
-    return compilation.spread(newton.minimise, (data, weights, start, expected, count), (own, True, True, False, None), static)
-
-
-def _lanes(n_clusters: int) -> int:
-    # enough clusters in flight to fill vectors and hide call overhead, few enough to stay in cache; measured in bench/
-    if jax.default_backend() == "cpu":
-        return int(np.clip(3200 // max(n_clusters, 1), 4, 64))
-    return 1024
-
-
-def _inside(base: newton.Point, pattern) -> newton.Point:
-    """The point moved off the boundary, where the criterion is stationary whatever the weights."""
-    L = covariance.positive(covariance.symmetric(np.asarray(base.relative))[None], pattern)[0]
-    return newton.Point(jnp.asarray(covariance.packed(covariance.square(L))), base.log_ratio)
-
-
-def _boundary(relative: np.ndarray, ratio: np.ndarray, layout) -> np.ndarray:
+def statuses(relative: np.ndarray, ratio: np.ndarray, layout) -> np.ndarray:
     """SINGULAR where the smallest eigenvalue of the scaled G is 0 but for rounding, else CONVERGED."""
     if not layout.n_random:
         return np.full(len(relative), CONVERGED)

@@ -6,27 +6,20 @@ and H^-1 alone is too small. With V the inverse of half the Hessian in the varia
     Cov(beta) = H^-1 + J V J',     Cov(beta, theta) = J V.
 
 On the boundary V is the pseudo-inverse in the directions in which the factor can move (relative tolerance 1e-8).
-All arrays may carry leading batch axes: the draws of a bootstrap have covariances of their own. Refitting keeps estimates
-only: one more evaluation of the criterion at each replicate's optimum gives its Hessian (:func:`covariances`).
+All arrays may carry leading batch axes: the draws of a bootstrap have covariances of their own.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxmed.reml import compilation, criterion
-from jaxmed.reml.compilation import double_precision
-from jaxmed.reml.covariance import in_factor, jacobian, packed, packed_index, pivoted, symmetric
+from jaxmed.reml.covariance import in_factor, jacobian, packed_index, pivoted, symmetric
 from jaxmed.reml.criterion import Evaluation
-from jaxmed.reml.gram import Gram
-from jaxmed.reml.problem import Estimates, FittedBlock, Problem
+from jaxmed.reml.problem import Problem
 
 RELATIVE = 1e-8
-LANES = 16  # replicates that are evaluated side by side
 
 
 class Covariance(NamedTuple):
@@ -98,42 +91,3 @@ def _pseudo_inverse(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     keep = lam > RELATIVE * lam[..., -1:]
     inverse = (V * np.where(keep, 1 / np.where(keep, lam, 1.0), 0.0)[..., None, :]) @ np.swapaxes(V, -1, -2) / both
     return np.where(sound[..., None, None], inverse, np.nan), np.where(sound, lam[..., 0], np.nan)
-
-
-@double_precision
-def covariances(block: FittedBlock, estimates: Estimates, weights: np.ndarray, rows: int, data: Gram | None = None) -> Covariance:
-    """Covariances (B, ...) at the estimates (B, ...) of one group's replicates, NaN where a replicate failed.
-
-    ``weights`` (B, J), ``rows`` and ``data`` as those of ``fit.refit``.
-    """
-    built, n = block.problem, len(weights)
-    G, log_ratio = built.relative(estimates.G, estimates.sigma2)
-    sound = np.asarray(np.isfinite(G).all((1, 2)) & np.isfinite(log_ratio).all(1))
-    G = np.where(sound[:, None, None], G, np.eye(G.shape[1]))
-    own = data is not None
-    shared = compilation.on_device(built.gram) if data is None else data
-    padded = [np.ones((rows, weights.shape[1])), np.zeros((rows, *G.shape[1:])), np.zeros((rows, log_ratio.shape[1]))]
-    padded[1][:] = np.eye(G.shape[1])
-    for target, values in zip(padded, (weights, G, log_ratio), strict=True):
-        target[:n] = np.where(np.isfinite(values), values, 0.0)
-    lanes = max(k for k in range(1, LANES + 1) if rows % k == 0)
-    at = compilation.on_one_device(_evaluate, shared, *padded, layout=built.layout, reml=block.reml, own=own, lanes=lanes)
-
-    def clean(a):
-        a = np.asarray(a)[:n]
-        return np.where(sound.reshape(-1, *[1] * (a.ndim - 1)), a, np.nan)
-
-    at = jax.tree.map(clean, at)
-    return covariance(built, packed(G), log_ratio, at)
-
-
-def _evaluate(data, weights, G, log_ratio, *, layout, reml, own, lanes):
-    def one(args):
-        w, G, r, *mine = args
-        return criterion.evaluate(mine[0] if own else data, w, G, r, layout=layout, reml=reml)
-
-    blocks = jax.tree.map(
-        lambda a: a.reshape(len(a) // lanes, lanes, *a.shape[1:]), (weights, G, log_ratio, *((data,) if own else ()))
-    )
-    out = jax.lax.map(jax.vmap(one), blocks)
-    return jax.tree.map(lambda a: jnp.reshape(a, (len(weights), *a.shape[2:])), out)

@@ -17,7 +17,7 @@ replicates do not hold up the others. A NaN stays in its lane and is a rejected 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,21 +29,14 @@ from jaxmed.reml.compilation import stage
 from jaxmed.reml.covariance import Pattern, packed, symmetric
 from jaxmed.reml.criterion import Evaluation, Influence, Totals, evaluate, profile, totals
 from jaxmed.reml.gram import Gram, Layout
+from jaxmed.reml.problem import Point
 
 TOLERANCE = 1e-8  # Newton decrement, in units of the deviance
 MAX_EVALUATIONS = 25  # 99 in 100 need fewer than 10; the rest go the safe route
 INNER_STEPS = 6
-SNAP = 1e-4  # elements of the relative Lambda below it are tried at 0 (lme4's tolerance)
 INNER_TOLERANCE = 1e-6  # decrement of the quadratic model at which its minimisation stops, relative
 RAISE = 0.01  # first damping of an inner step whose Hessian is not positive definite
 MAX_STEP = 1.5  # longest move of the factor in one inner step, in residual SD per standardised column
-
-
-class Point(NamedTuple):
-    """Variance parameters: the relative G, packed as its lower triangle by rows, and log s_k for k < K."""
-
-    relative: Float[Any, "B t"]
-    log_ratio: Float[Any, "B K-1"]
 
 
 class Solution(NamedTuple):
@@ -405,7 +398,7 @@ def _finished(batch: _Batch, ends: _Ends, count, size: int, pattern: Pattern) ->
     def finish(block, out):
         first = block * size
         relative, r = _slice((ends.point.relative, ratio), first, size)
-        exact = _snapped(relative, pattern)
+        exact = packed(covariance.snapped(symmetric(relative), pattern, jnp, stage))
         before, after = (batch.profile(first, size, Point(G, r)) for G in (relative, exact))
         estimates = _choose(after[0] <= before[0] + 1e-8, (exact, *after), (relative, *before))
         return jax.tree.map(lambda a, v: jax.lax.dynamic_update_slice_in_dim(a, v, first, 0), out, estimates)
@@ -415,13 +408,3 @@ def _finished(batch: _Batch, ends: _Ends, count, size: int, pattern: Pattern) ->
     relative, value, beta, scale = jax.lax.fori_loop(0, -(-count // size), finish, blank)
     converged = ends.done & jnp.isfinite(value)
     return Solution(Point(relative, ratio), value, beta, scale, ends.decrement, ends.evaluations, converged)
-
-
-def _snapped(relative, pattern: Pattern):
-    """The packed G with elements of Lambda that are all but 0 set to 0."""
-    rows, cols = pattern.elements
-    free, order = factor_of(symmetric(relative), pattern)
-    column = jnp.zeros(order.shape[:2]).at[:, cols].max(jnp.abs(free))[:, cols]
-    near = jnp.where(rows == cols, jnp.abs(free) < SNAP, column < SNAP)
-    L = covariance.factor(jnp.where(near, 0.0, free), pattern, jnp)
-    return packed(covariance.by_effect(covariance.square(L), order))

@@ -7,13 +7,13 @@ cross-products square their condition number. Every map back is exact and linear
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxmed.design.standard import Standard, standard
 from jaxmed.design.system import Equation
-from jaxmed.reml import covariance, criterion, gram, newton
+from jaxmed.reml import covariance, criterion, gram
 
 CONVERGED, SINGULAR, FAILED = 0, 1, 2
 STATUS = ("converged", "singular", "failed")
@@ -117,13 +117,20 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
     )
 
 
+class Point(NamedTuple):
+    """Variance parameters: the relative G, packed as its lower triangle by rows, and log s_k for k < K; NumPy or JAX arrays."""
+
+    relative: Any  # (..., t)
+    log_ratio: Any  # (..., K - 1)
+
+
 class FittedBlock(NamedTuple):
     """One group of linked equations at its full-sample optimum."""
 
     equations: tuple[int, ...]
     problem: Problem
     reml: bool
-    point: newton.Point
+    point: Point
     deviance: float
     estimates: Estimates
     status: int

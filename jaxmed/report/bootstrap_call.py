@@ -14,8 +14,9 @@ from jaxmed.design.checks import check_columns
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, hosts, resampling, schemes, storage
+from jaxmed.inference.draws import FACTORS, KINDS
 from jaxmed.inference.mixed import AnyScheme
-from jaxmed.reml import fit as reml
+from jaxmed.reml import refit as reml
 from jaxmed.report.draws import BootstrapResult
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import FitResult
@@ -37,7 +38,7 @@ def run(
     """What ``fit.bootstrap(...)`` of every fit does."""
     started = time.perf_counter()
     kind = check_bootstrap(n_resamples, kind, progress, chunk_size, replicates)
-    factor = require_option("factor", factor, schemes.FACTORS)
+    factor = require_option("factor", factor, FACTORS)
     fit._require_scheme(kind, strata is not None)
     if not fit.converged:
         raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify its random effects first")
@@ -65,7 +66,7 @@ def _folder(fit: FitResult, save_to: str | os.PathLike[str], scheme: AnyScheme) 
 
 def check_bootstrap(n_resamples: Any, kind: Any, progress: Any, chunk_size: Any, replicates: Any = None) -> str:
     """The kind that is meant; an InputError for arguments of ``bootstrap`` that are wrong whatever the model."""
-    kind = require_option("kind", kind, schemes.KINDS)
+    kind = require_option("kind", kind, KINDS)
     require_whole("n_resamples", n_resamples, 1)
     require_numbers("n_resamples", n_resamples, int(n_resamples))
     require_bool("progress", progress)

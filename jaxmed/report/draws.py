@@ -20,9 +20,9 @@ from jaxmed.calls import verbs
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.inference import bootstrap, curves, figures, intervals
 from jaxmed.inference.curves import Bands
-from jaxmed.inference.draws import Draws
+from jaxmed.inference.draws import RESPONSES, Draws
 from jaxmed.inference.mixed import AnyScheme
-from jaxmed.inference.schemes import RESPONSES, Scheme, make
+from jaxmed.inference.schemes import Scheme, make
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS
 from jaxmed.report import document, tables
 from jaxmed.report.effect_tables import with_figures

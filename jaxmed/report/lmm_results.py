@@ -19,6 +19,7 @@ from jaxmed.design.frames import with_columns
 from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
 from jaxmed.inference import lmm_prediction, satterthwaite
+from jaxmed.inference.draws import RESPONSES
 from jaxmed.inference.lmm_prediction import TermFit
 from jaxmed.inference.quantities import MixedRows, mixed_rows
 from jaxmed.inference.satterthwaite import Estimated
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from jaxmed.report.draws import BootstrapResult
 
 WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
-RESPONSES = ("parametric", "residual", "wild")  # schemes.RESPONSES, without importing JAX
 
 
 @verbs

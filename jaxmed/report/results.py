@@ -22,8 +22,8 @@ from jaxmed.design.new_rows import new_rows, refuse_new_clusters
 from jaxmed.design.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import curves, effects, intervals, parameters, prediction, schemes
-from jaxmed.inference.mixed import AnyScheme
+from jaxmed.inference import curves, effects, intervals, parameters, prediction
+from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml import fit as reml_fit
 from jaxmed.reml.problem import Estimates
 from jaxmed.report import cluster_tables, document, equations, prose, tables
@@ -37,6 +37,8 @@ from jaxmed.report.shown import Curved
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
+    from jaxmed.inference.mixed import AnyScheme
+    from jaxmed.inference.schemes import Scheme
     from jaxmed.report.draws import BootstrapResult
 
 
@@ -570,12 +572,14 @@ class MediationResult(FitResult, Curved):
         return prose.paragraph(boot, table, level, method)
 
     def _require_scheme(self, kind: str, strata: bool) -> None:
-        if kind in (*schemes.ROWS, *schemes.RESPONSES):
+        if kind not in WEIGHTED:
             require_rows(self.design, f"bootstrap(kind={kind!r})")
         if strata:
             require_rows(self.design, "bootstrap(strata=...)")
 
-    def _scheme(self, kind: str, seed: int, strata: np.ndarray | None, factor: str) -> schemes.Scheme:
+    def _scheme(self, kind: str, seed: int, strata: np.ndarray | None, factor: str) -> Scheme:
+        from jaxmed.inference import schemes
+
         return schemes.make(self.system, kind, seed, strata, factor)
 
     def _of_products(self) -> list[str]:
@@ -594,7 +598,7 @@ class MediationResult(FitResult, Curved):
         require_rows(self.design, "resample()")
         # a drawn part of a cluster may lack the row that holds a level-2 value
         table = fill_clusters(self.data, self.design.carried, self.design.table_codes)
-        if scheme.kind in schemes.RESPONSES:
+        if scheme.kind in RESPONSES:
             made = scheme.new_responses(i)
             return table.assign(**{e.response: y for e, y in zip(self.design.equations, made, strict=True)})
         drawn = scheme.new_rows(i)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmed.reml import covariance, criterion, newton
-from jaxmed.reml.problem import build
+from jaxmed.reml.problem import Point, build
 
 COPIES = 14  # the weights of all examples add up to it: two shapes, so two programs
 J = naive.N_CLUSTERS
@@ -75,7 +75,7 @@ def minimise(layout, pattern, reml):
 def optimum(problem, weights):
     """Log-likelihood, estimates in the user's units and standard errors of beta from a cold start."""
     q, K = problem.layout.n_random, problem.layout.n_equations
-    start = newton.Point(covariance.packed(0.49 * np.eye(q))[None], np.zeros((1, K - 1)))
+    start = Point(covariance.packed(0.49 * np.eye(q))[None], np.zeros((1, K - 1)))
     expected_hessian = 30 * np.eye(q * (q + 1) // 2 + K - 1)
     with jax.enable_x64(True):
         found = minimise(problem.layout, problem.pattern, True)(problem.gram, weights[None], start, expected_hessian, 1)

@@ -104,7 +104,7 @@ def test_split_model():
 @pytest.mark.parametrize("covariance", ["full", "by_equation"])
 def test_integer_weights_are_relabelled_copies(draw, covariance):
     """A refit with integer weights reproduces the fit of the data set with relabelled copies, as R sees it."""
-    from jaxmed.reml.fit import refit
+    from jaxmed.reml.refit import refit
 
     entry = reference("twin_weights")["draws"][draw]
     data = jaxmed.datasets.bpg06_twin().data

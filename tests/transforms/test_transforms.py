@@ -10,7 +10,7 @@ import pytest
 
 from jaxmed.reml import covariance, criterion, newton
 from jaxmed.reml.compilation import double_precision
-from jaxmed.reml.problem import build
+from jaxmed.reml.problem import Point, build
 
 J = naive.N_CLUSTERS
 NAME = "random intercepts"
@@ -127,7 +127,7 @@ def test_new_numbers_of_the_same_shape_are_not_traced_again(problem, weights):
         return newton.minimise(gram, weights, start, expected, count, layout=problem.layout, pattern=problem.pattern, lanes=2)
 
     run = jax.jit(counted)
-    start = newton.Point(np.tile([0.49, 0.0, 0.49], (5, 1)), np.zeros((5, 1)))
+    start = Point(np.tile([0.49, 0.0, 0.49], (5, 1)), np.zeros((5, 1)))
     first = run(problem.gram, weights, start, 30 * np.eye(4), 5)
     other = build(naive.system(NAME, seed=1), np.ones((2, 2), bool), J)
     assert other.layout == problem.layout

@@ -9,8 +9,7 @@ import pytest
 
 from jaxmed.reml import criterion, fallback
 from jaxmed.reml.covariance import packed, pattern, root, symmetric
-from jaxmed.reml.newton import Point
-from jaxmed.reml.problem import CONVERGED, Estimates, FittedBlock, build
+from jaxmed.reml.problem import CONVERGED, Estimates, FittedBlock, Point, build
 
 I, L = np.tril_indices(3)
 

@@ -7,10 +7,9 @@ import naive
 import numpy as np
 import pytest
 
-from jaxmed.reml import criterion, fallback, information
+from jaxmed.reml import criterion, fallback, information, refit
 from jaxmed.reml.covariance import packed, symmetric
-from jaxmed.reml.newton import Point
-from jaxmed.reml.problem import CONVERGED, Estimates, FittedBlock, build
+from jaxmed.reml.problem import CONVERGED, Estimates, FittedBlock, Point, build
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -133,7 +132,7 @@ def test_covariances_of_replicates_are_those_at_their_optima():
     )
     weights = np.stack([np.ones(J), np.ones(J), np.linspace(0.5, 1.5, J)])
     estimates = Estimates(*(np.stack([a, a * np.nan, a]) for a in one))
-    found = information.covariances(block, estimates, weights, 4)
+    found = refit.covariances(block, estimates, weights, 4)
     for a, b in zip(fitted.covariance(), found, strict=True):
         np.testing.assert_allclose(b[0], a, rtol=1e-7, atol=1e-10)
         assert np.isnan(b[1]).all()
@@ -141,5 +140,5 @@ def test_covariances_of_replicates_are_those_at_their_optima():
     third = information.covariance(problem, packed(best.G), best.log_ratio, at)
     np.testing.assert_allclose(found.joint[2], third.joint, rtol=1e-7, atol=1e-10)
     own = jax.tree.map(lambda a: np.stack([a] * 4), problem.gram)
-    again = information.covariances(block, estimates, weights, 4, own)
+    again = refit.covariances(block, estimates, weights, 4, own)
     np.testing.assert_allclose(again.joint, found.joint, rtol=1e-9, atol=1e-12)

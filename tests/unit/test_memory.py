@@ -6,8 +6,8 @@ import pytest
 
 import jaxmed
 from jaxmed.inference import bootstrap, memory, redraw, resampling, schemes, table
-from jaxmed.reml import fit as reml
 from jaxmed.reml import padded
+from jaxmed.reml import refit as reml
 
 OWN = (*schemes.ROWS, *schemes.RESPONSES)
 

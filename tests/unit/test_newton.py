@@ -17,7 +17,7 @@ from jaxmed.datasets import bpg06_twin, split_model
 from jaxmed.reml import fallback, newton
 from jaxmed.reml.covariance import packed, root, symmetric
 from jaxmed.reml.criterion import deviance, evaluate, profile
-from jaxmed.reml.problem import Problem, build
+from jaxmed.reml.problem import Point, Problem, build
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -41,7 +41,7 @@ def program(layout, pattern, reml, lanes, **options):
 
 def cold_start(problem: Problem, rows: int, size: float = 0.7):
     G = np.broadcast_to(size**2 * np.eye(problem.layout.n_random), (rows, *[problem.layout.n_random] * 2))
-    return newton.Point(packed(G), np.zeros((rows, problem.layout.n_equations - 1)))
+    return Point(packed(G), np.zeros((rows, problem.layout.n_equations - 1)))
 
 
 def expected_hessian(problem: Problem, size: float = 0.7) -> np.ndarray:

@@ -8,11 +8,11 @@ import pytest
 from designs import mediation_design
 
 import jaxmed
-from jaxmed.inference import redraw, resampling, schemes, table
+from jaxmed.inference import draws, redraw, resampling, schemes, table
 from jaxmed.report.bootstrap_call import warn_rademacher
 
 COMMON = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
-OWN = (*schemes.ROWS, *schemes.RESPONSES)
+OWN = (*draws.ROWS, *draws.RESPONSES)
 
 
 @pytest.fixture(scope="module")

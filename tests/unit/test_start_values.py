@@ -7,8 +7,8 @@ import naive
 import numpy as np
 import pytest
 
-from jaxmed.reml import covariance, criterion, fallback, fit, newton
-from jaxmed.reml.problem import build
+from jaxmed.reml import covariance, criterion, fallback, fit, newton, refit
+from jaxmed.reml.problem import Point, build
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -72,7 +72,7 @@ def expanded(name):
     assert best.converged
     expand = jax.jit(partial(criterion.expand, layout=problem.layout))
     at, influence, expected = expand(problem.gram, np.ones(J), best.G, best.log_ratio)
-    base = newton.Point(covariance.packed(best.G), best.log_ratio)
+    base = Point(covariance.packed(best.G), best.log_ratio)
     run = jax.jit(partial(newton.start_points, pattern=problem.pattern))
     return (
         np.concatenate(base),
@@ -110,6 +110,6 @@ def test_replicates_without_a_first_step_start_off_the_boundary():
     """There the criterion is stationary whatever the weights."""
     pattern = covariance.pattern(np.ones((3, 3), bool))
     G = np.diag([0.5, 0.0, 0.0])
-    inside = fit._inside(newton.Point(covariance.packed(G), np.zeros(0)), pattern)
+    inside = refit._inside(Point(covariance.packed(G), np.zeros(0)), pattern)
     moved = covariance.symmetric(np.asarray(inside.relative))
     np.testing.assert_allclose(moved, np.diag([0.5, covariance.FLOOR**2, covariance.FLOOR**2]))

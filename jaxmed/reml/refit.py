@@ -1,0 +1,151 @@
+"""Refit a fitted system for whole batches of cluster weights, or of data of their own, and look at the optima again.
+
+All compiled programs are keyed by structure and shapes, so that the jackknife and every chunk of a bootstrap share one. Refitting
+keeps estimates only: one more evaluation of the criterion at each replicate's optimum gives its Hessian (:func:`covariances`).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmed.reml import compilation, covariance, criterion, fallback, fit, gram, information, newton
+from jaxmed.reml.compilation import double_precision
+from jaxmed.reml.covariance import packed
+from jaxmed.reml.gram import Gram
+from jaxmed.reml.information import Covariance
+from jaxmed.reml.problem import FAILED, Estimates, FittedBlock, Refits
+
+CHUNK = 1024  # replicates of one compiled program
+WEIGHT_BYTES = 2**26  # that the cluster weights of a chunk may take
+GRAM_BYTES = 2**28  # that the cross-products of a chunk of replicates with data of their own may take
+LANES = 16  # replicates whose optima are looked at side by side
+STEP = 16  # replicates that programs work on side by side: chunks are multiples of it
+
+
+def fitting(rows: int, each: int, budget: int) -> int:
+    """How many of ``rows`` replicates of ``each`` bytes fit into a budget: one at least, a multiple of ``STEP`` if it can be.
+
+    It depends on the data alone, not on the machine: all hosts of a run make the same chunks.
+
+    Example:
+        >>> [fitting(1024, each, 2**20) for each in (1, 10_000, 100_000, 10**9)]
+        [1024, 96, 8, 1]
+    """
+    most = budget // max(each, 1)
+    if most >= rows:
+        return rows
+    return most // STEP * STEP if most >= STEP else 2 ** (max(most, 1).bit_length() - 1)
+
+
+def chunk_rows(n_clusters: int, rows: int = CHUNK) -> int:
+    """How many of ``rows`` replicates with weights of clusters make a chunk."""
+    return fitting(rows, 8 * n_clusters, WEIGHT_BYTES)
+
+
+@double_precision
+def refit(
+    block: FittedBlock, weights: np.ndarray, rows: int = CHUNK, first_step: bool = True, data: gram.Gram | None = None
+) -> Refits:
+    """Refit one group for every row of ``weights`` (at most ``rows``).
+
+    With ``data``, cross-products with a leading replicate axis of length ``rows``, every replicate has data of its own,
+    made of columns standardised as the full sample's (``Problem.columns``); there is no first step then.
+
+    Each starts from the influence function's first step, or, without ``first_step``, from the full sample's optimum: one
+    evaluation more per replicate, and a program of some seconds less to compile. The optimum is the same.
+    """
+    built, reml = block.problem, block.reml
+    layout, pattern = built.layout, built.pattern
+    n = len(weights)
+    padded = np.ones((rows, weights.shape[1]))
+    padded[:n] = weights
+    w = jnp.asarray(padded)
+    own = data is not None
+    shared = compilation.on_device(built.gram) if data is None else data
+    base = newton.Point(jnp.asarray(block.point.relative), jnp.asarray(block.point.log_ratio))
+    if first_step and not own:
+        expansion = block.influence, block.evaluation, block.expected_hessian
+        start = compilation.run(newton.start_points, base, *expansion, w, pattern=pattern)
+    else:
+        start = jax.tree.map(lambda a: jnp.broadcast_to(a, (rows, *a.shape)), _inside(base, pattern))
+    expected = jnp.asarray(block.expected_hessian)
+    out = _minimise(shared, w, start, expected, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
+    out = jax.tree.map(lambda a: np.array(a)[:n], out)
+    ends = fallback.Endpoints(
+        covariance.symmetric(out.point.relative), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
+        out.evaluations, out.converged,
+    )  # fmt: skip
+    slow = np.flatnonzero(~ends.converged)
+    reason = fallback.rescue(block, ends, weights, shared, jax.tree.map(np.asarray, start), own)
+    relative, ratio, beta, scale, value, decrement, evaluations, converged = ends
+    status = np.where(converged, fit.statuses(relative, ratio, layout), FAILED)
+    counts = weights @ built.gram.n.T if data is None else np.einsum("bj,bkj->bk", weights, np.asarray(data.n)[:n])
+    deviance = value + built.deviance_shift(counts, reml)
+    taken = np.zeros(n, bool)
+    taken[slow] = True
+    estimates = built.estimates(beta, relative, scale, ratio)
+    if reason:
+        lost = list(reason)
+        for a in estimates:
+            a[lost] = np.nan
+    return Refits(estimates, deviance, status, decrement, evaluations, taken, reason)
+
+
+def _minimise(data, weights, start, expected, count, *, layout, pattern, reml, own=False) -> newton.Solution:
+    """:func:`newton.minimise`, with the number of lanes chosen for this machine, spread over its devices."""
+    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
+    return compilation.spread(newton.minimise, (data, weights, start, expected, count), (own, True, True, False, None), static)
+
+
+def _lanes(n_clusters: int) -> int:
+    # enough clusters in flight to fill vectors and hide call overhead, few enough to stay in cache; measured in bench/
+    if jax.default_backend() == "cpu":
+        return int(np.clip(3200 // max(n_clusters, 1), 4, 64))
+    return 1024
+
+
+def _inside(base: newton.Point, pattern) -> newton.Point:
+    """The point moved off the boundary, where the criterion is stationary whatever the weights."""
+    L = covariance.positive(covariance.symmetric(np.asarray(base.relative))[None], pattern)[0]
+    return newton.Point(jnp.asarray(covariance.packed(covariance.square(L))), base.log_ratio)
+
+
+@double_precision
+def covariances(block: FittedBlock, estimates: Estimates, weights: np.ndarray, rows: int, data: Gram | None = None) -> Covariance:
+    """Covariances (B, ...) at the estimates (B, ...) of one group's replicates, NaN where a replicate failed.
+
+    ``weights`` (B, J), ``rows`` and ``data`` as those of ``fit.refit``.
+    """
+    built, n = block.problem, len(weights)
+    G, log_ratio = built.relative(estimates.G, estimates.sigma2)
+    sound = np.asarray(np.isfinite(G).all((1, 2)) & np.isfinite(log_ratio).all(1))
+    G = np.where(sound[:, None, None], G, np.eye(G.shape[1]))
+    own = data is not None
+    shared = compilation.on_device(built.gram) if data is None else data
+    padded = [np.ones((rows, weights.shape[1])), np.zeros((rows, *G.shape[1:])), np.zeros((rows, log_ratio.shape[1]))]
+    padded[1][:] = np.eye(G.shape[1])
+    for target, values in zip(padded, (weights, G, log_ratio), strict=True):
+        target[:n] = np.where(np.isfinite(values), values, 0.0)
+    lanes = max(k for k in range(1, LANES + 1) if rows % k == 0)
+    at = compilation.on_one_device(_evaluate, shared, *padded, layout=built.layout, reml=block.reml, own=own, lanes=lanes)
+
+    def clean(a):
+        a = np.asarray(a)[:n]
+        return np.where(sound.reshape(-1, *[1] * (a.ndim - 1)), a, np.nan)
+
+    at = jax.tree.map(clean, at)
+    return information.covariance(built, packed(G), log_ratio, at)
+
+
+def _evaluate(data, weights, G, log_ratio, *, layout, reml, own, lanes):
+    def one(args):
+        w, G, r, *mine = args
+        return criterion.evaluate(mine[0] if own else data, w, G, r, layout=layout, reml=reml)
+
+    blocks = jax.tree.map(
+        lambda a: a.reshape(len(a) // lanes, lanes, *a.shape[1:]), (weights, G, log_ratio, *((data,) if own else ()))
+    )
+    out = jax.lax.map(jax.vmap(one), blocks)
+    return jax.tree.map(lambda a: jnp.reshape(a, (len(weights), *a.shape[2:])), out)
