@@ -183,9 +183,9 @@ def mediate(
 
         Two mediators, their paths moderated by a level-2 variable:
 
-        >>> data = jaxmed.datasets.moderated_model(n_clusters=40).data
+        >>> moderated = jaxmed.datasets.moderated_model(n_clusters=40).data
         >>> roles = {"x": "x", "m": ["m1", "m2"], "y": "y", "cluster": "id"}
-        >>> fit = jaxmed.mediate(data, **roles, moderators={"a": "w"}, moderator_values={"w": [0, 1]})
+        >>> fit = jaxmed.mediate(moderated, **roles, moderators={"a": "w"}, moderator_values={"w": [0, 1]})
         >>> effects = fit.effects()
         >>> effects.loc[effects["effect"] == "mediator_contrast", "label"].tolist()[:2]
         ['indirect[m1] - indirect[m2] within | w=0', 'indirect[m1] - indirect[m2] within | w=1']
