@@ -6,11 +6,14 @@ PY := $(VENV)/bin/python
 DATA := $(or $(JAXMED_SHARED_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench validation docs clean
+.PHONY: help demo test test-fast test-lowest coverage lint bench validation docs clean
 
 help:
 	@echo "make demo        the main job on real data: minority status -> family SES -> maths, pupils in schools"
 	@echo "make test        the tests"
+	@echo "make test-fast   those that tell most in a minute"
+	@echo "make test-lowest the same with the lowest versions of all that jaxmed needs, in .venv-lowest"
+	@echo "make coverage    the tests, and which lines they run; HTML into build/coverage/"
 	@echo "make lint        style (ruff) and types (pyright)"
 	@echo "make bench       speed, time to first answer and scaling, with other programs timed in the same run"
 	@echo "make validation  the slow tests and the validation notebooks; HTML into build/validation/"
@@ -23,6 +26,18 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.group-test
 	$(PY) -m pytest
+
+test-fast: $(VENV)/.group-test
+	$(PY) -m pytest -m "not slow and not full"
+
+test-lowest:
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-lowest/bin/python -m pip install --quiet --constraint tests/lowest.txt --editable . --group test
+	.venv-lowest/bin/python -m pytest -m "not slow and not full"
+
+coverage: $(VENV)/.group-test $(VENV)/.group-coverage
+	$(PY) -m pytest --cov=jaxmed --cov-report=term --cov-report=html:build/coverage
 
 lint: $(VENV)/.group-lint $(VENV)/.group-test
 	$(PY) -m ruff check .
@@ -41,7 +56,7 @@ docs: $(VENV)/.group-docs
 	@echo "build/docs/index.html"
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-lowest build dist .coverage* .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: .installed is the package with its examples, .group-* one dependency group of pyproject.toml each.
