@@ -1,7 +1,8 @@
 """The slow and safe route for the few fits and replicates that the batched Newton leaves: one at a time, on the host.
 
-Here G = L L' with every element of L that the zeros of G permit, so that no column is special; flat directions (rotations) are
-left alone by an eigenvalue decomposition, negative curvature is followed. Several starting points; the lowest optimum wins.
+Here G = L L' with every element of L that the zeros of G permit, so that no column is special. SciPy's exact trust-region method
+copes with the flat directions of such a factor (rotations) and with a Hessian that is indefinite; what it ends at is an optimum
+where an eigenvalue decomposition says so. Several starting points; the lowest optimum wins.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import optimize
 
 from jaxmed.reml import covariance, criterion
 from jaxmed.reml.covariance import Pattern
@@ -17,7 +19,10 @@ from jaxmed.reml.gram import Gram
 from jaxmed.reml.problem import FittedBlock, Point, Problem
 
 MAX_STEPS = 200
-TOLERANCE = 1e-10
+GRADIENTS = (1e-5, 1e-6, 1e-7, 1e-8)  # norms at which the search stops, one after the other until it stops at an optimum:
+TOLERANCE = 1e-10  # its Newton decrement,
+CERTAIN = 1e-6  # and what will do if rounding alone is left
+AWAY = 0.05  # step that leaves a saddle point, in residual SD per standardised column
 
 
 class Descent(NamedTuple):
@@ -27,7 +32,7 @@ class Descent(NamedTuple):
     log_ratio: np.ndarray
     value: float
     decrement: float
-    steps: int
+    evaluations: int
     converged: bool
 
 
@@ -62,48 +67,74 @@ def minimise(
     return best or Descent(nothing, np.zeros(0), np.nan, np.inf, 0, False)
 
 
-def _descend(evaluate, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -> Descent | None:
-    square, q = covariance.support(pattern), pattern.n_random
-    f, order = square.n_free, np.eye(q)
+class _InFactor:
+    """The criterion in x = (free elements of a square factor, log s).
 
-    def look(x):
-        L = covariance.factor(x[:f], square)
-        value, g, H = (np.asarray(a) for a in evaluate(L @ L.T, x[f:]))
-        return float(value), *covariance.in_factor(covariance.jacobian(x[:f], order, square, len(x) - f), g, H, order, square)
+    It remembers its last point: SciPy asks for value, gradient and Hessian apart.
+    """
 
-    def ended(decrement, steps, converged) -> Descent:
-        L = covariance.factor(x[:f], square)
-        return Descent(L @ L.T, x[f:], value, decrement, steps, converged)
+    def __init__(self, evaluate: Callable, square: Pattern):
+        self.evaluate, self.square = evaluate, square
+        self.last, self.evaluations = None, 0
 
-    x = np.concatenate([L[square.elements], log_ratio])
-    value, g, H = look(x)
-    if not (np.isfinite(value) and np.isfinite(H).all()):
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        if self.last is None or not np.array_equal(self.last[0], x):
+            self.last, self.evaluations = (x.copy(), self._look(x)), self.evaluations + 1
+        return self.last[1]
+
+    def _look(self, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        f, order = self.square.n_free, np.eye(self.square.n_random)
+        value, gradient, hessian = (np.asarray(a) for a in self.evaluate(self.G(x), x[f:]))
+        if not (np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(hessian).all()):
+            return np.inf, np.zeros(len(x)), np.eye(len(x))
+        J = covariance.jacobian(x[:f], order, self.square, len(x) - f)
+        return float(value), *covariance.in_factor(J, gradient, hessian, order, self.square)
+
+    def G(self, x: np.ndarray) -> np.ndarray:
+        return covariance.square(covariance.factor(x[: self.square.n_free], self.square))
+
+
+def _descend(evaluate: Callable, pattern: Pattern, L: np.ndarray, log_ratio: np.ndarray) -> Descent | None:
+    """A trust-region search (Conn, Gould & Toint 2000, section 7.3) from one start; None where there is no value.
+
+    Like the batched Newton it takes the step that its certificate is about, so that the error is of second order in it.
+    """
+    square = covariance.support(pattern)
+    look, x = _InFactor(evaluate, square), np.concatenate([L[square.elements], log_ratio])
+    if not np.isfinite(look(x)[0]):
         return None
-    radius, decrement = 1.0, np.inf
-    for step in range(MAX_STEPS):
-        lam, V = np.linalg.eigh(H)
-        floor = 1e-9 * max(abs(lam[-1]), 1e-12)
-        slope = V.T @ g
-        curved = lam > floor
-        decrement = float((slope[curved] ** 2 / lam[curved]).sum())
-        flat = np.abs(lam) <= floor
-        if decrement < TOLERANCE and not (lam < -1e-6 * lam[-1]).any():
-            return ended(decrement, step, True)
-        move = np.where(flat, 0.0, -slope / np.where(flat, 1.0, np.abs(lam)))
-        downhill = lam < -1e-6 * lam[-1]
-        # at a saddle the slope along negative curvature is 0: leave it by a step of the trust radius' size
-        move = np.where(downhill & (np.abs(move) < 0.05 * radius), np.where(slope > 0, -0.05, 0.05) * radius, move)
-        d = V @ move
-        d *= min(1.0, radius / max(np.linalg.norm(d), 1e-300))
-        new_value, new_g, new_H = look(x + d)
-        if np.isfinite(new_value) and np.isfinite(new_H).all() and new_value <= value + 1e-12 * (1 + abs(value)):
-            x, value, g, H = x + d, new_value, new_g, new_H
-            radius = min(2 * radius, 10.0)
-        else:
-            radius /= 4
-            if radius < 1e-12:
-                break
-    return ended(decrement, MAX_STEPS, decrement < 1e-6)
+    decrement, step, away = np.inf, np.zeros_like(x), np.zeros_like(x)
+    for tolerance in GRADIENTS:
+        x = optimize.minimize(
+            lambda x: look(x)[0],
+            x + away,
+            jac=lambda x: look(x)[1],
+            hess=lambda x: look(x)[2],
+            method="trust-exact",
+            options={"gtol": tolerance, "max_trust_radius": 10.0, "maxiter": MAX_STEPS},
+        ).x
+        decrement, step, away = _certificate(*look(x)[1:])
+        if decrement < TOLERANCE and not away.any():
+            break
+    value = look(x)[0]
+    if look(x + step)[0] <= value + 1e-12 * (1 + abs(value)):
+        x = x + step
+    converged = decrement < CERTAIN and not away.any()
+    return Descent(look.G(x), x[square.n_free :], look(x)[0], decrement, look.evaluations, converged)
+
+
+def _certificate(gradient: np.ndarray, hessian: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """The Newton decrement and step in directions of positive curvature, and a step along negative curvature, 0 without any.
+
+    Flat directions, which turn the factor and leave G as it is, take no part. At a saddle point the slope along negative
+    curvature is 0, so that the step away from there has a size of its own.
+    """
+    lam, V = np.linalg.eigh(hessian)
+    slope = V.T @ gradient
+    curved, downhill = lam > 1e-9 * max(abs(lam[-1]), 1e-12), lam < -1e-6 * lam[-1]
+    step = np.where(curved, -slope / np.where(curved, lam, 1.0), 0.0)
+    away = np.where(downhill, np.where(slope > 0, -AWAY, AWAY), 0.0)
+    return float(-slope @ step), V @ step, V @ away
 
 
 def on_host(built: Problem, gram: Gram, weights: np.ndarray, reml: bool) -> Callable:
@@ -151,5 +182,5 @@ def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, shared, sta
         ends.value[b], _, _, ends.beta[b], ends.scale[b] = map(
             np.asarray, looked(built, data, weights[b], block.reml, best.G, best.log_ratio)
         )
-        ends.evaluations[b] += best.steps
+        ends.evaluations[b] += best.evaluations
     return reasons
