@@ -147,10 +147,10 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fitt
     G, log_ratio = start_by_em(built)
     factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
     first, second = (fallback.minimise(evaluate, pattern, [(L, log_ratio)]) for L in factors[:2])
-    best, steps = min(first, second, key=lambda end: (not end.converged, end.value)), first.steps + second.steps
+    best, steps = min(first, second, key=lambda end: (not end.converged, end.value)), first.evaluations + second.evaluations
     if not (first.converged and second.converged and abs(first.value - second.value) < AGREE):  # a second optimum, or none
         rest = fallback.minimise(evaluate, pattern, [(L, log_ratio) for L in factors[2:]], every=True)
-        best, steps = min(best, rest, key=lambda end: (not end.converged, end.value)), steps + rest.steps
+        best, steps = min(best, rest, key=lambda end: (not end.converged, end.value)), steps + rest.evaluations
     relative, ratio, converged = best.G, best.log_ratio, best.converged
     if not np.isfinite(relative).all():
         relative, ratio, converged = covariance.square(factors[0]), log_ratio, False
