@@ -1,5 +1,8 @@
 """Multilevel mediation by one joint REML fit, bootstrapped thousands of times a second on JAX."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jaxmed import datasets
 from jaxmed.api import (
     as_frame,
@@ -20,12 +23,20 @@ from jaxmed.power import power
 from jaxmed.saved import load_bootstrap, merge_bootstraps
 from jaxmed.version import __version__
 
+if TYPE_CHECKING:
+    from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.lmm_results import LMMResult
+    from jaxmed.report.results import MediationResult
+
 __all__ = [
     "ArgumentError",
+    "BootstrapResult",
     "GramData",
     "InputError",
     "JaxmedError",
     "JaxmedWarning",
+    "LMMResult",
+    "MediationResult",
     "MlmemResult",
     "ProcessError",
     "StorageError",
@@ -47,3 +58,20 @@ __all__ = [
     "to_latex",
     "to_markdown",
 ]
+
+# classes that are there to be named, in isinstance and in types: whoever only imports jaxmed need not wait for them
+_CLASSES = {
+    "BootstrapResult": "jaxmed.report.draws",
+    "LMMResult": "jaxmed.report.lmm_results",
+    "MediationResult": "jaxmed.report.results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return getattr(importlib.import_module(_CLASSES[name]), name)
+    raise AttributeError(f"module 'jaxmed' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -133,7 +133,7 @@ def test_folders_of_others_are_refused(fit, data, tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["identity"]["jaxmed"] = "0.0.1"
     (tmp_path / "manifest.json").write_text(json.dumps(storage.sealed(manifest)))
-    refused(r"version of jaxmed \(0.1.0 here, 0.0.1 there\)")
+    refused(r"version of jaxmed \(0.2.0 here, 0.0.1 there\)")
     (tmp_path / "manifest.json").unlink()
     refused("no manifest.json")
     with pytest.raises(jaxmed.InputError, match="no folder of draws"):
