@@ -56,3 +56,16 @@ def test_importing_jaxmed_imports_neither_jax_nor_matplotlib():
     code = "import sys, jaxmed; print([name for name in ('jax', 'matplotlib', 'tqdm') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_mediation_is_fitted_without_jax():
+    code = """
+import sys, tempfile, jaxmed
+data = jaxmed.datasets.split_model(n_clusters=20).data
+fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")
+fit.summary(), fit.effects(method="monte_carlo"), fit.ranef(), fit.cluster_effects(), fit.influence(progress=False)
+fit.predict(), fit.simulate(seed=1), fit.conf_int(), fit.describe(), fit.report(tempfile.mkdtemp() + "/report.html")
+print([name for name in sys.modules if name in ("jax", "jaxlib")])
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
