@@ -25,8 +25,8 @@ from jaxmed.version import __version__
 
 if TYPE_CHECKING:
     from jaxmed.report.draws import BootstrapResult
-    from jaxmed.report.lmm_results import LMMResult
-    from jaxmed.report.results import MediationResult
+    from jaxmed.report.mediation import MediationResult
+    from jaxmed.report.mixed import LMMResult
 
 __all__ = [
     "ArgumentError",
@@ -62,8 +62,8 @@ __all__ = [
 # classes that are there to be named, in isinstance and in types: whoever only imports jaxmed need not wait for them
 _CLASSES = {
     "BootstrapResult": "jaxmed.report.draws",
-    "LMMResult": "jaxmed.report.lmm_results",
-    "MediationResult": "jaxmed.report.results",
+    "LMMResult": "jaxmed.report.mixed",
+    "MediationResult": "jaxmed.report.mediation",
 }
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from narwhals.stable.v2.typing import IntoFrame
 
-    from jaxmed.report.lmm_results import LMMResult
-    from jaxmed.report.results import MediationResult
+    from jaxmed.report.mediation import MediationResult
+    from jaxmed.report.mixed import LMMResult
 
 
 @verb
@@ -65,7 +65,7 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     # deferred, here and below: what one verb needs, a user of another should not wait for
     from jaxmed.design.lmm_design import lmm_design
     from jaxmed.reml.crossed_fit import fit_bars
-    from jaxmed.report.lmm_results import LMMResult
+    from jaxmed.report.mixed import LMMResult
 
     require_bool("reml", reml)
     if isinstance(data, str) and not isinstance(formula, str):
@@ -236,7 +236,7 @@ def fit_mediation(data: IntoFrame | Sums, arguments: MediationArguments) -> Medi
     # JAX takes a while to import, and an error in an argument should not wait for it
     from jaxmed.inference.effects import check_extra
     from jaxmed.reml import fit
-    from jaxmed.report.results import MediationResult
+    from jaxmed.report.mediation import MediationResult
 
     begun = time.perf_counter()
     system = fit.fit_design(design, reml=arguments.reml)

@@ -24,7 +24,7 @@ from jaxmed.design.sums import RawSums, Sums
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxmed.report.results import MediationResult
+    from jaxmed.report.mediation import MediationResult
 
 FORMAT = "jaxmed GramData 1"
 ANEW = "take the sums from the data again, with gram_data(), and save them"

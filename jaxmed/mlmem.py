@@ -17,7 +17,7 @@ from jaxmed.inference.sample import METHODS
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
-    from jaxmed.report.results import MediationResult
+    from jaxmed.report.mediation import MediationResult
 
 Figures = dict[str, float]  # estimate, std_error, conf_low, conf_high, p_value
 

@@ -19,7 +19,7 @@ from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxmed.report.results import MediationResult
+    from jaxmed.report.mediation import MediationResult
 
 DEFAULTS = {
     "a_within": 0.0, "b_within": 0.0, "cprime_within": 0.0, "a_between": 0.0, "b_between": 0.0, "cprime_between": 0.0,
@@ -168,7 +168,7 @@ def _check(n_clusters, cluster_size, n_simulations) -> None:
 def _check_planning(planning: object) -> None:
     """A fit, or planning values: each known, a finite number, and all of them a model that can be."""
     if not isinstance(planning, Mapping):
-        from jaxmed.report.results import MediationResult
+        from jaxmed.report.mediation import MediationResult
 
         if not isinstance(planning, MediationResult):
             raise InputError(

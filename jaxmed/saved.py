@@ -109,7 +109,7 @@ def _refitted(
 ) -> FitResult:
     """The model of a folder, fitted again to the table that it keeps."""
     from jaxmed.api import fit_mediation, lmm
-    from jaxmed.report import lmm_results, saved_tables
+    from jaxmed.report import mixed_words, saved_tables
 
     functions = list(call.get("extra") or [])
     if sorted(functions) != sorted(extra or {}):
@@ -120,7 +120,7 @@ def _refitted(
     try:
         if call.get("verb") != "lmm":
             return fit_mediation(saved_tables.from_arrays(kept), MediationArguments.from_json(call, extra))
-        weights = kept.pop(lmm_results.WEIGHTS, call["weights"])
+        weights = kept.pop(mixed_words.WEIGHTS, call["weights"])
         return lmm(call["formula"], saved_tables.from_arrays(kept), reml=call["reml"], weights=weights)
     except JaxmedError as error:
         raise InputError(

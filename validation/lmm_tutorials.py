@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 import jaxmed as jm
-from jaxmed.report.lmm_results import LMMResult
+from jaxmed.report.mixed import LMMResult
 
 ROOT = next(p for p in [Path.cwd(), *Path.cwd().parents] if (p / "pyproject.toml").exists())
 sys.path.insert(0, str(ROOT / "tests" / "reference"))

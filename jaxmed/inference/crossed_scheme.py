@@ -61,7 +61,7 @@ class CrossedScheme:
     @property
     def estimates(self) -> Estimates:
         """Of the full sample; G is block diagonal, factor by factor."""
-        return Estimates(self.fit.beta, block_diag(*self.fit.G), np.array([self.fit.sigma2]))
+        return Estimates(self.fit.beta, np.asarray(block_diag(*self.fit.G)), np.array([self.fit.sigma2]))
 
     def workers(self) -> int:
         """Threads that refit at a time."""

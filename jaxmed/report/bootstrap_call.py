@@ -45,8 +45,8 @@ def run(
     number = chosen_seed(seed, kind, save_to, replicates)
     scheme = fit._scheme(kind, number, fit._strata_numbers(strata), factor)
     # a jackknife has a replicate for each cluster
-    leave_out = kind == "jackknife" and scheme.system is not None
-    chosen = replicates or range(len(scheme.system.design.clusters) if leave_out else int(n_resamples))
+    system = scheme.system if kind == "jackknife" else None
+    chosen = replicates or range(int(n_resamples) if system is None else len(system.design.clusters))
     if kind == "wild" and factor == "rademacher":
         warn_rademacher(fit._of_products())
     store = None if save_to is None else _folder(fit, save_to, scheme)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -416,7 +416,7 @@ class BootstrapResult(Curved):
 
     # words and figures -----------------------------------------------------------------------------------------------
 
-    _tables = ("tidy",)
+    _tables: ClassVar[tuple[str, ...]] = ("tidy",)
 
     @property
     def _fit(self) -> FitResult:

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import special
 
 from jaxmed.errors import InputError
-from jaxmed.report.lmm_results import LMMResult
+from jaxmed.report.mixed import LMMResult
 
 
 def compare_fits(fits: Sequence[LMMResult], *, refit: bool) -> pd.DataFrame:

@@ -135,4 +135,4 @@ def draws_frame(fixed: Sequence[str], varcorr: pd.DataFrame) -> pd.DataFrame:
     """What the rows of a bootstrap's table are: label, effect, group, term, parameter."""
     coefficients = pd.DataFrame({"effect": "fixed", "group": None, "term": list(fixed), "parameter": list(fixed)}, dtype=object)
     frame = pd.concat([coefficients, ran_pars_frame(varcorr).drop(columns="estimate")], ignore_index=True)
-    return frame.assign(label=frame["parameter"])[["label", "effect", "group", "term", "parameter"]]
+    return frame.assign(label=frame["parameter"]).reindex(columns=["label", "effect", "group", "term", "parameter"])

@@ -17,6 +17,8 @@ from jaxmed.inference.quantities import Quantities
 from jaxmed.report import tables
 
 if TYPE_CHECKING:  # a plain fit is done without JAX
+    from matplotlib.axes import Axes
+
     from jaxmed.design.system import Design
     from jaxmed.inference.draws import Draws
     from jaxmed.inference.mixed import AnyScheme
@@ -75,6 +77,10 @@ class Result:
     @abstractmethod
     def _code(self) -> list[str]:
         """Lines that make this result from ``data``."""
+
+    @abstractmethod
+    def plot(self, kind: str | None = None, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw a figure."""
 
     @property
     @abstractmethod

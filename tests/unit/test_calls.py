@@ -11,9 +11,9 @@ from jaxmed.calls import check_names, verb
 from jaxmed.errors import ArgumentError, InputError
 from jaxmed.gram import GramData
 from jaxmed.report.draws import BootstrapResult
-from jaxmed.report.lmm_results import LMMResult
+from jaxmed.report.mediation import MediationResult
+from jaxmed.report.mixed import LMMResult
 from jaxmed.report.moderation import ModerationCurve
-from jaxmed.report.results import MediationResult
 
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
 TABLE = pd.DataFrame({"id": [1, 1, 2, 2], "x": [0.0, 1, 2, 3], "m": [1.0, 0, 3, 2], "y": [3.0, 1, 2, 2]})

@@ -13,7 +13,7 @@ from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.design.new_rows import new_rows
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.reml.problem import Estimates
-from jaxmed.report.results import MediationResult
+from jaxmed.report.mediation import MediationResult
 
 J = 50
 ROLES = {"x": "x", "m": ["m1", "m2"], "y": "y", "cluster": "id"}

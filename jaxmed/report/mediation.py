@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -19,32 +16,23 @@ from jaxmed.design.checks import read_table, require_rows
 from jaxmed.design.frames import fill_clusters, with_columns
 from jaxmed.design.mediation_arguments import MediationArguments
 from jaxmed.design.new_rows import new_rows, refuse_new_clusters
-from jaxmed.design.roles import parse_roles
 from jaxmed.design.system import Design
-from jaxmed.errors import InputError
-from jaxmed.inference import curves, effects, intervals, parameters, prediction
-from jaxmed.inference.draws import RESPONSES, WEIGHTED
+from jaxmed.inference import effects, intervals, parameters, prediction
 from jaxmed.reml import fit as reml_fit
-from jaxmed.reml.problem import Estimates
-from jaxmed.report import cluster_tables, document, equations, prose, tables
-from jaxmed.report.effect_blocks import effect_blocks
+from jaxmed.report import cluster_tables, prose
 from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
+from jaxmed.report.mediation_words import MediationFit
 from jaxmed.report.progress import progress_bar
-from jaxmed.report.result import Drawn, FitResult, Picture, Section
-from jaxmed.report.saved_tables import to_arrays
-from jaxmed.report.shown import Curved
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
-    from jaxmed.inference.mixed import AnyScheme
-    from jaxmed.inference.schemes import Scheme
     from jaxmed.report.draws import BootstrapResult
 
 
 @verbs
 @dataclass(frozen=True, repr=False, eq=False)
-class MediationResult(FitResult, Curved):
+class MediationResult(MediationFit):
     """A fitted mediation system; made by :func:`jaxmed.mediate`."""
 
     system: reml_fit.FittedSystem
@@ -484,6 +472,25 @@ class MediationResult(FitResult, Curved):
             }
         )
 
+    # words -----------------------------------------------------------------------------------------------------------
+
+    def describe(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta") -> str:
+        """The fit as a paragraph in APA style, with the numbers of ``effects(level, method)``.
+
+        Args:
+            level: of the intervals.
+            method: "delta" or "monte_carlo", as of :meth:`effects`.
+
+        Raises:
+            InputError: an unknown method, a level outside (0, 1).
+
+        Example:
+            >>> fit.describe().split(".")[0].partition(" was ")[2]
+            'fitted to 389 rows in 40 clusters (id)'
+        """
+        method = require_option("method", method, ("delta", "monte_carlo"))
+        return prose.fit_paragraph(self, self.effects(level, method), level, method)
+
     # bootstrap -------------------------------------------------------------------------------------------------------
 
     def bootstrap(
@@ -547,192 +554,6 @@ class MediationResult(FitResult, Curved):
             self, n_resamples, seed=seed, kind=kind, progress=progress, chunk_size=chunk_size, strata=strata, factor=factor,
             save_to=save_to, replicates=replicates,
         )  # fmt: skip
-
-    # what its bootstrap asks ---------------------------------------------------------------------------------------
-
-    @cached_property
-    def _quantities(self) -> effects.Effects:
-        return effects.Effects(effects.effects(self.design))
-
-    def _rows_frame(self) -> pd.DataFrame:
-        return with_coding(effect_frame(self._quantities.rows), self.design)
-
-    def _noted(self, frame: pd.DataFrame) -> pd.DataFrame:
-        notes = proportion_notes(self._quantities.rows, frame["estimate"].to_numpy(), frame["std_error"].to_numpy())
-        return with_figures(frame, note=notes)
-
-    def _row_blocks(self, frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataFrame]]:
-        return effect_blocks(frame, f"Effects ({heading})")
-
-    def _parameters_of(self, estimates: Estimates) -> tuple[list[str], np.ndarray]:
-        names, values = parameters.variance_parameters(self.design, estimates)
-        return [*self.design.fixed_labels, *names], np.concatenate([estimates.beta, values], -1)
-
-    def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
-        return prose.paragraph(boot, table, level, method)
-
-    def _require_scheme(self, kind: str, strata: bool) -> None:
-        if kind not in WEIGHTED:
-            require_rows(self.design, f"bootstrap(kind={kind!r})")
-        if strata:
-            require_rows(self.design, "bootstrap(strata=...)")
-
-    def _scheme(self, kind: str, seed: int, strata: np.ndarray | None, factor: str) -> Scheme:
-        from jaxmed.inference import schemes
-
-        return schemes.make(self.system, kind, seed, strata, factor)
-
-    def _of_products(self) -> list[str]:
-        p = len(self.design.fixed_labels)
-        return [row.label for row in self._quantities.rows if any(at >= p for one in row.polynomial.terms for at in one)]
-
-    def _strata_numbers(self, strata: Any) -> np.ndarray | None:
-        from jaxmed.report import bootstrap_call
-
-        return bootstrap_call.strata_numbers(self.design, self.data, strata)
-
-    def _new_response(self, made: list[np.ndarray]) -> pd.Series:
-        raise InputError("response(i) is of mixed models; the data of a replicate of a mediation are resample(i)")
-
-    def _replicate_data(self, scheme: AnyScheme, i: int) -> pd.DataFrame:
-        require_rows(self.design, "resample()")
-        # a drawn part of a cluster may lack the row that holds a level-2 value
-        table = fill_clusters(self.data, self.design.carried, self.design.table_codes)
-        if scheme.kind in RESPONSES:
-            made = scheme.new_responses(i)
-            return table.assign(**{e.response: y for e, y in zip(self.design.equations, made, strict=True)})
-        drawn = scheme.new_rows(i)
-        out = table.iloc[drawn.rows].reset_index(drop=True)
-        return out.assign(**{self.cluster: drawn.codes}) if drawn.relabelled else out
-
-    def _kept_call(self) -> dict[str, Any]:
-        return dict(self.call)
-
-    def _kept_arrays(self) -> dict[str, np.ndarray] | None:
-        if not self.design.has_rows:
-            return None
-        roles = parse_roles(self.arguments).arguments
-        return to_arrays(self.data.loc[:, [column for column in self.data.columns if column in roles]])
-
-    def _mediation_design(self, what: str) -> Design:
-        return self.design
-
-    # words and figures -----------------------------------------------------------------------------------------------
-
-    _tables = ("effects", "fixef", "varcorr", "ranef", "cluster_effects", "influence", "glance")
-    _title = "Multilevel mediation"
-    _response = None
-
-    def _fixed(self, level: float) -> pd.DataFrame:
-        frame = self.fixef(level)
-        return frame.assign(name=[f"{e}: {t}" for e, t in zip(frame["equation"].tolist(), frame["term"].tolist(), strict=True)])
-
-    def _effects(self, level: float) -> pd.DataFrame:
-        return self.effects(level)
-
-    def _foot(self) -> dict[str, Any]:
-        return {str(name): value for name, value in self.glance().iloc[0].to_dict().items()}
-
-    def _figures(self) -> Mapping[str, Callable[..., Any]]:
-        from jaxmed.report import plots
-
-        return plots.MEDIATION
-
-    def _figures_of_draws(self) -> Mapping[str, Callable[..., Any]]:
-        from jaxmed.report import plots
-
-        return plots.MEDIATION_DRAWS
-
-    def _curve_bands(self, level: float) -> tuple[str, Callable[..., curves.Bands]]:
-        joint = self.system.covariance().joint
-
-        def bands(rows: Callable, grid: np.ndarray) -> curves.Bands:
-            return curves.from_covariance(rows, grid, self.system.estimates, joint, level)
-
-        return "delta method", bands
-
-    def _sections(self) -> list[Section]:
-        said = [document.paragraph(sentence) for sentence in prose.design_sentences(self)]
-        return [("Design", said), ("Model", equations.system(self.design))]
-
-    def _parameter_tables(self) -> list[tuple[str, pd.DataFrame]]:
-        random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=~self.design.free)
-        return [("Fixed effects", self.fixef().drop(columns="df")), ("Random effects", random)]
-
-    def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
-        return [*effect_blocks(self.effects(), "Effects (delta method, 95%)"), *self._parameter_tables()]
-
-    def _pictures(self) -> list[Picture]:
-        clusters = ["clusters"] if len(self.cluster_effects()) else []
-        return [
-            *document.pictures(("path", "forest")), *document.curves(self, self.design), *document.pictures(clusters),
-        ]  # fmt: skip
-
-    def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
-        moderated = [] if boot.kind == "jackknife" else document.curves(boot, self.design)
-        return [*document.pictures(("path", "forest", "density")), *moderated, *document.pictures(("health",))]
-
-    def _diagnostics(self) -> list[str]:
-        return [*(["The fit converged: a minimum of the criterion was found."] if self.converged else []), *self._sentences()]
-
-    def _cited(self) -> list[str]:
-        moderated = ["hayes", "johnson", "olea"] if self.design.moderators else []
-        return ["bauer", "kenny", *(["zhang"] if self.center == "group_mean" else []), *moderated]
-
-    def _code(self) -> list[str]:
-        given = document.arguments(self.arguments.given())
-        return ["fit = jm.mediate(", "    data,", *given, ")", "print(fit.summary())", 'fit.report("report.html")']
-
-    # words -----------------------------------------------------------------------------------------------------------
-
-    def describe(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta") -> str:
-        """The fit as a paragraph in APA style, with the numbers of ``effects(level, method)``.
-
-        Args:
-            level: of the intervals.
-            method: "delta" or "monte_carlo", as of :meth:`effects`.
-
-        Raises:
-            InputError: an unknown method, a level outside (0, 1).
-
-        Example:
-            >>> fit.describe().split(".")[0].partition(" was ")[2]
-            'fitted to 389 rows in 40 clusters (id)'
-        """
-        method = require_option("method", method, ("delta", "monte_carlo"))
-        return prose.fit_paragraph(self, self.effects(level, method), level, method)
-
-    def _blocks(self) -> list[tables.Block]:
-        fixed = self.fixef().drop(columns="df")
-        masked = ~self.design.free
-        random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=masked)
-        return [
-            (None, self._header()),
-            ("Random effects", random),
-            ("Fixed effects", fixed),
-            *effect_blocks(self.effects(), "Effects (delta method)"),
-            ("Notes", "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences())),
-        ]
-
-    def _header(self) -> str:
-        kind = "restricted maximum likelihood" if self.reml else "maximum likelihood"
-        rows = prose.rows_used(self, "{name} {n}")
-        return (
-            f"Joint fit by {kind}: log-likelihood {self.loglik:.4f}, deviance {self.deviance:.4f}\n"
-            f"{self.n_clusters} clusters of {self.cluster}; rows used: {rows}"
-        )
-
-    def _sentences(self) -> list[str]:
-        said = list(self.design.notes)
-        if not self.converged:
-            said.append("The fit did NOT converge: do not use these numbers. Fewer random slopes may help.")
-        elif self.singular:
-            said.append(
-                "The optimum lies on the boundary (singular G): some combination of random effects has variance 0. This is "
-                "a valid estimate and common with several random slopes; standard errors here treat that combination as 0."
-            )
-        said.append("Level-1 residuals of different equations are taken as uncorrelated.")
-        return said
 
     def _by_equation(self, values: list[np.ndarray]) -> pd.DataFrame:
         """Values of every equation's own rows, over the rows of the table."""

@@ -1,0 +1,244 @@
+"""What a plain mixed model tells its bootstrap, the report, the figures and the tables about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+
+import numpy as np
+import pandas as pd
+
+from jaxmed.design.lmm_design import LmmDesign
+from jaxmed.errors import InputError
+from jaxmed.inference.draws import RESPONSES
+from jaxmed.inference.quantities import MixedRows, mixed_rows
+from jaxmed.reml import crossed
+from jaxmed.reml.crossed_fit import CrossedFit
+from jaxmed.report import lmm_frames, lmm_tables
+from jaxmed.report.result import Drawn, FitResult, Picture, Section
+from jaxmed.report.shown import Shown
+from jaxmed.report.tables import Block
+
+if TYPE_CHECKING:
+    from jaxmed.inference import mixed
+    from jaxmed.inference.mixed import AnyScheme
+    from jaxmed.inference.schemes import Scheme
+    from jaxmed.reml.fit import FittedSystem
+    from jaxmed.reml.problem import Estimates
+
+WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
+
+
+class MixedFit(FitResult, Shown):
+    """A fit of a plain mixed model; see LMMResult for what users call."""
+
+    design: LmmDesign
+    estimates: CrossedFit
+    reml: bool
+    weights: Any
+
+    if TYPE_CHECKING:  # of LMMResult
+        formula: Any
+        deviance: Any
+        loglik: Any
+        aic: Any
+        bic: Any
+        singular: Any
+        n_obs: Any
+        n_groups: Any
+        fixef: Any
+        fixef_correlation: Any
+        varcorr: Any
+        residuals: Any
+        glance: Any
+        unidentified_words: Any
+        _require_identified: Any
+        _series: Any
+
+    def _blocks(self) -> list[Block]:
+        information = {"AIC": self.aic, "BIC": self.bic, "logLik": self.loglik, "deviance": self.deviance}
+        varcorr = self.varcorr()
+        return lmm_tables.blocks(
+            formula=self.formula,
+            reml=self.reml,
+            criterion=self.deviance,
+            information=information,
+            scaled=self.residuals("scaled").to_numpy(),
+            varcorr=varcorr,
+            n_obs=self.n_obs,
+            n_groups=self.n_groups,
+            fixed=self.fixef(),
+            correlation=self.fixef_correlation(),
+            sentences=self._sentences(),
+        )
+
+    _tables: ClassVar[tuple[str, ...]] = ("fixef", "varcorr", "anova", "ranef", "glance")
+
+    @property
+    def _title(self) -> str:
+        return "Linear mixed model"
+
+    @property
+    def _response(self) -> str:
+        return self.formula.partition("~")[0].strip()
+
+    def _fixed(self, level: float) -> pd.DataFrame:
+        frame = self.fixef(level)
+        return frame.assign(name=frame["term"])
+
+    def _effects(self, level: float) -> pd.DataFrame:
+        return self._mediation_design("what='effects'")
+
+    def _foot(self) -> dict[str, Any]:
+        row = {str(name): value for name, value in self.glance().iloc[0].to_dict().items()}
+        groups = self.n_groups
+        return row | ({"n_clusters": int(groups.iloc[0])} if len(groups) == 1 else {})
+
+    def _figures(self) -> Mapping[str, Callable[..., Any]]:
+        from jaxmed.report import plots
+
+        return plots.MIXED
+
+    def _sections(self) -> list[Section]:
+        from jaxmed.report import equations
+
+        return [("Model", equations.mixed_model(self))]
+
+    def _parameter_tables(self) -> list[tuple[str, pd.DataFrame]]:
+        return [("Fixed effects", self.fixef()), ("Random effects", self.varcorr().drop(columns="parameter"))]
+
+    def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
+        return self._parameter_tables()
+
+    def _pictures(self) -> list[Picture]:
+        from jaxmed.report import document
+
+        return document.pictures([*(["coefficients"] if self.design.fixed_names else []), "ranef"])
+
+    def _diagnostics(self) -> list[str]:
+        said = ["The fit converged: a minimum of the criterion was found."] if self.converged else []
+        return [*said, *self._sentences()]
+
+    def _sentences(self) -> list[str]:
+        words = lmm_tables.words(self.converged, self.singular, self.varcorr())
+        return [*self.design.notes, *words, *self.unidentified_words()]
+
+    def _cited(self) -> list[str]:
+        return ["bates", "kuznetsova"]
+
+    def _code(self) -> list[str]:
+        weights = ", weights=...  # as in the fit" if (self.design.weights != 1).any() else ""
+        made = f"fit = jm.lmm({self.formula!r}, data, reml={self.reml}{weights})"
+        return [made, "print(fit.summary())", 'fit.report("report.html")']
+
+    # what its bootstrap asks ---------------------------------------------------------------------------------------
+
+    @property
+    def _quantities(self) -> MixedRows:
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> MixedRows:
+        _, members = crossed.factors_of(self.design.terms)
+        bars = [(term.group, term.names) for term in self.design.terms]
+        return mixed_rows(self.design.fixed_names, bars, members)
+
+    def _rows_frame(self) -> pd.DataFrame:
+        return lmm_frames.draws_frame(self.design.fixed_names, self.varcorr())
+
+    def _row_blocks(self, frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataFrame]]:
+        hidden = ["label", "parameter", "p_count", "n_draws"]
+        return [(f"{heading[:1].upper()}{heading[1:]}", frame.drop(columns=[name for name in hidden if name in frame]))]
+
+    def _parameters_of(self, estimates: Estimates) -> tuple[list[str], np.ndarray]:
+        return list(self._quantities.labels), self._quantities.values(estimates)
+
+    def _figures_of_draws(self) -> Mapping[str, Callable[..., Any]]:
+        from jaxmed.report import plots
+
+        return plots.MIXED_DRAWS
+
+    def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
+        from jaxmed.report import document
+
+        return document.pictures([*(["forest"] if self.design.fixed_names else []), "density", "health"])
+
+    def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
+        from jaxmed.report import prose
+
+        return prose.mixed_paragraph(boot, table, level, method)
+
+    def _require_scheme(self, kind: str, strata: bool) -> None:
+        self._require_identified("bootstrap()")
+
+    def _of_products(self) -> list[str]:
+        return [label for label, tested in zip(self._quantities.labels, self._quantities.tested, strict=True) if not tested]
+
+    @cached_property
+    def _model(self) -> mixed.Mixed:
+        """The model with every row times the root of its weight."""
+        from jaxmed.inference import mixed
+
+        d, root = self.design, self._root[:, None]
+        factors, _ = crossed.factors_of(d.terms)
+        factors = [f._replace(matrix=f.matrix * root) for f in factors]
+        groups = tuple(dict.fromkeys(term.group for term in d.terms))
+        y = (d.y - d.offset) * self._root
+        return mixed.Mixed(factors, d.fixed * root, y, self.reml, self.estimates, d.terms[0].levels, groups)
+
+    @cached_property
+    def _system(self) -> FittedSystem | None:
+        from jaxmed.inference import mixed
+
+        return mixed.system(self._model) if len(self._model.factors) == 1 else None
+
+    @property
+    def _root(self) -> np.ndarray:
+        return np.sqrt(self.design.weights)
+
+    def _scheme(self, kind: str, seed: int, strata: np.ndarray | None, factor: str) -> AnyScheme:
+        from jaxmed.inference import mixed
+
+        return mixed.scheme(self._model, self._system, kind, seed, strata, factor)
+
+    def _strata_numbers(self, strata: Any) -> np.ndarray | None:
+        from jaxmed.report import bootstrap_call
+
+        if strata is None or self._system is None:  # with several grouping factors the scheme refuses it
+            return None if strata is None else np.zeros(0)
+        return bootstrap_call.strata_numbers(self._system.design, self.data, strata, self.design.rows)
+
+    def _new_response(self, made: list[np.ndarray]) -> pd.Series:
+        return self._series(made[0] / self._root + self.design.offset, self.design.response)
+
+    def _replicate_data(self, scheme: AnyScheme, i: int) -> pd.DataFrame:
+        table = pd.DataFrame(self.data.iloc[self.design.rows])
+        if scheme.kind in RESPONSES:
+            if self.design.response not in table:
+                raise InputError(f"the response {self.design.response!r} is no column of the data; use response({i})")
+            return table.assign(**{self.design.response: self._new_response(scheme.new_responses(i))})
+        group = self.design.terms[0].group
+        drawn = cast("Scheme", scheme).new_rows(i)
+        if drawn.relabelled and group not in table:
+            raise InputError(f"the grouping factor {group!r} is no column of the data; make it one to relabel its copies")
+        if self.weights is not None and not isinstance(self.weights, str):
+            table = table.assign(**{WEIGHTS: self.design.weights})
+        out = table.iloc[drawn.rows].reset_index(drop=True)
+        return out.assign(**{group: drawn.codes}) if drawn.relabelled else out
+
+    def _kept_call(self) -> dict[str, Any]:
+        weights = self.weights if self.weights is None or isinstance(self.weights, str) else WEIGHTS
+        return {"verb": "lmm", "formula": self.formula, "reml": self.reml, "weights": weights}
+
+    def _kept_arrays(self) -> dict[str, np.ndarray]:
+        from jaxmed.report.saved_tables import to_arrays
+
+        names = [str(name) for name in self.data.columns]
+        text = f"{self.formula} {self.weights if isinstance(self.weights, str) else ''}"
+        kept = names if "." in text else [name for name in names if name in text]
+        weights = {} if self.weights is None or isinstance(self.weights, str) else {WEIGHTS: np.asarray(self.weights, float)}
+        return to_arrays(self.data.loc[:, kept]) | weights
+
+    def _mediation_design(self, what: str) -> NoReturn:
+        raise InputError(f"{what} needs results of mediate() and their bootstraps; this one is of a plain mixed model.")
