@@ -22,6 +22,16 @@ import jax  # noqa: E402
 sys.path.insert(0, str(HERE))  # for naive.py
 
 
+def pytest_collection_modifyitems(items):
+    """Mark the tests that the fast ones leave out."""
+    from fast import FULL
+
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        if name.startswith(FULL):
+            item.add_marker(pytest.mark.full)
+
+
 @pytest.fixture
 def x64():
     """64-bit floats for a test that calls the numerical core directly."""

@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from fast import FULL
+
 import jaxmed
 
 HOUSE = Path(__file__).parents[2]
@@ -36,3 +38,11 @@ def test_links_of_the_readme_work_outside_the_repository():
     links = re.findall(r"\]\(([^)]+)\)", (HOUSE / "README.md").read_text())
     assert links
     assert all(link.startswith("https://") for link in links)
+
+
+def test_what_the_fast_tests_leave_out_is_there():
+    files = {entry.split("::")[0] for entry in FULL}
+    assert all((HOUSE / "tests" / file).is_file() for file in files)
+    for entry in FULL:
+        file, _, name = entry.partition("::")
+        assert f"def {name.partition('[')[0]}" in (HOUSE / "tests" / file).read_text(), entry

@@ -1,6 +1,7 @@
 """Schemes with data of their own: what they draw, and that a replicate is the model fitted to the data it says it is."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -246,10 +247,26 @@ def test_mediators_of_mixed_levels_with_a_moderator(kind):
 
 
 def test_residuals_need_complete_rows(fit, data):
-    apart = data.copy()
-    apart.loc[::2, "m"] = np.nan
-    half = jaxmed.mediate(apart.assign(z=1.0 * (np.arange(len(data)) % 5)), **COMMON)
-    assert schemes.make(half.system, "residual", 0).own is not None
-    few = jaxmed.mediate(data, **COMMON)
+    """Rows of the mediator's equation that the outcome's does not have: no residuals of one row for both."""
+    with pytest.raises(jaxmed.InputError, match=r"no two rows are complete in all of them; use kind='parametric' or 'cluster'"):
+        schemes.make(only_apart(fit, shared=1), "residual", 0)
+    assert schemes.make(only_apart(fit, shared=2), "residual", 0).own is not None
+
+
+def only_apart(fit, shared):
+    """The fitted system with equations that have ``shared`` rows in common: the outcome's, and of the mediator's the others."""
+    m, y = fit.design.equations
+    common = np.flatnonzero(np.isin(m.rows, y.rows))[shared:]
+    kept = np.setdiff1d(np.arange(m.n_rows), common[common % 2 == 0])
+    of_y = np.setdiff1d(np.arange(y.n_rows), np.flatnonzero(np.isin(y.rows, m.rows[common[common % 2 == 1]])))
+    equations = tuple(
+        replace(e, fixed=e.fixed[at], random=e.random[at], y=e.y[at], codes=e.codes[at], rows=e.rows[at])
+        for e, at in ((m, kept), (y, of_y))
+    )
+    assert len(np.intersect1d(equations[0].rows, equations[1].rows)) == shared
+    return replace(fit.system, design=replace(fit.design, equations=equations))
+
+
+def test_an_unknown_scheme_is_named(fit):
     with pytest.raises(jaxmed.InputError, match=r"kind='magic' is not an option; use one of 'cluster', .*'wild'"):
-        schemes.make(few.system, "magic", 0)
+        schemes.make(fit.system, "magic", 0)
