@@ -94,10 +94,10 @@ def pattern(free: np.ndarray) -> Pattern:
     Raises ValueError where zeros of G cannot be zeros of Lambda in this order.
     """
     rows, cols = np.nonzero(np.tril(free))
-    found = Pattern(free.shape[0], tuple(map(int, rows)), tuple(map(int, cols)))
-    if (found.free & ~free).any():
+    lower = Pattern(free.shape[0], tuple(map(int, rows)), tuple(map(int, cols)))
+    if (lower.free & ~free).any():
         raise ValueError("this pattern of zero covariances cannot be written as zeros of a Cholesky factor")
-    return found
+    return lower
 
 
 def correlation(G: np.ndarray) -> np.ndarray:

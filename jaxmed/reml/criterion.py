@@ -79,8 +79,8 @@ def _factor(rows, G, s, on: Arrays, *, layout: Layout):
     R = xp.stack([rows[i, :q] for i in order])  # (row, column, J)
 
     def spread(G):  # row i of R is 0 but in the columns from i on of its own equation
-        own = [[m for m in layout.members(layout.equation_of[i]) if m >= i] for i in order]
-        return xp.stack([sum(r[m] * G[m][:, None] for m in at) for r, at in zip(R, own, strict=True)])
+        members = [[m for m in layout.members(layout.equation_of[i]) if m >= i] for i in order]
+        return xp.stack([sum(r[m] * G[m][:, None] for m in own) for r, own in zip(R, members, strict=True)])
 
     def column(RG, s, columns, scales):
         i = len(columns)
@@ -353,26 +353,27 @@ class Influence(NamedTuple):
 
 def expand(gram: Gram, weights, G, log_ratio, *, layout: Layout, reml: bool = True) -> tuple[Evaluation, Influence, Any]:
     """Everything about one point: the criterion's derivatives, the clusters' part in them, the expected Hessian (d, d)."""
+    options = {"layout": layout, "reml": reml}
 
-    at, plain = (evaluate(gram, weights, G, log_ratio, layout=layout, reml=reml, quadratic=quadratic) for quadratic in (1.0, 0.0))
-    influence = cluster_influence(gram, G, log_ratio, at, layout=layout, reml=reml)
+    evaluation, plain = (evaluate(gram, weights, G, log_ratio, **options, quadratic=part) for part in (1.0, 0.0))
+    influence = cluster_influence(gram, G, log_ratio, evaluation, **options)
     log = np.arange(len(plain.gradient)) >= len(plain.gradient) - (layout.n_equations - 1)
     # second derivatives of the log-determinants are minus the expected Hessian; log s adds a gradient to either
-    expected = -plain.hessian - plain.gradient[:, None] * plain.gradient / at.degrees
-    return at, influence, expected + (log * plain.gradient)[:, None] * np.eye(len(log))
+    expected = -plain.hessian - plain.gradient[:, None] * plain.gradient / evaluation.degrees
+    return evaluation, influence, expected + (log * plain.gradient)[:, None] * np.eye(len(log))
 
 
-def cluster_influence(gram: Gram, G, log_ratio, at: Evaluation, *, layout: Layout, reml: bool = True) -> Influence:
-    """Contributions of the clusters to the gradient, at the point where ``at`` was evaluated (unit weights)."""
+def cluster_influence(gram: Gram, G, log_ratio, evaluation: Evaluation, *, layout: Layout, reml: bool = True) -> Influence:
+    """Contributions of the clusters to the gradient, at the point of an ``evaluation`` (unit weights)."""
     q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
-    on = arrays_of(gram.rows, G, log_ratio, at.beta).inline()
+    on = arrays_of(gram.rows, G, log_ratio, evaluation.beta).inline()
     xp = on.xp
     s = _ratios(log_ratio, xp)
     columns, scales = _factor(gram.rows, G, s, on, layout=layout)
     F = xp.stack(_whiten(gram.rows, columns, scales, on, layout=layout))
     used = np.array((*layout.fixed_columns, layout.n_columns - 1))
-    last = xp.concatenate([-at.beta, xp.ones(1)])[:, None] / xp.sqrt(at.scale)
-    basis = xp.concatenate([xp.concatenate([at.root, xp.zeros((1, p))]), last], 1)
+    last = xp.concatenate([-evaluation.beta, xp.ones(1)])[:, None] / xp.sqrt(evaluation.scale)
+    basis = xp.concatenate([xp.concatenate([evaluation.root, xp.zeros((1, p))]), last], 1)
     FP = xp.einsum("maj,ar->mrj", F[:, used], basis)
     P = xp.einsum("mij,mrj->irj", F[:, :q], FP)
     T = xp.einsum("mij,mlj->ilj", F[:, :q], F[:, :q])
@@ -386,16 +387,16 @@ def cluster_influence(gram: Gram, G, log_ratio, at: Evaluation, *, layout: Layou
     if K > 1:
         order = _row_order(layout)
         first = len(layout.members(K - 1))
-        own = np.array([[float(layout.equation_of[r] == k) for r in order[first:]] for k in range(K - 1)])
-        trace = gram.n[: K - 1] - own.sum(1)[:, None] - fixed * rest[: K - 1, :p].sum(1)
+        indicator = np.array([[float(layout.equation_of[r] == k) for r in order[first:]] for k in range(K - 1)])
+        trace = gram.n[: K - 1] - indicator.sum(1)[:, None] - fixed * rest[: K - 1, :p].sum(1)
         square = -rest[: K - 1, p]
         if q > first:
             Y, Vi = _solve_last(list(F), columns, scales, first, on)
             YP = xp.einsum("maj,ar->mrj", Y[:, used], basis)
-            own = own * s[: K - 1, None]
+            indicator = indicator * s[: K - 1, None]
             diagonal = xp.stack([Vi[r, r] for r in range(q - first)])
-            trace = trace + own @ (diagonal - fixed * (YP[:, :p] ** 2).sum(1))
-            square = square - own @ YP[:, p] ** 2
+            trace = trace + indicator @ (diagonal - fixed * (YP[:, :p] ** 2).sum(1))
+            square = square - indicator @ YP[:, p] ** 2
         logdet, quadratic = xp.concatenate([logdet, trace]), xp.concatenate([quadratic, square])
     return Influence(logdet.T, quadratic.T, quad)
 
@@ -414,10 +415,10 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
     order = _row_order(layout)
     first = len(layout.members(K - 1))
     used = (*layout.fixed_columns, layout.n_columns - 1)
-    at = [[m for m in range(q - first) if layout.equation_of[order[first + m]] == k] for k in mediators]
-    indicator = np.array([[float(m in a) for m in range(q - first)] for a in at]).reshape(K - 1, q - first)
-    own = np.array([len(a) for a in at], float)
-    freedom = total.n[: K - 1] - own * total.clusters  # rows beyond the pseudo-observations
+    rows_of = [[m for m in range(q - first) if layout.equation_of[order[first + m]] == k] for k in mediators]
+    indicator = np.array([[float(m in a) for m in range(q - first)] for a in rows_of]).reshape(K - 1, q - first)
+    n_rows = np.array([len(a) for a in rows_of], float)
+    freedom = total.n[: K - 1] - n_rows * total.clusters  # rows beyond the pseudo-observations
     rest = xp.einsum("kab,ar,bt->krt", total.rest[: K - 1][:, used][:, :, used], basis, basis)
     trace = freedom  # times s_k / s_k
     moments = rest / s[: K - 1, None, None]
@@ -433,13 +434,13 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
             return 2 * sum(P[None, :, r] * YP[:, None, r] for r in range(P.shape[1])) - Y[:, :q]
 
         def own_moments(YP):
-            return xp.concatenate([sum(YP[m, r] * YP[m, : r + 1] for m in a) for a in at if a for r in range(p + 1)])
+            return xp.concatenate([sum(YP[m, r] * YP[m, : r + 1] for m in a) for a in rows_of if a for r in range(p + 1)])
 
         def own_mixed(A, Y):
-            pairs = [[A[m, i] * Y[m, : i + 1] + Y[m, i] * A[m, : i + 1] for m in a] for a in at if a for i in range(q)]
+            pairs = [[A[m, i] * Y[m, : i + 1] + Y[m, i] * A[m, : i + 1] for m in a] for a in rows_of if a for i in range(q)]
             return xp.concatenate([sum(pair) for pair in pairs])
 
-        def small(Vi, YP):
+        def squares(Vi, YP):
             YY = 2 * sum(YP[:, None, r] * YP[None, :, r] for r in range(YP.shape[1]))
             return xp.concatenate([(Vi * (YY - Vi)).reshape(-1, Vi.shape[2]), xp.stack([Vi[r, r] for r in range(q - first)])])
 
@@ -448,8 +449,8 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
         # packed rows by cluster, and their weighted sums, for the mediators that have random effects
         E = on.stage(own_moments)(YP) @ weights
         X = on.stage(own_mixed)(A, Y) @ weights
-        D = on.stage(small)(Vi, YP[:, active]) @ weights
-        some = np.array([k for k in mediators if at[k]])
+        D = on.stage(squares)(Vi, YP[:, active]) @ weights
+        with_rows = np.array([k for k in mediators if rows_of[k]])
         i, l = np.tril_indices(q)
         half = np.where(i == l, 0.5, 1.0)
         r, t = np.indices((p + 1, p + 1))
@@ -458,9 +459,9 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
         def assemble(moments, trace, direct, E, X, D, s):
             sk = s[: K - 1]
             D, t = D[: (q - first) ** 2].reshape(q - first, q - first), D[(q - first) ** 2 :]
-            moments = on.add(moments, some, E.reshape(len(some), -1)[:, packed] * sk[some, None, None])
+            moments = on.add(moments, with_rows, E.reshape(len(with_rows), -1)[:, packed] * sk[with_rows, None, None])
             trace = trace + indicator @ t * sk
-            mixed = on.put(xp.zeros((K - 1, len(i))), some, X.reshape(len(some), -1) * half * sk[some, None])
+            mixed = on.put(xp.zeros((K - 1, len(i))), with_rows, X.reshape(len(with_rows), -1) * half * sk[with_rows, None])
             direct = direct + (indicator @ D @ indicator.T) * sk[:, None] * sk
             return moments, trace, mixed, direct
 

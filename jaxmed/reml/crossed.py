@@ -14,8 +14,9 @@ V_1 = I + Z_1 G_1 Z_1'::
     T   = Z'V^-1 Z (the diagonal blocks),  U = Z'V^-1 X,  H = X'V^-1 X,  v = Z'V^-1 (y - X beta)
     dev = log|V| + log|H| + (n - p)(1 + log(2 pi quad / (n - p)))
 
-and the derivative with respect to G_g is sum over levels of T - U H^-1 U' - v v' (n - p) / quad (reml.md, "Exact first and
-second derivatives"). NumPy and SciPy on the host: one such fit is a few matrix factorisations, and needs no compilation.
+and the derivative with respect to G_g is sum over levels of T - U H^-1 U' - v v' (n - p) / quad (Lindstrom & Bates
+1988; docs/how.md, "Exact derivatives"). NumPy and SciPy on the host: one such fit is a few matrix factorisations, and needs no
+compilation.
 """
 
 from __future__ import annotations
@@ -168,8 +169,8 @@ def _columns(factors: list[Factor], root: np.ndarray) -> sparse.csr_array:
     if not factors:
         return sparse.csr_array((n, 0))
     starts = np.concatenate([[0], np.cumsum([f.n_levels * f.width for f in factors])])
-    at = [s + f.codes[:, None] * f.width + np.arange(f.width) for s, f in zip(starts, factors, strict=False)]
-    columns, values = np.concatenate(at, 1), np.concatenate([f.matrix for f in factors], 1) * root[:, None]
+    positions = [s + f.codes[:, None] * f.width + np.arange(f.width) for s, f in zip(starts, factors, strict=False)]
+    columns, values = np.concatenate(positions, 1), np.concatenate([f.matrix for f in factors], 1) * root[:, None]
     indptr = np.arange(n + 1) * columns.shape[1]
     return sparse.csr_array((values.reshape(-1), columns.reshape(-1), indptr), shape=(n, starts[-1]))
 
@@ -206,11 +207,11 @@ def factors_of(bars: Sequence[Bar]) -> tuple[list[Factor], list[list[int]]]:
     for i, bar in enumerate(bars):
         members.setdefault(bar.group, []).append(i)
     factors = []
-    for own in members.values():
-        block = np.concatenate([np.full(bars[i].matrix.shape[1], i) for i in own])
+    for group in members.values():
+        block = np.concatenate([np.full(bars[i].matrix.shape[1], i) for i in group])
         mask = np.tril(block[:, None] == block)
-        matrix = np.concatenate([bars[i].matrix for i in own], 1)
-        factors.append(Factor(matrix, bars[own[0]].codes, len(bars[own[0]].levels), mask))
+        matrix = np.concatenate([bars[i].matrix for i in group], 1)
+        factors.append(Factor(matrix, bars[group[0]].codes, len(bars[group[0]].levels), mask))
     return factors, list(members.values())
 
 
@@ -224,17 +225,17 @@ def not_identified(blocks: Blocks) -> np.ndarray:
     pairs: dict[tuple[int, int], Pairs] = {}
     ends = np.cumsum([0, *(L * k for L, k in zip(blocks.levels[1:], blocks.widths[1:], strict=True))])
     spans = [slice(int(a), int(b)) for a, b in pairwise(ends)]
-    for g, (at, L, k, mask) in enumerate(zip(spans, blocks.levels[1:], blocks.widths[1:], blocks.masks[1:], strict=True), 1):
-        own = blocks.rest[at, at].reshape(L, k, L, k)
-        fixed = blocks.rest_x[at, :p].reshape(L, k, p).transpose(0, 2, 1) / np.sqrt(n)
-        parts.append(Levels(own[np.arange(L), :, np.arange(L)], fixed, _free(mask)))
+    for g, (span, L, k, mask) in enumerate(zip(spans, blocks.levels[1:], blocks.widths[1:], blocks.masks[1:], strict=True), 1):
+        products = blocks.rest[span, span].reshape(L, k, L, k)
+        fixed = blocks.rest_x[span, :p].reshape(L, k, p).transpose(0, 2, 1) / np.sqrt(n)
+        parts.append(Levels(products[np.arange(L), :, np.arange(L)], fixed, _free(mask)))
         # the k columns of a level stand together, and so do their products with a level of factor 0
-        here = np.flatnonzero((blocks.row >= at.start) & (blocks.row < at.stop))[::k]
-        values = np.stack([blocks.mixed[here + c] for c in range(k)], 2) if len(here) else np.zeros((0, blocks.widths[0], k))
-        pairs[0, g] = Pairs(blocks.level[here], (blocks.row[here] - at.start) // k, values)
+        shared = np.flatnonzero((blocks.row >= span.start) & (blocks.row < span.stop))[::k]
+        values = np.stack([blocks.mixed[shared + c] for c in range(k)], 2) if len(shared) else np.zeros((0, blocks.widths[0], k))
+        pairs[0, g] = Pairs(blocks.level[shared], (blocks.row[shared] - span.start) // k, values)
         for h in range(g + 1, len(blocks.widths)):
-            there, K = spans[h - 1], blocks.widths[h]
-            both = blocks.rest[at, there].reshape(L, k, -1, K).transpose(0, 2, 1, 3)
+            other, K = spans[h - 1], blocks.widths[h]
+            both = blocks.rest[span, other].reshape(L, k, -1, K).transpose(0, 2, 1, 3)
             l, m = np.nonzero(both.any((2, 3)))
             pairs[g, h] = Pairs(l, m, both[l, m])
     return not_identified_of(parts, pairs, n, p)
@@ -253,20 +254,20 @@ def bars_of(mask: np.ndarray) -> list[slice]:
 def triangular(root: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The lower triangular L with L L' = root root' in every bar, its diagonal not negative; ``root`` may be singular."""
     L = np.zeros_like(root)
-    for at in bars_of(mask):
-        R = np.asarray(np.linalg.qr(root[at, at].T, mode="r"))
-        L[at, at] = (R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]).T
+    for bar in bars_of(mask):
+        R = np.asarray(np.linalg.qr(root[bar, bar].T, mode="r"))
+        L[bar, bar] = (R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]).T
     return L
 
 
 def unpack(theta: np.ndarray, blocks: Blocks) -> list[np.ndarray]:
     """The factors' Lambda from theta: their free elements, row by row, factor by factor."""
-    out, at = [], 0
+    out, offset = [], 0
     for mask, size in zip(blocks.masks, blocks.sizes, strict=True):
         L = np.zeros(mask.shape)
-        L[mask] = theta[at : at + size]
+        L[mask] = theta[offset : offset + size]
         out.append(L)
-        at += size
+        offset += size
     return out
 
 
@@ -369,9 +370,10 @@ class _Rest:
     def _times(self, A: np.ndarray, transposed: bool = False) -> np.ndarray:
         """A Lambda, with Lambda the block-diagonal one of all levels of the other factors."""
         out = np.empty_like(A)
-        for at, L in zip(self.parts, self.lambdas, strict=True):
+        for part, L in zip(self.parts, self.lambdas, strict=True):
             L = L.T if transposed else L
-            out[:, at] = A[:, at] * L[0, 0] if len(L) == 1 else (A[:, at].reshape(len(A), -1, len(L)) @ L).reshape(len(A), -1)
+            own = A[:, part]
+            out[:, part] = own * L[0, 0] if len(L) == 1 else (own.reshape(len(A), -1, len(L)) @ L).reshape(len(A), -1)
         return out
 
     def _times_transposed(self, A: np.ndarray) -> np.ndarray:
@@ -391,8 +393,8 @@ class _Rest:
         """What the other factors take from factor 1's T, (L, k, k) or its sum (k, k); in pieces that fit in memory."""
         b, k = self.blocks, self.R.shape[-1]
         if b.dense is not None:
-            left = (self.omega @ self.R.reshape(self.q, -1)).reshape(self.R.shape)
-            return np.einsum("ilk,ilm->lkm" if by_level else "ilk,ilm->km", left, self.R)
+            solved = (self.omega @ self.R.reshape(self.q, -1)).reshape(self.R.shape)
+            return np.einsum("ilk,ilm->lkm" if by_level else "ilk,ilm->km", solved, self.R)
         out = np.zeros((b.levels[0], k, k)) if by_level else np.zeros((k, k))
         piece = max(1, int(DENSE // max(self.q, 1)))
         for start in range(0, b.levels[0], piece):
@@ -400,36 +402,36 @@ class _Rest:
             row, level, R = b.row[lo:hi], b.level[lo:hi] - start, self.R[lo:hi]
             n = min(piece, b.levels[0] - start)
             for a in range(k):
-                left = sparse.coo_array((R[:, a], (level, row)), shape=(n, self.q)).tocsr() @ self.omega
-                at = left[level, row]
+                solved = sparse.coo_array((R[:, a], (level, row)), shape=(n, self.q)).tocsr() @ self.omega
+                entries = solved[level, row]
                 for c in range(k):
                     if by_level:
-                        out[start : start + n, a, c] = np.bincount(level, at * R[:, c], minlength=n)
+                        out[start : start + n, a, c] = np.bincount(level, entries * R[:, c], minlength=n)
                     else:
-                        out[a, c] += at @ R[:, c]
+                        out[a, c] += entries @ R[:, c]
         return out
 
     def others_u(self) -> list[np.ndarray]:
         U = self.Nx - self.N @ self.omega_x
-        return [U[at].reshape(-1, len(L), U.shape[1]) for at, L in zip(self.parts, self.lambdas, strict=True)]
+        return [U[part].reshape(-1, len(L), U.shape[1]) for part, L in zip(self.parts, self.lambdas, strict=True)]
 
     def others_t(self, by_level: bool) -> list[np.ndarray]:
         """Diagonal blocks of Z_2'V^-1 Z_2, (L, k, k), or their sums (k, k)."""
         out = []
         K = None
-        for at, L in zip(self.parts, self.lambdas, strict=True):
+        for part, L in zip(self.parts, self.lambdas, strict=True):
             k = len(L)
             if np.abs(np.diag(L)).min() > INVERTIBLE:
                 # Lambda' T Lambda = I - S^-1: no product of large matrices
-                own = np.arange(at.start, at.stop).reshape(-1, k)
+                members = np.arange(part.start, part.stop).reshape(-1, k)
                 back = np.linalg.inv(L)
-                T = back.T @ (np.eye(k) - self.inverse[own[:, :, None], own[:, None]]) @ back
+                T = back.T @ (np.eye(k) - self.inverse[members[:, :, None], members[:, None]]) @ back
             else:
                 K = self.N @ self.omega if K is None else K
-                T = np.empty(((at.stop - at.start) // k, k, k))
+                T = np.empty(((part.stop - part.start) // k, k, k))
                 for a in range(k):
                     for c in range(k):
-                        rows, cols = np.arange(at.start + a, at.stop, k), np.arange(at.start + c, at.stop, k)
+                        rows, cols = np.arange(part.start + a, part.stop, k), np.arange(part.start + c, part.stop, k)
                         T[:, a, c] = self.N[rows, cols] - np.einsum("lj,lj->l", K[rows], self.N[cols])
             out.append(T if by_level else T.sum(0))
         return out

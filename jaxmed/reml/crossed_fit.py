@@ -100,15 +100,15 @@ def standardise(
     part[:1] = 0.0
     Q, R = np.linalg.qr(weighted - root[:, None] * first * part)
     shift = linalg.solve_triangular(R, Q.T @ (y * root))
-    left = y - (X - first * part) @ shift
-    unit = float(np.sqrt(np.mean(left**2 * weights))) or 1.0
+    residual = y - (X - first * part) @ shift
+    unit = float(np.sqrt(np.mean(residual**2 * weights))) or 1.0
     back = np.linalg.inv(R)
     back[:1] -= part @ back
     shift[:1] -= part @ shift
     maps = [orthonormal(f, held[1] if g == held[0] else ()) for g, f in enumerate(factors)]
     scaled = [f._replace(matrix=f.matrix @ A) for f, A in zip(factors, maps, strict=True)]
     grow = np.sqrt(len(y))
-    blocks, order = crossed.build(scaled, Q / root[:, None] * grow, left / unit, weights)
+    blocks, order = crossed.build(scaled, Q / root[:, None] * grow, residual / unit, weights)
     log_det = 2 * np.log(np.abs(np.diag(R))).sum() - len(R) * np.log(len(y))
     return Standardised(
         blocks, order, [maps[g] for g in order], back * (unit * grow), shift, unit, 2 * np.log(unit), float(log_det)
@@ -124,30 +124,30 @@ def orthonormal(factor: Factor, held: Sequence[int] = ()) -> np.ndarray:
     """
     size = np.sqrt((factor.matrix**2).mean(0))
     A = np.diag(1 / size)
-    for at in crossed.bars_of(factor.mask):
-        own = sorted(range(at.start, at.stop), key=lambda c: c in held)
-        made: list[np.ndarray] = []
-        basis: list[int] = []
-        for c in own if len(own) > 1 else ():
+    for bar in crossed.bars_of(factor.mask):
+        members = sorted(range(bar.start, bar.stop), key=lambda c: c in held)
+        directions: list[np.ndarray] = []
+        effects: list[int] = []
+        for c in members if len(members) > 1 else ():
             v, w = factor.matrix[:, c] / size[c], A[:, c].copy()
             for _ in range(2):  # the second pass removes the rounding of the first
-                for u, other in zip(made, basis, strict=True):
+                for u, effect in zip(directions, effects, strict=True):
                     part = u @ v / len(v)
-                    v, w = v - part * u, w - part * A[:, other]
+                    v, w = v - part * u, w - part * A[:, effect]
             length = float(np.sqrt((v**2).mean()))
             if length < NOTHING:
                 continue
             A[:, c] = w / length
             if c not in held:
-                made.append(v / length)
-                basis.append(c)
+                directions.append(v / length)
+                effects.append(c)
     return A
 
 
-def deviance_shift(made: Standardised, reml: bool) -> float:
+def deviance_shift(problem: Standardised, reml: bool) -> float:
     """User's deviance minus that on the standardised columns."""
-    degrees = made.blocks.n - (made.blocks.n_fixed if reml else 0)
-    return degrees * made.constant + (made.log_det if reml else 0.0)
+    degrees = problem.blocks.n - (problem.blocks.n_fixed if reml else 0)
+    return degrees * problem.constant + (problem.log_det if reml else 0.0)
 
 
 def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reml: bool = True) -> CrossedFit:
@@ -155,18 +155,18 @@ def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray
 
     Args: ``factors``, one for each grouping factor; ``X`` (n, p) of full rank; ``y`` (n,); row ``weights`` (n,).
     """
-    made = standardise(factors, X, y, weights)
+    problem = standardise(factors, X, y, weights)
     best = None
-    with few_threads(len(made.blocks.rest)):
+    with few_threads(len(problem.blocks.rest)):
         for size in STARTS:
-            start = np.concatenate([(np.eye(len(m)) * size)[m] for m in made.blocks.masks])
-            found = _minimise(made.blocks, start, reml)
-            if best is None or (found.converged, -found.at.value) > (best.converged, -best.at.value):
-                best = found
+            start = np.concatenate([(np.eye(len(m)) * size)[m] for m in problem.blocks.masks])
+            end = _minimise(problem.blocks, start, reml)
+            if best is None or (end.converged, -end.point.value) > (best.converged, -best.point.value):
+                best = end
             if best.converged:
                 break
         assert best is not None
-        return _finish(made, best, reml)
+        return _finish(problem, best, reml)
 
 
 def fit_bars(bars: Sequence[Bar], X: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reml: bool = True) -> CrossedFit:
@@ -174,35 +174,35 @@ def fit_bars(bars: Sequence[Bar], X: np.ndarray, y: np.ndarray, weights: np.ndar
     return fit(crossed.factors_of(bars)[0], X, y, weights, reml=reml)
 
 
-def unidentified(made: Standardised) -> Unidentified | None:
+def unidentified(problem: Standardised) -> Unidentified | None:
     """What the data cannot tell, found by a look at two points that no restricted likelihood can tell apart.
 
     The directions are the same at every point, so that the two may lie where G is well inside.
     """
-    blocks = made.blocks
+    blocks = problem.blocks
     null = crossed.not_identified(blocks)
     count = null.shape[1]
     if not count:
         return None
     null = null @ np.random.default_rng(0).normal(size=count)  # a move in all of the directions at once
     *elements, s = null / np.abs(null).max()
-    S, at = [], 0
+    S, offset = [], 0
     for mask, size in zip(blocks.masks, blocks.sizes, strict=True):
         lower = np.zeros(mask.shape)
-        lower[mask] = elements[at : at + size]
+        lower[mask] = elements[offset : offset + size]
         S.append(lower + np.tril(lower, -1).T)
-        at += size
-    step = 0.4 / max([abs(s), *(np.abs(np.linalg.eigvalsh(one)).max() for one in S)])
-    here = [np.eye(len(one)) for one in S]
-    there = [(one + step * move) / (1 + step * s) for one, move in zip(here, S, strict=True)]
+        offset += size
+    step = 0.4 / max([abs(s), *(np.abs(np.linalg.eigvalsh(block)).max() for block in S)])
+    here = [np.eye(len(block)) for block in S]
+    there = [(block + step * move) / (1 + step * s) for block, move in zip(here, S, strict=True)]
     (b0, V0, u0, d0), (b1, V1, u1, d1) = (
-        _look(made, G, sigma2) for G, sigma2 in zip((here, there), (1.0, 1 + step * s), strict=True)
+        _look(problem, G, sigma2) for G, sigma2 in zip((here, there), (1.0, 1 + step * s), strict=True)
     )
-    moves = [A @ one @ A.T for A, one in zip(made.maps, S, strict=True)]
-    scale = [np.sqrt(np.diag(A @ A.T)) * made.unit for A in made.maps]
-    inverse = np.argsort(made.order)
+    moves = [A @ block @ A.T for A, block in zip(problem.maps, S, strict=True)]
+    scale = [np.sqrt(np.diag(A @ A.T)) * problem.unit for A in problem.maps]
+    inverse = np.argsort(problem.order)
     return Unidentified(
-        G=[np.abs(moves[i]) * made.unit**2 > MOVED * np.outer(scale[i], scale[i]) for i in inverse],
+        G=[np.abs(moves[i]) * problem.unit**2 > MOVED * np.outer(scale[i], scale[i]) for i in inverse],
         sigma=bool(abs(s) > MOVED),
         beta=b1 - b0,
         vcov=V1 - V0,
@@ -210,25 +210,25 @@ def unidentified(made: Standardised) -> Unidentified | None:
         random=[u1[i] - u0[i] for i in inverse],
         scale=[scale[i] for i in inverse],
         spread=[np.abs(d1[i] - d0[i]) > MOVED * scale[i] ** 2 for i in inverse],
-        unit=made.unit,
+        unit=problem.unit,
         n_directions=count,
     )
 
 
-def _look(made: Standardised, G: list[np.ndarray], sigma2: float):
+def _look(problem: Standardised, G: list[np.ndarray], sigma2: float):
     """At given internal G, relative to sigma^2: fixed effects, their covariance, by factor in the order of the blocks random
     effects and their conditional variances, in the user's units."""
-    blocks = made.blocks
-    theta = np.concatenate([np.linalg.cholesky(one)[mask] for one, mask in zip(G, blocks.masks, strict=True)])
-    at = crossed.evaluate(theta, blocks, reml=True, by_level=True)
-    assert at.T is not None
-    vcov = sigma2 * made.back @ at.root @ at.root.T @ made.back.T  # back has the response's unit
-    modes = [made.unit * v @ one @ A.T for v, one, A in zip(at.v, G, made.maps, strict=True)]
+    blocks = problem.blocks
+    theta = np.concatenate([np.linalg.cholesky(block)[mask] for block, mask in zip(G, blocks.masks, strict=True)])
+    point = crossed.evaluate(theta, blocks, reml=True, by_level=True)
+    assert point.T is not None
+    vcov = sigma2 * problem.back @ point.root @ point.root.T @ problem.back.T  # back has the response's unit
+    modes = [problem.unit * v @ block @ A.T for v, block, A in zip(point.v, G, problem.maps, strict=True)]
     spread = [  # in units of the response, too
-        made.unit**2 * np.einsum("ak,lkm,am->la", A, sigma2 * (one - one @ T @ one), A)
-        for T, one, A in zip(at.T, G, made.maps, strict=True)
+        problem.unit**2 * np.einsum("ak,lkm,am->la", A, sigma2 * (block - block @ T @ block), A)
+        for T, block, A in zip(point.T, G, problem.maps, strict=True)
     ]
-    return made.shift + made.back @ at.beta, vcov, modes, spread
+    return problem.shift + problem.back @ point.beta, vcov, modes, spread
 
 
 class Refitting:
@@ -238,28 +238,28 @@ class Refitting:
     """
 
     def __init__(self, factors: Sequence[Factor], X, y, weights, fit: CrossedFit, reml: bool):
-        self.made, self.reml = standardise(list(factors), X, y, weights), reml
+        self.problem, self.reml = standardise(list(factors), X, y, weights), reml
         self.root = root = np.sqrt(weights)
-        self.X = (X * root[:, None]) @ self.made.back / self.made.unit
-        scaled = [factors[g].matrix @ A * root[:, None] for g, A in zip(self.made.order, self.made.maps, strict=True)]
-        self.factors = [factors[g]._replace(matrix=m) for g, m in zip(self.made.order, scaled, strict=True)]
-        lambdas = internal(self.made, fit.theta)
+        self.X = (X * root[:, None]) @ self.problem.back / self.problem.unit
+        scaled = [factors[g].matrix @ A * root[:, None] for g, A in zip(self.problem.order, self.problem.maps, strict=True)]
+        self.factors = [factors[g]._replace(matrix=m) for g, m in zip(self.problem.order, scaled, strict=True)]
+        lambdas = internal(self.problem, fit.theta)
         # off the boundary, where the gradient is 0 whatever the data
         lambdas = [L + 0.03 * np.eye(len(L)) * (np.diag(L) < 0.03) for L in lambdas]
-        self.start = np.concatenate([L[m] for L, m in zip(lambdas, self.made.blocks.masks, strict=True)])
+        self.start = np.concatenate([L[m] for L, m in zip(lambdas, self.problem.blocks.masks, strict=True)])
 
     def __call__(self, y: np.ndarray) -> Refit:
-        made = self.made
-        blocks = crossed.with_response(made.blocks, self.factors, self.X, y / made.unit * self.root)
-        found = _minimise(blocks, self.start, self.reml)
-        lambdas, at = crossed.unpack(found.theta, blocks), found.at
-        sigma2 = at.quad / at.degrees * made.unit**2
+        problem = self.problem
+        blocks = crossed.with_response(problem.blocks, self.factors, self.X, y / problem.unit * self.root)
+        end = _minimise(blocks, self.start, self.reml)
+        lambdas, point = crossed.unpack(end.theta, blocks), end.point
+        sigma2 = point.quad / point.degrees * problem.unit**2
         G: list[np.ndarray] = [np.empty(0)] * len(lambdas)
-        for L, A, g in zip(lambdas, made.maps, made.order, strict=True):
+        for L, A, g in zip(lambdas, problem.maps, problem.order, strict=True):
             G[g] = sigma2 * A @ L @ L.T @ A.T
-        deviance = at.value + deviance_shift(made, self.reml)
+        deviance = point.value + deviance_shift(problem, self.reml)
         singular = any(_singular(L) for L in lambdas)
-        return Refit(made.back @ at.beta, G, sigma2, deviance, found.decrement, found.evaluations, found.converged, singular)
+        return Refit(problem.back @ point.beta, G, sigma2, deviance, end.decrement, end.evaluations, end.converged, singular)
 
 
 class Refit(NamedTuple):
@@ -275,22 +275,22 @@ class Refit(NamedTuple):
     singular: bool
 
 
-def internal(made: Standardised, theta: list[np.ndarray]) -> list[np.ndarray]:
+def internal(problem: Standardised, theta: list[np.ndarray]) -> list[np.ndarray]:
     """Lambda on the standardised columns, in the order of the blocks, from that of every factor in the user's units."""
     return [
         crossed.triangular(np.linalg.solve(A, theta[g]), mask)
-        for A, g, mask in zip(made.maps, made.order, made.blocks.masks, strict=True)
+        for A, g, mask in zip(problem.maps, problem.order, problem.blocks.masks, strict=True)
     ]
 
 
-def profile(made: Standardised, theta: np.ndarray, reml: bool) -> CrossedEvaluation:
+def profile(problem: Standardised, theta: np.ndarray, reml: bool) -> CrossedEvaluation:
     """The criterion at theta, or infinity where it has no value."""
-    return _evaluated(theta, made.blocks, reml)
+    return _evaluated(theta, problem.blocks, reml)
 
 
-class _Found(NamedTuple):
+class _End(NamedTuple):
     theta: np.ndarray
-    at: CrossedEvaluation
+    point: CrossedEvaluation
     hessian: np.ndarray  # profiled
     slopes: tuple[np.ndarray, np.ndarray]  # derivatives of logdet_gradient and quad_gradient
     decrement: float
@@ -311,7 +311,7 @@ def _nowhere(blocks: Blocks) -> CrossedEvaluation:
     return CrossedEvaluation(np.inf, bad, bad, bad, np.nan, 1.0, np.full(p, np.nan), np.zeros((p, p)), [], [], [], None)
 
 
-def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _Found:
+def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _End:
     count = 0
 
     def look(theta):
@@ -320,35 +320,35 @@ def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _Found:
         return _evaluated(theta, blocks, reml)
 
     def both(theta):
-        at = look(theta)
-        return at.value, np.nan_to_num(at.gradient)
+        point = look(theta)
+        return point.value, np.nan_to_num(point.gradient)
 
     theta = optimize.minimize(both, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "gtol": 1e-4, "maxls": 40}).x
-    at, converged, decrement = look(theta), False, np.inf
+    point, converged, decrement = look(theta), False, np.inf
     hessian, slopes, fresh = np.eye(len(theta)), (np.eye(len(theta)), np.eye(len(theta))), False
     before = np.inf
     for _ in range(NEWTON_STEPS):
-        if not np.isfinite(at.value):
+        if not np.isfinite(point.value):
             break
         # one Hessian serves the step after a small one too, unless that step has gained little: near a corner of the
         # boundary the curvature itself is near 0 and changes with every step
         if not fresh or decrement > KEEP or decrement > before / 10:
-            hessian, slopes = _hessian(look, theta, at)
+            hessian, slopes = _hessian(look, theta, point)
             fresh = True
         before = decrement
-        step, decrement, downhill = newton_step(at.gradient, hessian)
-        new, taken = _line(look, theta, at, step)
-        theta, at = theta + taken, new
+        step, decrement, downhill = newton_step(point.gradient, hessian)
+        new, taken = _line(look, theta, point, step)
+        theta, point = theta + taken, new
         if decrement < TOLERANCE and not downhill:
             converged = True
             break
         if not taken.any():  # rounding alone is left
             converged = decrement < 1e-6 and not downhill
             break
-    theta, at, snapped = _snap(look, theta, at)
+    theta, point, snapped = _snap(look, theta, point)
     if snapped:
-        hessian, slopes = _hessian(look, theta, at)
-    return _Found(theta, at, hessian, slopes, decrement, converged, count)
+        hessian, slopes = _hessian(look, theta, point)
+    return _End(theta, point, hessian, slopes, decrement, converged, count)
 
 
 def newton_step(gradient: np.ndarray, hessian: np.ndarray) -> tuple[np.ndarray, float, bool]:
@@ -363,17 +363,17 @@ def newton_step(gradient: np.ndarray, hessian: np.ndarray) -> tuple[np.ndarray, 
     return V @ step, float((slope[~flat] ** 2 / np.abs(lam[~flat])).sum()), bool(downhill.any())
 
 
-def _line(look, theta, at, step):
+def _line(look, theta, point, step):
     """The step, halved until the criterion does not rise; 0 where it always does."""
     for _ in range(12):
         new = look(theta + step)
-        if new.value <= at.value + 1e-13 * abs(at.value):
+        if new.value <= point.value + 1e-13 * abs(point.value):
             return new, step
         step = step / 2
-    return at, np.zeros_like(step)
+    return point, np.zeros_like(step)
 
 
-def _hessian(look, theta, at) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+def _hessian(look, theta, point) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Hessian of the profiled criterion, and the derivatives of the two parts of the gradient it consists of."""
     t = len(theta)
     A, B = np.empty((t, t)), np.empty((t, t))
@@ -384,87 +384,87 @@ def _hessian(look, theta, at) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]
         A[i] = (up.logdet_gradient - down.logdet_gradient) / (2 * STEP)
         B[i] = (up.quad_gradient - down.quad_gradient) / (2 * STEP)
     A, B = (A + A.T) / 2, (B + B.T) / 2
-    scale = at.degrees / at.quad
-    return A + B * scale - np.outer(at.quad_gradient, at.quad_gradient) * scale / at.quad, (A, B)
+    scale = point.degrees / point.quad
+    return A + B * scale - np.outer(point.quad_gradient, point.quad_gradient) * scale / point.quad, (A, B)
 
 
-def _snap(look, theta, at):
+def _snap(look, theta, point):
     """Set small elements to exactly 0 where the criterion does not rise by more than 1e-8."""
     small = (np.abs(theta) < SNAP) & (theta != 0)
     if small.any():
         new = look(np.where(small, 0.0, theta))
-        if new.value <= at.value + 1e-8:
+        if new.value <= point.value + 1e-8:
             return np.where(small, 0.0, theta), new, True
-    return theta, at, False
+    return theta, point, False
 
 
-def _finish(made: Standardised, found: _Found, reml: bool) -> CrossedFit:
+def _finish(problem: Standardised, end: _End, reml: bool) -> CrossedFit:
     """Units and the covariances."""
-    blocks, at, theta = made.blocks, found.at, found.theta
-    if not np.isfinite(at.value):
-        return _failed(made, found)
+    blocks, point, theta = problem.blocks, end.point, end.theta
+    if not np.isfinite(point.value):
+        return _failed(problem, end)
     lambdas = crossed.unpack(theta, blocks)
     signs = [np.where(np.diag(L) < 0, -1.0, 1.0) for L in lambdas]
     flips = np.concatenate([np.broadcast_to(s, L.shape)[m] for s, L, m in zip(signs, lambdas, blocks.masks, strict=True)])
     change = np.append(flips, 1.0)
     whole = crossed.evaluate(theta, blocks, reml=reml, by_level=True)
     assert whole.T is not None
-    sigma2 = at.quad / at.degrees
-    unit2 = made.unit**2
-    vcov = sigma2 * made.back @ at.root @ at.root.T @ made.back.T
-    slope = [made.back @ d @ made.back.T for d in _vcov_slope(lambdas, whole, blocks, sigma2)]
+    sigma2 = point.quad / point.degrees
+    unit2 = problem.unit**2
+    vcov = sigma2 * problem.back @ point.root @ point.root.T @ problem.back.T
+    slope = [problem.back @ d @ problem.back.T for d in _vcov_slope(lambdas, whole, blocks, sigma2)]
     slope = np.array([*slope, 2 / np.sqrt(sigma2) * vcov])
-    variance = _variance(found, sigma2)
+    variance = _variance(end, sigma2)
     theta_user, random, spread = [None] * len(lambdas), [None] * len(lambdas), [None] * len(lambdas)
-    for L, A, g, mask, v, T in zip(lambdas, made.maps, made.order, blocks.masks, whole.v, whole.T, strict=True):
+    for L, A, g, mask, v, T in zip(lambdas, problem.maps, problem.order, blocks.masks, whole.v, whole.T, strict=True):
         G = L @ L.T
         theta_user[g] = crossed.triangular(A @ L, mask)
-        random[g] = (v @ G) @ A.T * made.unit
+        random[g] = (v @ G) @ A.T * problem.unit
         spread[g] = A @ (G - G @ T @ G) @ A.T * (sigma2 * unit2)
-    lam = np.linalg.eigvalsh(found.hessian)
-    unknown = unidentified(made)
+    lam = np.linalg.eigvalsh(end.hessian)
+    unknown = unidentified(problem)
     return CrossedFit(
         theta=theta_user,  # pyright: ignore[reportArgumentType]
-        beta=made.shift + made.back @ at.beta,
+        beta=problem.shift + problem.back @ point.beta,
         sigma2=sigma2 * unit2,
-        deviance=at.value + deviance_shift(made, reml),
+        deviance=point.value + deviance_shift(problem, reml),
         random=random,  # pyright: ignore[reportArgumentType]
         spread=spread,  # pyright: ignore[reportArgumentType]
         vcov=vcov,
         vcov_slope=slope * change[:, None, None],
         variance=variance * np.outer(change, change),
-        decrement=found.decrement,
+        decrement=end.decrement,
         smallest=float(lam[0] / max(abs(lam[-1]), 1e-300)),
-        converged=found.converged,
-        singular=_is_singular(made, lambdas, unknown),
-        evaluations=found.evaluations,
+        converged=end.converged,
+        singular=_is_singular(problem, lambdas, unknown),
+        evaluations=end.evaluations,
         unidentified=unknown,
     )
 
 
-def _is_singular(made: Standardised, lambdas: list[np.ndarray], unknown: Unidentified | None) -> bool:
+def _is_singular(problem: Standardised, lambdas: list[np.ndarray], unknown: Unidentified | None) -> bool:
     """Whether some bar's G is singular; that of one with elements which are not identified is arbitrary, and does not count."""
     if unknown is None:
         return any(_singular(L) for L in lambdas)
     known = [
-        L[at, at]
-        for L, mask, g in zip(lambdas, made.blocks.masks, made.order, strict=True)
-        for at in crossed.bars_of(mask)
-        if not unknown.G[g][at, at].any()
+        L[bar, bar]
+        for L, mask, g in zip(lambdas, problem.blocks.masks, problem.order, strict=True)
+        for bar in crossed.bars_of(mask)
+        if not unknown.G[g][bar, bar].any()
     ]
     return any(_singular(L) for L in known)
 
 
-def _failed(made: Standardised, found: _Found) -> CrossedFit:
-    blocks, p, t = made.blocks, made.blocks.n_fixed, sum(made.blocks.sizes)
-    inverse = np.argsort(made.order)
+def _failed(problem: Standardised, end: _End) -> CrossedFit:
+    blocks, p, t = problem.blocks, problem.blocks.n_fixed, sum(problem.blocks.sizes)
+    inverse = np.argsort(problem.order)
     sizes = [(blocks.levels[i], blocks.widths[i]) for i in inverse]
     nan = np.nan
     return CrossedFit(
         [np.full((k, k), nan) for _, k in sizes], np.full(p, nan), nan, nan,
         [np.full((n, k), nan) for n, k in sizes], [np.full((n, k, k), nan) for n, k in sizes],
         np.full((p, p), nan), np.full((t + 1, p, p), nan), np.full((t + 1, t + 1), nan), np.inf, nan, False, False,
-        found.evaluations,
+        end.evaluations,
     )  # fmt: skip
 
 
@@ -473,11 +473,11 @@ def _singular(L: np.ndarray) -> bool:
     return bool(np.linalg.eigvalsh(L @ L.T)[0] < 1e-8)
 
 
-def _vcov_slope(lambdas, at: CrossedEvaluation, blocks: Blocks, sigma2: float) -> list[np.ndarray]:
+def _vcov_slope(lambdas, point: CrossedEvaluation, blocks: Blocks, sigma2: float) -> list[np.ndarray]:
     """d sigma^2 H^-1 / d theta, exactly: H changes by minus the sum over levels of U' dG U."""
-    inverse = at.root @ at.root.T
+    inverse = point.root @ point.root.T
     out = []
-    for L, U, mask in zip(lambdas, at.U, blocks.masks, strict=True):
+    for L, U, mask in zip(lambdas, point.U, blocks.masks, strict=True):
         UU = np.einsum("lap,lbq->abpq", U, U, optimize=True)
         for i, m in zip(*np.nonzero(mask), strict=True):
             dG = np.zeros_like(L)
@@ -487,17 +487,17 @@ def _vcov_slope(lambdas, at: CrossedEvaluation, blocks: Blocks, sigma2: float) -
     return out
 
 
-def _variance(found: _Found, sigma2: float) -> np.ndarray:
+def _variance(end: _End, sigma2: float) -> np.ndarray:
     """Covariance of (theta, sigma): twice the inverse Hessian of the deviance in its directions of positive curvature.
 
     As lmerTest does it (Kuznetsova, Brockhoff & Christensen 2017); sigma is in standardised units.
     """
-    at, (A, B) = found.at, found.slopes
+    point, (A, B) = end.point, end.slopes
     t = len(A)
     H = np.empty((t + 1, t + 1))
     H[:t, :t] = A + B / sigma2
-    H[t, :t] = H[:t, t] = -2 * at.quad_gradient / sigma2**1.5
-    H[t, t] = 4 * at.degrees / sigma2
+    H[t, :t] = H[:t, t] = -2 * point.quad_gradient / sigma2**1.5
+    H[t, t] = 4 * point.degrees / sigma2
     size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
     lam, V = np.linalg.eigh(H / np.outer(size, size))
     keep = lam > 1e-8 * lam[-1]

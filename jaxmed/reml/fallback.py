@@ -58,9 +58,9 @@ def minimise(
     """
     best = None
     for L, log_ratio in starts:
-        found = _descend(evaluate, pattern, L, log_ratio)
-        if found is not None and (best is None or (found.converged, -found.value) > (best.converged, -best.value)):
-            best = found
+        end = _descend(evaluate, pattern, L, log_ratio)
+        if end is not None and (best is None or (end.converged, -end.value) > (best.converged, -best.value)):
+            best = end
         if best is not None and best.converged and not every:
             break
     nothing = np.full((pattern.n_random,) * 2, np.nan)

@@ -76,9 +76,9 @@ class FittedSystem:
             at_p, at_q = _positions(p, block.equations), _positions(q, block.equations)
             i, l = np.tril_indices(len(at_q))
             at_G = P + at_q[i] * (at_q[i] + 1) // 2 + at_q[l]
-            at = np.concatenate([at_p, at_G, n - K + np.array(block.equations)]).astype(int)
+            parameters = np.concatenate([at_p, at_G, n - K + np.array(block.equations)]).astype(int)
             conditional[..., at_p[:, None], at_p] = part.conditional
-            joint[..., at[:, None], at] = part.joint
+            joint[..., parameters[:, None], parameters] = part.joint
         return information.Covariance(conditional, joint, np.min([part.smallest for part in parts], 0))
 
 
@@ -103,9 +103,9 @@ def fit_design(design: Design, *, reml: bool = True) -> FittedSystem:
     linked[alone, K - 1] = linked[K - 1, alone] = True
     fits = []
     for group in covariance.components(linked):
-        at = np.flatnonzero(np.isin(owner, group))
+        effects = np.flatnonzero(np.isin(owner, group))
         members = tuple(design.equations[k] for k in group)
-        built = problem.build(members, design.free[np.ix_(at, at)], len(design.clusters))
+        built = problem.build(members, design.free[np.ix_(effects, effects)], len(design.clusters))
         with few_threads(0):
             fits.append(_fit(built, tuple(group), reml))
     return FittedSystem(tuple(fits), design)
@@ -199,12 +199,12 @@ def _describe(
     layout, relative, ratio = built.layout, covariance.symmetric(point.relative), point.log_ratio
     ones = np.ones(built.gram.n.shape[1])
     with np.errstate(all="ignore"):
-        at, influence, expected = criterion.expand(built.gram, ones, relative, ratio, layout=layout, reml=reml)
-    estimates = built.estimates(at.beta, relative, at.scale, ratio)
+        evaluation, influence, expected = criterion.expand(built.gram, ones, relative, ratio, layout=layout, reml=reml)
+    estimates = built.estimates(evaluation.beta, relative, evaluation.scale, ratio)
     status = FAILED if not converged else statuses(relative[None], ratio[None], layout)[0]
-    deviance = float(at.value + built.deviance_shift(built.gram.n.sum(1), reml))
+    deviance = float(evaluation.value + built.deviance_shift(built.gram.n.sum(1), reml))
     return FittedBlock(
-        equations, built, reml, point, deviance, estimates, int(status), decrement, evaluations, at, influence, expected,
+        equations, built, reml, point, deviance, estimates, int(status), decrement, evaluations, evaluation, influence, expected,
     )  # fmt: skip
 
 

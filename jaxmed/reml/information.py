@@ -30,14 +30,14 @@ class Covariance(NamedTuple):
     smallest: np.ndarray  # (...,) smallest eigenvalue of the Hessian in (Lambda, log sigma^2), scaled to a unit diagonal
 
 
-def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, at: Evaluation) -> Covariance:
-    """Both covariances from the criterion's derivatives ``at`` the optimum, with the packed ``relative`` G there."""
+def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, evaluation: Evaluation) -> Covariance:
+    """Both covariances from the criterion's ``evaluation`` at the optimum, with the packed ``relative`` G there."""
     layout, pattern = problem.layout, problem.pattern
     q, p, K = layout.n_random, layout.n_fixed, layout.n_equations
-    scale, degrees = np.asarray(at.scale)[..., None, None], np.asarray(at.degrees)[..., None, None]
+    scale, degrees = np.asarray(evaluation.scale)[..., None, None], np.asarray(evaluation.degrees)[..., None, None]
     lead = scale.shape[:-2]
-    H = np.asarray(at.hessian)
-    moments, root = np.asarray(at.moments), np.asarray(at.root)
+    H = np.asarray(evaluation.hessian)
+    moments, root = np.asarray(evaluation.moments), np.asarray(evaluation.root)
     last = moments[..., p, p]
     d = last.shape[-1]
     i, l, _ = packed_index(q)
@@ -50,7 +50,7 @@ def covariance(problem: Problem, relative: np.ndarray, log_ratio: np.ndarray, at
     G = symmetric(relative)
     L, order = (a.reshape(G.shape) for a in pivoted(G.reshape(-1, q, q), pattern))
     J = jacobian(L[..., *pattern.elements], order, pattern, K)
-    gradient = np.concatenate([at.gradient, np.zeros((*lead, 1))], -1)  # the scale is at its optimum
+    gradient = np.concatenate([evaluation.gradient, np.zeros((*lead, 1))], -1)  # the scale is at its optimum
     inverse, smallest = _pseudo_inverse(in_factor(J, gradient, full, order, pattern)[1])
     V = J @ (2 * inverse) @ np.swapaxes(J, -1, -2)
 

@@ -76,8 +76,8 @@ def _solve_blocks(H, b):
         inverse, ok = _inverse(jax.lax.dynamic_slice_in_dim(rows, j, BLOCK, 2))
         scaled = inverse @ rows
         column = jax.lax.dynamic_slice_in_dim(A, j, BLOCK, 2)
-        own = (place >= j) & (place < j + BLOCK)
-        A = A - jnp.where(own[:, None], 0.0, column) @ scaled
+        pivots = (place >= j) & (place < j + BLOCK)
+        A = A - jnp.where(pivots[:, None], 0.0, column) @ scaled
         return jax.lax.dynamic_update_slice_in_dim(A, scaled, j, 1), fine & ok
 
     A, fine = jax.lax.fori_loop(0, size // BLOCK, step, (A, jnp.ones(lanes, bool)))

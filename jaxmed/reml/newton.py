@@ -224,19 +224,19 @@ def _choose(mask, a, b):
 def start_points(
     base: Point,
     influence: Influence,
-    at: Evaluation,
+    evaluation: Evaluation,
     expected_hessian: Float[Array, "d d"],
     weights: Float[Array, "B J"],
     *,
     pattern: Pattern,
     inner: int = 10,
 ) -> Point:
-    """Starting points of replicates from the full sample's optimum ``base`` (t,), where the criterion is ``at``.
+    """Starting points of replicates from the full sample's optimum ``base`` (t,), and the criterion's ``evaluation`` there.
 
     With the gradient of each weight vector and the expected Hessian, the quadratic model is convex in G and its minimum
     close to the replicate's own optimum (the influence function's first step).
     """
-    ratio = at.degrees / (weights @ influence.quad)
+    ratio = evaluation.degrees / (weights @ influence.quad)
     gradient = weights @ influence.logdet + ratio[:, None] * (weights @ influence.quadratic)
 
     def some(gradient):

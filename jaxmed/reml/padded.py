@@ -50,10 +50,10 @@ def by_size(codes: np.ndarray, n_clusters: int) -> tuple[SizeClass, ...]:
     starts = np.cumsum(counts) - counts
     out = []
     for members in _classes(counts):
-        at = np.full((max(int(counts[members].max()), 1), len(members)), -1)
+        rows = np.full((max(int(counts[members].max()), 1), len(members)), -1)
         slot, column = ragged(counts[members])
-        at[slot, column] = order[starts[members][column] + slot]
-        out.append(SizeClass(members, at))
+        rows[slot, column] = order[starts[members][column] + slot]
+        out.append(SizeClass(members, rows))
     return tuple(out)
 
 
@@ -95,8 +95,10 @@ class Place(NamedTuple):
 
 def places(problem) -> tuple[Place, ...]:
     """The places of a :class:`problem.Problem`'s equations."""
-    found = problem.places()
-    return tuple(Place(tuple(map(int, at)), tuple(map(int, own)), problem.layout.members(k)) for k, (at, own) in enumerate(found))
+    return tuple(
+        Place(tuple(map(int, columns)), tuple(map(int, random)), problem.layout.members(k))
+        for k, (columns, random) in enumerate(problem.places())
+    )
 
 
 def gram(
@@ -110,13 +112,13 @@ def gram(
     rows: dict[int, Array] = {}
     rest = []
     for place, own in zip(places, columns, strict=True):
-        left = stage(_products)(jnp.stack(list(own)))
-        before = [left[z, z] for z in place.own]
-        at = np.array(place.columns, int)
+        products = stage(_products)(jnp.stack(list(own)))
+        before = [products[z, z] for z in place.own]
+        positions = np.array(place.columns, int)
         for i, (z, member) in enumerate(zip(place.own, place.members, strict=True)):
-            row, left = stage(lambda left, before, z=z: _eliminated(left, before, z))(left, before[i])
-            rows[member] = jnp.zeros((c, J)).at[at].set(row)
-        rest.append(jnp.zeros((c, c, J)).at[at[:, None], at].set(left))
+            row, products = stage(lambda products, before, z=z: _eliminated(products, before, z))(products, before[i])
+            rows[member] = jnp.zeros((c, J)).at[positions].set(row)
+        rest.append(jnp.zeros((c, c, J)).at[positions[:, None], positions].set(products))
     stacked = jnp.stack([rows[i] for i in range(layout.n_random)]) if rows else jnp.zeros((0, c, J))
     return Gram(stacked, jnp.stack(rest), n)
 
@@ -126,14 +128,14 @@ def _products(own: Float[Array, "c m J"]) -> Float[Array, "c c J"]:
     return jnp.stack([jnp.stack([upper[min(a, b)][abs(a - b)] for b in range(len(upper))]) for a in range(len(upper))])
 
 
-def _eliminated(left: Float[Array, "c c J"], before: Float[Array, " J"], z: int):
+def _eliminated(products: Float[Array, "c c J"], before: Float[Array, " J"], z: int):
     """The pseudo-observation on column z and what is left of the products, see gram.split."""
-    pivot = left[z, z]
+    pivot = products[z, z]
     usable = pivot > TOLERANCE * before
-    row = left[z] * jnp.where(usable, 1 / jnp.sqrt(jnp.where(usable, pivot, 1.0)), 0.0)
-    left = left - row[:, None] * row[None]
+    row = products[z] * jnp.where(usable, 1 / jnp.sqrt(jnp.where(usable, pivot, 1.0)), 0.0)
+    products = products - row[:, None] * row[None]
     # what is left of an eliminated column is rounding error
-    return row, left.at[z].set(0.0).at[:, z].set(0.0)
+    return row, products.at[z].set(0.0).at[:, z].set(0.0)
 
 
 def with_responses(

@@ -84,7 +84,7 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
     c = n_random + n_other + 1
     order = covariance.internal_order(free)
     internal = np.r_[np.argsort(order), np.arange(n_random, c)]
-    fixed, products, at = [], [], []
+    fixed, products, places = [], [], []
     fixed_map, fixed_shift, random_map = np.zeros((sum(p), sum(p))), np.zeros(sum(p)), np.zeros((n_random, n_random))
     z0, x0, p0 = 0, n_random, 0
     for e, made, qk, pk in zip(equations, parts, q, p, strict=True):
@@ -94,7 +94,7 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
         full[:, place[:, None], place] = made.products(e, n_clusters)
         products.append(full)
         fixed.append(place[made.position])
-        at.append(place)
+        places.append(place)
         fixed_map[p0 : p0 + pk, p0 : p0 + pk] = made.fixed * made.unit
         fixed_shift[p0 : p0 + pk] = -made.response * made.unit
         random_map[z0 : z0 + qk, z0 : z0 + qk] = made.random * made.unit
@@ -113,7 +113,7 @@ def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) ->
         random_map=random_map[:, order],
         response_scale=np.array([made.unit for made in parts]),
         standards=tuple(parts),
-        at=tuple(at),
+        at=tuple(places),
     )
 
 

@@ -233,7 +233,7 @@ def test_a_start_at_a_saddle_is_left():
     made = crossed_fit.standardise([factor], np.ones((len(y), 1)), y, np.ones(len(y)))
     found = crossed_fit._minimise(made.blocks, 0.0, True)
     assert found.converged
-    assert found.at.value + crossed_fit.deviance_shift(made, True) == pytest.approx(one_way(codes, y).deviance, abs=1e-8)
+    assert found.point.value + crossed_fit.deviance_shift(made, True) == pytest.approx(one_way(codes, y).deviance, abs=1e-8)
     assert abs(found.theta[0]) > 0.5
 
 
