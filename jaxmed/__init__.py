@@ -24,7 +24,7 @@ from jaxmed.saved import load_bootstrap, merge_bootstraps
 from jaxmed.version import __version__
 
 if TYPE_CHECKING:
-    from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.bootstrap import BootstrapResult
     from jaxmed.report.mediation import MediationResult
     from jaxmed.report.mixed import LMMResult
 
@@ -61,7 +61,7 @@ __all__ = [
 
 # classes that are there to be named, in isinstance and in types: whoever only imports jaxmed need not wait for them
 _CLASSES = {
-    "BootstrapResult": "jaxmed.report.draws",
+    "BootstrapResult": "jaxmed.report.bootstrap",
     "LMMResult": "jaxmed.report.mixed",
     "MediationResult": "jaxmed.report.mediation",
 }

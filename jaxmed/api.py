@@ -14,11 +14,11 @@ import pandas as pd
 from jaxmed.arguments import require_bool, require_path, warn_user
 from jaxmed.calls import check_names, verb
 from jaxmed.design.checks import read_table
-from jaxmed.design.engine import SummedData, sums_of
 from jaxmed.design.frames import from_pandas, is_lazy
-from jaxmed.design.matrices import Rows, assemble, specify
-from jaxmed.design.mediation_arguments import MediationArguments
-from jaxmed.design.sums import Sums
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.engine import SummedData, sums_of
+from jaxmed.design.mediation.matrices import Rows, assemble, specify
+from jaxmed.design.mediation.sums import Sums
 from jaxmed.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     (Kuznetsova, Brockhoff & Christensen 2017).
     """
     # deferred, here and below: what one verb needs, a user of another should not wait for
-    from jaxmed.design.lmm_design import lmm_design
+    from jaxmed.design.formula.model import lmm_design
     from jaxmed.reml.crossed_fit import fit_bars
     from jaxmed.report.mixed import LMMResult
 
@@ -104,7 +104,7 @@ def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
         >>> jaxmed.compare(*fits)["npar"].tolist()
         [4, 6]
     """
-    from jaxmed.report.lmm_compare import compare_fits
+    from jaxmed.report.mixed_compare import compare_fits
 
     require_bool("refit", refit)
     return compare_fits(fits, refit=bool(refit))

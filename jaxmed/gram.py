@@ -15,12 +15,12 @@ from jaxmed import files
 from jaxmed.api import fit_mediation
 from jaxmed.arguments import require_bool, require_path
 from jaxmed.calls import check_names, verb, verbs
-from jaxmed.design.centering import Coded
-from jaxmed.design.engine import SummedData, sums_of
-from jaxmed.design.matrices import specify
-from jaxmed.design.mediation_arguments import NAMES, ROLES, MediationArguments
-from jaxmed.design.summary import Summary
-from jaxmed.design.sums import RawSums, Sums
+from jaxmed.design.mediation.arguments import NAMES, ROLES, MediationArguments
+from jaxmed.design.mediation.centering import Coded
+from jaxmed.design.mediation.engine import SummedData, sums_of
+from jaxmed.design.mediation.matrices import specify
+from jaxmed.design.mediation.summary import Summary
+from jaxmed.design.mediation.sums import RawSums, Sums
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:

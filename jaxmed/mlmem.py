@@ -11,8 +11,8 @@ from jaxmed.api import mediate
 from jaxmed.arguments import Seed, listed, read_seed, require_bool, require_level, require_option, require_whole, shown
 from jaxmed.calls import verb
 from jaxmed.errors import InputError
-from jaxmed.inference.figures import require_draws
-from jaxmed.inference.sample import METHODS
+from jaxmed.inference.draws import METHODS
+from jaxmed.inference.statistics import require_draws
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame

@@ -15,7 +15,7 @@ from jaxmed.arguments import Seed, near, read_seed, require_bool, require_level,
 from jaxmed.calls import verb
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
-from jaxmed.design.mediation_arguments import MediationArguments
+from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:

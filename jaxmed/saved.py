@@ -12,13 +12,13 @@ import numpy as np
 
 from jaxmed.arguments import as_list, check_functions, require_path, shown, warn_user
 from jaxmed.calls import verb
-from jaxmed.design.mediation_arguments import MediationArguments
+from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.errors import InputError, JaxmedError
 
 TABLE = "table.npz"  # the data, beside the draws
 
 if TYPE_CHECKING:
-    from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.bootstrap import BootstrapResult
     from jaxmed.report.result import FitResult
 
 
@@ -56,7 +56,7 @@ def load_bootstrap(
     from jaxmed import files
     from jaxmed.inference import draws as arrays
     from jaxmed.inference import storage
-    from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.bootstrap import BootstrapResult
     from jaxmed.report.result import FitResult
 
     place = require_path("folder", folder)
@@ -147,7 +147,7 @@ def merge_bootstraps(parts: Sequence[BootstrapResult]) -> BootstrapResult:
     """
     from jaxmed.inference import draws as arrays
     from jaxmed.inference import storage
-    from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.bootstrap import BootstrapResult
 
     parts = cast("list[Any]", as_list(parts))
     if not parts:

@@ -1,8 +1,8 @@
 """Designs straight from a table and arguments, without a fit."""
 
-from jaxmed.design import matrices
 from jaxmed.design.checks import read_table
-from jaxmed.design.mediation_arguments import MediationArguments
+from jaxmed.design.mediation import matrices
+from jaxmed.design.mediation.arguments import MediationArguments
 
 
 def mediation_design(data, **arguments):

@@ -16,13 +16,13 @@ from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
 from jaxmed.arguments import listed
-from jaxmed.design.summary import ROUNDING
+from jaxmed.design.mediation.summary import ROUNDING
 from jaxmed.design.support import varies_in
 from jaxmed.design.system import Equation, Products
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxmed.design.grouping import RandomTerm
+    from jaxmed.design.formula.grouping import RandomTerm
 
 LITTLE = 1e-6  # of the response's norm: sums of squares, which fits are made of, do not hold less
 LITTLE_IN_SUMS = LITTLE**2

@@ -8,6 +8,8 @@ DuckDB ENUM and Arrow dictionaries in their own order; a polars Categorical has 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
 
 import narwhals.stable.v2 as nw
@@ -206,3 +208,15 @@ def _remedy(data: object) -> str:
     if hasattr(data, "to_pandas"):
         return "give a pandas DataFrame, for example data.to_pandas()"
     return "give a pandas DataFrame, a polars one, or a pyarrow table"
+
+
+def is_numeric(series: pd.Series) -> bool:
+    """The column holds numbers: not categories, booleans, text or dates. Numbers beside None count."""
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(dtype):
+        return False
+    if pd.api.types.is_numeric_dtype(dtype):
+        return not pd.api.types.is_complex_dtype(dtype)
+    if pd.api.types.is_object_dtype(dtype):  # numbers beside None, or decimals
+        return all(isinstance(v, Real | Decimal) and not isinstance(v, bool | np.bool_ | np.timedelta64) for v in series.dropna())
+    return False

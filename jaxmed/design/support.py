@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmed.arguments import listed, warn_user
-from jaxmed.design.summary import ROUNDING, WITHIN_TOLERANCE, Summary
+from jaxmed.design.mediation.summary import ROUNDING, WITHIN_TOLERANCE, Summary
 from jaxmed.design.system import Equation
 from jaxmed.design.units import check_origins
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxmed.design.grouping import RandomTerm
+    from jaxmed.design.formula.grouping import RandomTerm
 
 ENOUGH = 10  # groups below which it is a warning how few they are
 MOST = 0.9  # of the groups: where so many count, nothing is said

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxmed.errors import InputError
-from jaxmed.inference.sample import Floats, bias, moments, n_finite, row_weights, two_dimensional
+from jaxmed.inference.draws import Floats, bias, moments, n_finite, row_weights, two_dimensional
 
 
 def acceleration(jackknife: ArrayLike, weights: ArrayLike | None = None, strata: ArrayLike | None = None) -> Floats:

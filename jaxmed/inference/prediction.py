@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxmed.design import rebuild
-from jaxmed.design.rebuild import NewRows
+from jaxmed.design.mediation import rebuild
+from jaxmed.design.mediation.rebuild import NewRows
 from jaxmed.design.system import Equation
 from jaxmed.reml.fit import FittedSystem
 

@@ -7,9 +7,9 @@ variances (Carpenter, Goldstein & Rasbash 2003); ``wild`` multiplies a cluster's
 mean 0 and variance 1 (Modugno & Giannerini 2015). Mediators are made first, and the outcome from them.
 
 Random numbers by slot are elements of one stream of shape (K, longest cluster, all clusters), of which every size class makes
-its own (resampling.py): a replicate does not depend on how clusters are put together.
+its own (weights.py): a replicate does not depend on how clusters are put together.
 
-Axis letters as in table.py, B replicates; L clusters in all.
+Axis letters as in slot_table.py, B replicates; L clusters in all.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxmed.inference import resampling, table
-from jaxmed.inference.table import Columns, Part, Plan, Table
+from jaxmed.inference import slot_table, weights
+from jaxmed.inference.slot_table import Columns, Part, Plan, Table
 from jaxmed.reml import compilation
 from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.gram import Gram
@@ -67,12 +67,12 @@ class Sources(NamedTuple):
 def clusters_of(kind: str, key: Array, sources: Sources) -> Int[Array, " L"]:
     """The cluster that stands at each place of a row scheme's new table."""
     n = len(sources.sizes)
-    return resampling.drawn_clusters(key, n, sources.strata) if kind == "two_stage" else jnp.arange(n)
+    return weights.drawn_clusters(key, n, sources.strata) if kind == "two_stage" else jnp.arange(n)
 
 
 def rows_at(key: Array, slot: Int[Array, "*s"], place: Int[Array, "*s"], size: Int[Array, "*s"], n: int) -> Int[Array, "*s"]:
     """Which row of its cluster stands in some slots of places among ``n``; ``size`` are the clusters' rows."""
-    return resampling.below_at(jax.random.fold_in(key, 1), slot * n + place, size)
+    return weights.below_at(jax.random.fold_in(key, 1), slot * n + place, size)
 
 
 def _noise(kind: str, key: Array, plan: Plan, sources: Sources) -> tuple[Float[Array, "q L"], tuple[Float[Array, "K m J"], ...]]:
@@ -87,7 +87,7 @@ def _noise(kind: str, key: Array, plan: Plan, sources: Sources) -> tuple[Float[A
 
     if kind == "parametric":
         each = jnp.arange(K)[:, None, None] * (sources.longest * L)
-        drawn = (resampling.normal_at(second, each + elements(part)) for part in parts)
+        drawn = (weights.normal_at(second, each + elements(part)) for part in parts)
         return noise.random @ jax.random.normal(first, (q, L)), tuple(
             jnp.einsum("kl,lmj->kmj", noise.residuals, e) for e in drawn
         )
@@ -95,7 +95,7 @@ def _noise(kind: str, key: Array, plan: Plan, sources: Sources) -> tuple[Float[A
         clusters = jax.random.randint(first, (L,), 0, noise.random.shape[0])
         upper = noise.upper[clusters].T[:, None]
         level_2 = jnp.array([e.level == 2 for e in plan.equations])[:, None, None]
-        rows = (resampling.numbers_at(second, elements(part), noise.residuals.shape[0]) for part in parts)
+        rows = (weights.numbers_at(second, elements(part), noise.residuals.shape[0]) for part in parts)
         return noise.random[clusters].T, tuple(
             jnp.where(level_2, upper[:, :, part.members], jnp.moveaxis(noise.residuals[r], -1, 0))
             for part, r in zip(parts, rows, strict=True)
@@ -144,7 +144,7 @@ def _resampled(key: Array, sources: Sources, plan: Plan, part: Part, cluster, pl
     lone = jnp.array([e.level == 2 for e in plan.equations])[:, None, None]
     used = used & (~lone | (jnp.cumsum(used, 1) == 1))  # the first complete row stands for its cluster
     values = jnp.where(there, part.values[:, *at], 0.0)
-    return table.grams(
+    return slot_table.grams(
         plan, sources.table, Columns(values, part.observed[:, *at] & there, jnp.asarray(sources.table.shifts)), used
     )
 
@@ -190,14 +190,15 @@ def _one(key: Array, sources: Sources, plan: Plan, kind: str) -> tuple[Gram, ...
     else:
         new = _responses(key, sources, plan, kind)
         made = [
-            table.grams(plan, sources.table, columns, jnp.asarray(part.first)) for part, columns in zip(parts, new, strict=True)
+            slot_table.grams(plan, sources.table, columns, jnp.asarray(part.first))
+            for part, columns in zip(parts, new, strict=True)
         ]
     return tuple(joined(group) for group in zip(*made, strict=True))
 
 
 def _grams(base, index, count, sources: Sources, *, plan: Plan, kind: str, lanes: int):
     def one(i):
-        return _one(resampling.replicate_key(base, i), sources, plan, kind)
+        return _one(weights.replicate_key(base, i), sources, plan, kind)
 
     shapes = jax.eval_shape(one, index[0])
     out = jax.tree.map(lambda a: jnp.ones((len(index), *a.shape), a.dtype), shapes)
@@ -210,21 +211,21 @@ def _grams(base, index, count, sources: Sources, *, plan: Plan, kind: str, lanes
 
 
 def _new_responses(base, index, sources: Sources, *, plan: Plan, kind: str):
-    new = _responses(resampling.replicate_key(base, index), sources, plan, kind)
+    new = _responses(weights.replicate_key(base, index), sources, plan, kind)
     return [[c.values[e.response] + sources.table.origin[e.response] for c in new] for e in plan.equations]
 
 
 def _new_clusters(base, index, sources: Sources, *, kind: str):
-    return clusters_of(kind, resampling.replicate_key(base, index), sources)
+    return clusters_of(kind, weights.replicate_key(base, index), sources)
 
 
 def _new_rows(base, index, slot, place, size, *, n: int):
-    return rows_at(resampling.replicate_key(base, index), slot, place, size, n)
+    return rows_at(weights.replicate_key(base, index), slot, place, size, n)
 
 
 def lanes(plan: Plan, sources: Sources, rows: int) -> int:
     """How many of ``rows`` replicates are made side by side: a divisor of their number, few where the data are large."""
-    each = table.bytes_per_replicate(plan, sources.cells)
+    each = slot_table.bytes_per_replicate(plan, sources.cells)
     most = int(np.clip(LANE_BYTES // each, 1, LANES))
     return max(k for k in range(1, most + 1) if rows % k == 0)
 

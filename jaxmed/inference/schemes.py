@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxmed.arguments import require_option
-from jaxmed.design import rebuild
+from jaxmed.design.mediation import rebuild
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import draws, prediction, redraw, resampling, table
+from jaxmed.inference import draws, prediction, redraw, slot_table, weights
 from jaxmed.inference.draws import FACTORS, KINDS, RESPONSES, STRATIFIED, WEIGHTED
 from jaxmed.inference.reflation import reflated, root
 from jaxmed.reml import compilation
@@ -42,7 +42,7 @@ class NewRows(NamedTuple):
 class OwnData(NamedTuple):
     """What schemes need whose replicates have data of their own."""
 
-    plan: table.Plan
+    plan: slot_table.Plan
     sources: redraw.Sources
     classes: tuple[SizeClass, ...]  # the table's rows by slot
 
@@ -63,13 +63,13 @@ class Scheme:
         J = len(self.system.design.clusters)
         if self.own:
             return np.ones((last - first, J))
-        return resampling.weights(self.kind, self.seed, first, last, J, self.strata)
+        return weights.weights(self.kind, self.seed, first, last, J, self.strata)
 
     def grams(self, first: int, last: int, rows: int) -> list[Gram] | None:
         """Cross-products of each replicate, one Gram of leading axis ``rows`` per group of equations; None where shared."""
         if self.own is None:
             return None
-        made = redraw.grams(resampling.base_key(self.seed), first, last, rows, self.own.sources, self.own.plan, self._draws)
+        made = redraw.grams(weights.base_key(self.seed), first, last, rows, self.own.sources, self.own.plan, self._draws)
         return list(made)
 
     @property
@@ -132,17 +132,17 @@ class Scheme:
             plan, sources, _ = self.own
             fixed += 2 * sum(np.asarray(a).nbytes for a in jax.tree.leaves(sources))
             side_by_side = redraw.lanes(plan, sources, rows)
-            each += 2 * rows * self._gram_bytes + side_by_side * table.bytes_per_replicate(plan, sources.cells)
+            each += 2 * rows * self._gram_bytes + side_by_side * slot_table.bytes_per_replicate(plan, sources.cells)
         return fixed, each
 
     def new_rows(self, i: int) -> NewRows:
         """The rows of replicate i, for schemes that draw clusters or rows."""
         design = self.system.design
-        codes = table.row_codes(design)
+        codes = slot_table.row_codes(design)
         order = np.argsort(codes, kind="stable")[np.count_nonzero(codes < 0) :]
         sizes = np.bincount(codes[order], minlength=len(design.clusters))
         if self.own:
-            place, cluster, row = redraw.new_rows(resampling.base_key(self.seed), i, self.own.sources, self.kind)
+            place, cluster, row = redraw.new_rows(weights.base_key(self.seed), i, self.own.sources, self.kind)
         else:
             clusters = np.repeat(np.arange(len(design.clusters)), self.weights(i, i + 1)[0].astype(int))
             row, place = ragged(sizes[clusters])
@@ -154,9 +154,9 @@ class Scheme:
         if self.own is None:
             raise ValueError(f"kind={self.kind!r} makes no responses")
         design, out = self.system.design, []
-        made = redraw.new_responses(resampling.base_key(self.seed), i, self.own.sources, self.own.plan, self._draws)
+        made = redraw.new_responses(weights.base_key(self.seed), i, self.own.sources, self.own.plan, self._draws)
         for k, (e, y) in enumerate(zip(design.equations, made, strict=True)):
-            flat = table.to_rows(design, self.own.classes, y)
+            flat = slot_table.to_rows(design, self.own.classes, y)
             out.append(rebuild.to_table(design, k, flat[e.rows]) if design.columns else flat)
         return out
 
@@ -199,11 +199,11 @@ def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None =
         )
     if kind in WEIGHTED:
         return Scheme(kind, seed, system, strata)
-    plan, laid_out, classes = table.lay_out(system)
+    plan, laid_out, classes = slot_table.lay_out(system)
     noise = _noise(system, kind, laid_out, classes) if kind in RESPONSES else None
     groups = None
     if strata is not None:
-        s = resampling.Strata(strata)
+        s = weights.Strata(strata)
         groups = (s.order, s.start, s.size)
     sizes, of, place = np.zeros((3, len(system.design.clusters)), int)
     for b, (members, at) in enumerate(classes):
@@ -215,7 +215,7 @@ def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None =
 # --- What responses are made of -------------------------------------------------------------------------------------
 
 
-def _noise(system: FittedSystem, kind: str, laid_out: table.Table, classes: tuple[SizeClass, ...]) -> redraw.Noise:
+def _noise(system: FittedSystem, kind: str, laid_out: slot_table.Table, classes: tuple[SizeClass, ...]) -> redraw.Noise:
     design, (beta, G, sigma2) = system.design, system.estimates
     K, q = len(design.equations), len(G)
     level_2 = np.array([e.level == 2 for e in design.equations])
@@ -254,7 +254,7 @@ def _noise(system: FittedSystem, kind: str, laid_out: table.Table, classes: tupl
 def _residuals(system: FittedSystem, conditional: bool) -> Float[np.ndarray, "n K"]:
     """Residuals by row of the table, NaN where an equation does not use the row."""
     design = system.design
-    out = np.full((len(table.row_codes(design)), len(design.equations)), np.nan)
+    out = np.full((len(slot_table.row_codes(design)), len(design.equations)), np.nan)
     for k, (e, fitted) in enumerate(zip(design.equations, prediction.fitted(system, conditional), strict=True)):
         out[e.rows if len(design.table_codes) else np.arange(len(out)), k] = e.y - fitted
     return out
@@ -287,7 +287,7 @@ def strata_numbers(design: Design, values: np.ndarray, name: str) -> Int[np.ndar
     Raises:
         InputError: a cluster in more than one stratum or in none.
     """
-    codes = table.row_codes(design)
+    codes = slot_table.row_codes(design)
     inside = (codes >= 0) & (values >= 0)  # a cluster's other rows take the stratum of those that have one
     low = np.full(len(design.clusters), np.iinfo(int).max)
     high = np.full(len(design.clusters), -1)

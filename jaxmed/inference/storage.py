@@ -25,7 +25,7 @@ import numpy as np
 from jaxmed import files
 from jaxmed.arguments import require_path
 from jaxmed.errors import InputError, StorageError
-from jaxmed.inference import resampling
+from jaxmed.inference import weights
 from jaxmed.inference.draws import FACTORS, KINDS, Draws, missing
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.reml.problem import STATUS
@@ -56,7 +56,7 @@ def identity(scheme: AnyScheme) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "jaxmed": __version__,
-        "prng": resampling.PRNG,
+        "prng": weights.PRNG,
         "seed": int(scheme.seed),
         "kind": scheme.kind,
         "factor": scheme.factor,

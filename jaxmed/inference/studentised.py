@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxmed.arguments import require_level
-from jaxmed.inference.sample import Floats, quantile, shares, sort, tail, two_dimensional
+from jaxmed.inference.draws import Floats, quantile, shares, sort, tail, two_dimensional
 
 
 def interval(

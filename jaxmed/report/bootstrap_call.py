@@ -13,11 +13,11 @@ from jaxmed.arguments import read_seed, require_bool, require_option, require_wh
 from jaxmed.design.checks import check_columns
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, hosts, resampling, schemes, storage
+from jaxmed.inference import bootstrap, hosts, schemes, storage, weights
 from jaxmed.inference.draws import FACTORS, KINDS
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.reml import refit as reml
-from jaxmed.report.draws import BootstrapResult
+from jaxmed.report.bootstrap import BootstrapResult
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import FitResult
 
@@ -85,9 +85,9 @@ def check_bootstrap(n_resamples: Any, kind: Any, progress: Any, chunk_size: Any,
 
 def require_numbers(argument: str, given: Any, stop: int) -> None:
     """Replicates below ``stop`` have numbers that the generator can count to; beyond them it would begin anew."""
-    if stop > resampling.REPLICATES:
+    if stop > weights.REPLICATES:
         raise InputError(
-            f"{argument}={given!r} goes beyond replicate {resampling.REPLICATES - 1:,}, the last one that a seed has: use "
+            f"{argument}={given!r} goes beyond replicate {weights.REPLICATES - 1:,}, the last one that a seed has: use "
             "another seed for more"
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.roles import CLUSTER_FIGURES, CLUSTER_ROW, INFLUENCE
+from jaxmed.design.mediation.roles import CLUSTER_FIGURES, CLUSTER_ROW, INFLUENCE
 from jaxmed.inference import cluster_paths, effects
 from jaxmed.reml.fit import FittedSystem
 

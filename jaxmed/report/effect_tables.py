@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from jaxmed.design.roles import FIGURES, ROW
+from jaxmed.design.mediation.roles import FIGURES, ROW
 from jaxmed.design.system import Design
 from jaxmed.inference.effects import Effect
 

@@ -11,11 +11,11 @@ import pandas as pd
 
 from jaxmed.arguments import Seed, read_seed, require_level, require_option, warn_user
 from jaxmed.calls import verbs
-from jaxmed.design import rebuild
 from jaxmed.design.checks import read_table, require_rows
 from jaxmed.design.frames import fill_clusters, with_columns
-from jaxmed.design.mediation_arguments import MediationArguments
-from jaxmed.design.new_rows import new_rows, refuse_new_clusters
+from jaxmed.design.mediation import rebuild
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.new_rows import new_rows, refuse_new_clusters
 from jaxmed.design.system import Design
 from jaxmed.inference import effects, intervals, parameters, prediction
 from jaxmed.reml import fit as reml_fit
@@ -27,7 +27,7 @@ from jaxmed.report.progress import progress_bar
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
-    from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.bootstrap import BootstrapResult
 
 
 @verbs

@@ -12,8 +12,8 @@ import pandas as pd
 
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
-from jaxmed.design.mediation_arguments import MediationArguments
-from jaxmed.design.roles import parse_roles
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import curves, effects, parameters

@@ -13,24 +13,24 @@ import pandas as pd
 
 from jaxmed.arguments import Seed, read_seed, require_bool, require_option, require_whole
 from jaxmed.calls import verbs
-from jaxmed.design.anova import type1_contrasts, type2_contrasts, type3_contrasts
 from jaxmed.design.checks import read_table
+from jaxmed.design.formula.anova import type1_contrasts, type2_contrasts, type3_contrasts
+from jaxmed.design.formula.model import LmmDesign, new_matrices
 from jaxmed.design.frames import with_columns
-from jaxmed.design.lmm_design import LmmDesign, new_matrices
 from jaxmed.errors import InputError
-from jaxmed.inference import lmm_prediction, satterthwaite
-from jaxmed.inference.lmm_prediction import TermFit
+from jaxmed.inference import mixed_prediction, satterthwaite
+from jaxmed.inference.mixed_prediction import TermFit
 from jaxmed.inference.satterthwaite import Estimated
 from jaxmed.reml import crossed, crossed_fit
 from jaxmed.reml.crossed_fit import CrossedFit
-from jaxmed.report import lmm_frames, lmm_hypotheses, lmm_tables
-from jaxmed.report.lmm_hypotheses import Contrast
+from jaxmed.report import mixed_frames, mixed_hypotheses, mixed_tables
+from jaxmed.report.mixed_hypotheses import Contrast
 from jaxmed.report.mixed_words import MixedFit
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
-    from jaxmed.report.draws import BootstrapResult
+    from jaxmed.report.bootstrap import BootstrapResult
 
 
 @verbs
@@ -137,7 +137,7 @@ class LMMResult(MixedFit):
             ['Intercept', 'x']
         """
         tests = satterthwaite.t_tests(self._estimated, np.eye(len(self.design.fixed_names)))
-        return lmm_frames.fixed_frame(self.design.fixed_names, tests, level)
+        return mixed_frames.fixed_frame(self.design.fixed_names, tests, level)
 
     def vcov(self) -> pd.DataFrame:
         """Covariance matrix of the fixed effects, sigma^2 (X'V^-1 X)^-1.
@@ -183,7 +183,7 @@ class LMMResult(MixedFit):
         require_whole("type", type, 1)
         if type not in contrasts:
             raise InputError(f"type={type!r} is not an option; use 1, 2 or 3.")
-        return lmm_frames.anova_frame(self._estimated, contrasts[type](self.design), self.sigma)
+        return mixed_frames.anova_frame(self._estimated, contrasts[type](self.design), self.sigma)
 
     def test(
         self,
@@ -215,7 +215,7 @@ class LMMResult(MixedFit):
             2.5
         """
         require_bool("joint", joint)
-        return lmm_hypotheses.contrast_frame(self.design, self._estimated, contrast, rhs, joint=joint, level=level)
+        return mixed_hypotheses.contrast_frame(self.design, self._estimated, contrast, rhs, joint=joint, level=level)
 
     def conf_int(self, method: Literal["wald", "profile"] = "wald", level: float = 0.95, progress: bool = True) -> pd.DataFrame:
         """Confidence intervals: parameter, estimate, conf_low, conf_high.
@@ -245,7 +245,7 @@ class LMMResult(MixedFit):
         require_bool("progress", progress)
         if method == "profile" and not self.converged:
             raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
-        return lmm_hypotheses.interval_frame(
+        return mixed_hypotheses.interval_frame(
             self.design, self._estimated, self._term_fits, self._sigma, self._sigma_known, method, level, progress
         )
 
@@ -262,7 +262,7 @@ class LMMResult(MixedFit):
             >>> mixed.varcorr()["group"].tolist()
             ['id', 'Residual']
         """
-        return lmm_frames.varcorr_frame(self.design.terms, self._term_fits, self._sigma, self._sigma_known)
+        return mixed_frames.varcorr_frame(self.design.terms, self._term_fits, self._sigma, self._sigma_known)
 
     def ranef(self) -> pd.DataFrame:
         """Predicted random effects (conditional modes): group, level, term, estimate, std_error (conditional SD).
@@ -271,7 +271,7 @@ class LMMResult(MixedFit):
             >>> len(mixed.ranef())
             40
         """
-        return lmm_frames.ranef_frame(self.design.terms, self._term_fits)
+        return mixed_frames.ranef_frame(self.design.terms, self._term_fits)
 
     # rows ------------------------------------------------------------------------------------------------------------
 
@@ -333,12 +333,12 @@ class LMMResult(MixedFit):
             new_data = read_table(new_data, "new_data")
             new = new_matrices(self.design, new_data, random=conditional)
             if conditional and new_levels == "raise":
-                lmm_hypotheses.refuse_new_groups(self.design, new_data, new)
-            values = lmm_prediction.fixed_part(new.fixed, self.estimates.beta, new.offset)
+                mixed_hypotheses.refuse_new_groups(self.design, new_data, new)
+            values = mixed_prediction.fixed_part(new.fixed, self.estimates.beta, new.offset)
             terms = new.terms if conditional else ()
-            values += lmm_prediction.random_part(terms, self._modes if conditional else [], len(values))
-            values = lmm_prediction.told(values, new.fixed, terms, self._term_fits, self.estimates.unidentified)
-            values = lmm_hypotheses.without_beyond(values, self.design, new)
+            values += mixed_prediction.random_part(terms, self._modes if conditional else [], len(values))
+            values = mixed_prediction.told(values, new.fixed, terms, self._term_fits, self.estimates.unidentified)
+            values = mixed_hypotheses.without_beyond(values, self.design, new)
             rows, index = new.rows, new_data.index
         out = np.full(len(index), np.nan)
         out[rows] = values
@@ -362,7 +362,7 @@ class LMMResult(MixedFit):
         rng = np.random.default_rng(number)
         d = self.design
         pairs = [(term.matrix, term.codes) for term in d.terms]
-        y = lmm_prediction.simulate(rng, self._population, pairs, self._term_fits, self._sigma, d.weights)
+        y = mixed_prediction.simulate(rng, self._population, pairs, self._term_fits, self._sigma, d.weights)
         made = self._series(y, d.response)
         made.attrs["seed"] = number
         return made
@@ -437,7 +437,7 @@ class LMMResult(MixedFit):
         """
         effects = require_option("effects", effects, ("fixed", "ran_pars", "ran_vals"))
         if effects == "ran_pars":
-            return lmm_frames.ran_pars_frame(self.varcorr())
+            return mixed_frames.ran_pars_frame(self.varcorr())
         frame = self.fixef(level) if effects == "fixed" else self.ranef()
         frame.insert(0, "effect", effects)
         return frame.assign(parameter=frame["term"]) if effects == "fixed" else frame
@@ -455,7 +455,7 @@ class LMMResult(MixedFit):
         """
         d = self.design
         matrices = [term.matrix for term in d.terms]
-        shares = lmm_prediction.variance_shares(d.fixed, self.estimates.beta, matrices, self._term_fits, self.sigma)
+        shares = mixed_prediction.variance_shares(d.fixed, self.estimates.beta, matrices, self._term_fits, self.sigma)
         own = ("n_obs", "sigma", "loglik", "aic", "bic", "reml_criterion", "deviance", "n_parameters")
         row = {name: getattr(self, name) for name in own}
         row |= {"icc": shares.icc, "r2_marginal": shares.marginal, "r2_conditional": shares.conditional}
@@ -481,10 +481,10 @@ class LMMResult(MixedFit):
 
     def summary(self) -> str:
         """The fit in words and tables, for a terminal: ``print(fit.summary())``."""
-        return lmm_tables.text(self.reml, self._blocks())
+        return mixed_tables.text(self.reml, self._blocks())
 
     def _repr_html_(self) -> str:
-        return lmm_tables.html(self.reml, self._blocks())
+        return mixed_tables.html(self.reml, self._blocks())
 
     # pieces ----------------------------------------------------------------------------------------------------------
 
@@ -511,7 +511,7 @@ class LMMResult(MixedFit):
     @cached_property
     def _term_fits(self) -> list[TermFit]:
         _, members = crossed.factors_of(self.design.terms)
-        return lmm_prediction.term_fits(self.estimates, members, [len(term.names) for term in self.design.terms])
+        return mixed_prediction.term_fits(self.estimates, members, [len(term.names) for term in self.design.terms])
 
     @property
     def _modes(self) -> list[np.ndarray]:
@@ -532,19 +532,19 @@ class LMMResult(MixedFit):
 
     @property
     def _population(self) -> np.ndarray:
-        return lmm_prediction.fixed_part(self.design.fixed, self.estimates.beta, self.design.offset)
+        return mixed_prediction.fixed_part(self.design.fixed, self.estimates.beta, self.design.offset)
 
     @property
     def _mean(self) -> np.ndarray:
         """Fitted values without random effects."""
-        return lmm_prediction.told(self._population, self.design.fixed, (), self._term_fits, self.estimates.unidentified)
+        return mixed_prediction.told(self._population, self.design.fixed, (), self._term_fits, self.estimates.unidentified)
 
     @property
     def _fitted(self) -> np.ndarray:
         """Fitted values with random effects."""
         pairs = [(term.matrix, term.codes) for term in self.design.terms]
-        values = self._population + lmm_prediction.random_part(pairs, self._modes, self.n_obs)
-        return lmm_prediction.told(values, self.design.fixed, pairs, self._term_fits, self.estimates.unidentified)
+        values = self._population + mixed_prediction.random_part(pairs, self._modes, self.n_obs)
+        return mixed_prediction.told(values, self.design.fixed, pairs, self._term_fits, self.estimates.unidentified)
 
     def unidentified_words(self) -> list[str]:
         """What the data cannot tell, in a sentence; empty where they can tell all."""
@@ -552,7 +552,7 @@ class LMMResult(MixedFit):
             return []
         tests = satterthwaite.t_tests(self._estimated, np.eye(len(self.design.fixed_names)))
         lost = [name for name, se in zip(self.design.fixed_names, tests.std_error, strict=True) if np.isnan(se)]
-        return [lmm_tables.not_identified(self.varcorr(), lost)]
+        return [mixed_tables.not_identified(self.varcorr(), lost)]
 
     def _require_identified(self, what: str) -> None:
         if not self.identified:

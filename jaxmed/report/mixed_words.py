@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.lmm_design import LmmDesign
+from jaxmed.design.formula.model import LmmDesign
 from jaxmed.errors import InputError
 from jaxmed.inference.draws import RESPONSES
 from jaxmed.inference.quantities import MixedRows, mixed_rows
 from jaxmed.reml import crossed
 from jaxmed.reml.crossed_fit import CrossedFit
-from jaxmed.report import lmm_frames, lmm_tables
+from jaxmed.report import mixed_frames, mixed_tables
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.shown import Shown
 from jaxmed.report.tables import Block
@@ -59,7 +59,7 @@ class MixedFit(FitResult, Shown):
     def _blocks(self) -> list[Block]:
         information = {"AIC": self.aic, "BIC": self.bic, "logLik": self.loglik, "deviance": self.deviance}
         varcorr = self.varcorr()
-        return lmm_tables.blocks(
+        return mixed_tables.blocks(
             formula=self.formula,
             reml=self.reml,
             criterion=self.deviance,
@@ -121,7 +121,7 @@ class MixedFit(FitResult, Shown):
         return [*said, *self._sentences()]
 
     def _sentences(self) -> list[str]:
-        words = lmm_tables.words(self.converged, self.singular, self.varcorr())
+        words = mixed_tables.words(self.converged, self.singular, self.varcorr())
         return [*self.design.notes, *words, *self.unidentified_words()]
 
     def _cited(self) -> list[str]:
@@ -145,7 +145,7 @@ class MixedFit(FitResult, Shown):
         return mixed_rows(self.design.fixed_names, bars, members)
 
     def _rows_frame(self) -> pd.DataFrame:
-        return lmm_frames.draws_frame(self.design.fixed_names, self.varcorr())
+        return mixed_frames.draws_frame(self.design.fixed_names, self.varcorr())
 
     def _row_blocks(self, frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataFrame]]:
         hidden = ["label", "parameter", "p_count", "n_draws"]

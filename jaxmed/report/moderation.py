@@ -12,7 +12,7 @@ import pandas as pd
 
 from jaxmed.arguments import choices, listed, require_level, shown
 from jaxmed.calls import verbs
-from jaxmed.design.roles import CURVE
+from jaxmed.design.mediation.roles import CURVE
 from jaxmed.design.system import Design, Moderator
 from jaxmed.errors import InputError
 from jaxmed.inference import curves

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from jaxmed.arguments import choices, require_bool, require_level, require_option, require_whole, shown
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference.figures import ALL_METHODS
+from jaxmed.inference.statistics import ALL_METHODS
 from jaxmed.report import cluster_tables, side_by_side
 from jaxmed.report.figures import clusters, density, forest, health, moderation, path, style
 from jaxmed.report.result import Drawn, Mediation, Mixed, Moderated, Result

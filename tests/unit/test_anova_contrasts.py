@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxmed.design.anova import contrast_from_names, type1_contrasts, type2_contrasts, type3_contrasts
-from jaxmed.design.lmm_design import lmm_design
+from jaxmed.design.formula.anova import contrast_from_names, type1_contrasts, type2_contrasts, type3_contrasts
+from jaxmed.design.formula.model import lmm_design
 from jaxmed.errors import InputError, JaxmedWarning
 
 REFERENCE = json.loads((Path(__file__).parent.parent / "reference" / "formula_matrices.json").read_text())

@@ -7,12 +7,12 @@ from designs import mediation_design
 
 import jaxmed
 from jaxmed.arguments import SYNONYMS, check_functions, listed, require_level, require_option, require_path, shown
-from jaxmed.design.centering import CENTRINGS
-from jaxmed.design.mediation_arguments import COVARIANCES
+from jaxmed.design.mediation.arguments import COVARIANCES
+from jaxmed.design.mediation.centering import CENTRINGS
 from jaxmed.errors import InputError
 from jaxmed.inference.effects import check_extra
-from jaxmed.inference.figures import ALL_METHODS
 from jaxmed.inference.schemes import KINDS
+from jaxmed.inference.statistics import ALL_METHODS
 from jaxmed.reml.problem import Estimates
 
 # ---------------------------------------------------------------------------------------------- values in messages

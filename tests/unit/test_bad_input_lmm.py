@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from jaxmed.design.checks import read_table
-from jaxmed.design.lmm_design import lmm_design
+from jaxmed.design.formula.model import lmm_design
 from jaxmed.errors import InputError
 
 TIME = ["pre", "mid", "post"]

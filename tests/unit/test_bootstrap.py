@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import jaxmed
-from jaxmed.inference import intervals, resampling
+from jaxmed.inference import intervals, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:too few draws")  # small bootstraps are enough here
 
@@ -115,13 +115,13 @@ def test_bayesian_weights(fit):
 
 
 def test_weights_do_not_depend_on_the_block_they_are_asked_in():
-    whole = resampling.weights("bayesian", 5, 0, 700, 23)
+    whole = weights.weights("bayesian", 5, 0, 700, 23)
     for a, b in ((0, 10), (250, 262), (511, 700)):
-        np.testing.assert_array_equal(resampling.weights("bayesian", 5, a, b, 23), whole[a:b])
-    counts = resampling.weights("cluster", 5, 0, 2000, 23)
+        np.testing.assert_array_equal(weights.weights("bayesian", 5, a, b, 23), whole[a:b])
+    counts = weights.weights("cluster", 5, 0, 2000, 23)
     assert (counts.sum(1) == 23).all()
     assert counts.mean(0) == pytest.approx(np.ones(23), abs=0.15)
-    assert (resampling.weights("cluster", 6, 0, 50, 23) != counts[:50]).any()
+    assert (weights.weights("cluster", 6, 0, 50, 23) != counts[:50]).any()
 
 
 def test_a_resample_without_variation_fails_with_its_reason(data):

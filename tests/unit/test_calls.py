@@ -10,7 +10,7 @@ import jaxmed
 from jaxmed.calls import check_names, verb
 from jaxmed.errors import ArgumentError, InputError
 from jaxmed.gram import GramData
-from jaxmed.report.draws import BootstrapResult
+from jaxmed.report.bootstrap import BootstrapResult
 from jaxmed.report.mediation import MediationResult
 from jaxmed.report.mixed import LMMResult
 from jaxmed.report.moderation import ModerationCurve

@@ -7,7 +7,7 @@ from designs import mediation_design
 
 import jaxmed
 from jaxmed.design.frames import fill_clusters
-from jaxmed.design.matrices import assemble, specify
+from jaxmed.design.mediation.matrices import assemble, specify
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 60, 10

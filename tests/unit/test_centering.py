@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxmed.design.centering import Coded, centre, code_column, level_of
-from jaxmed.design.rebuild import cluster_means
+from jaxmed.design.mediation.centering import Coded, centre, code_column, level_of
+from jaxmed.design.mediation.rebuild import cluster_means
 from jaxmed.errors import InputError
 
 CODES = np.array([0, 0, 0, 1, 1, 2])

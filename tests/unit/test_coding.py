@@ -6,7 +6,7 @@ import pytest
 from designs import mediation_design
 
 import jaxmed
-from jaxmed.design.matrices import assemble, specify
+from jaxmed.design.mediation.matrices import assemble, specify
 from jaxmed.errors import InputError
 from jaxmed.inference.effects import effects
 

@@ -9,8 +9,8 @@ from designs import mediation_design
 
 from jaxmed import gram_data, lmm
 from jaxmed.design.degenerate import Effects, is_exact
-from jaxmed.design.lmm_design import lmm_design
-from jaxmed.design.matrices import assemble, specify
+from jaxmed.design.formula.model import lmm_design
+from jaxmed.design.mediation.matrices import assemble, specify
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 40, 6

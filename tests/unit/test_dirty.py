@@ -9,7 +9,7 @@ from designs import mediation_design
 
 import jaxmed
 from jaxmed.design.dirty import codes_among
-from jaxmed.design.lmm_design import lmm_design, new_matrices
+from jaxmed.design.formula.model import lmm_design, new_matrices
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 40, 8

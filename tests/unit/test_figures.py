@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays as hypothesis_arrays
 from scipy import stats
 
 import jaxmed
-from jaxmed.inference import figures, jackknife, p_values, studentised
-from jaxmed.inference.figures import Sample
+from jaxmed.inference import intervals, jackknife, statistics, studentised
+from jaxmed.inference.statistics import Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:too few draws")  # small bootstraps are enough here
 
@@ -90,7 +90,9 @@ def test_monte_carlo_errors_are_those_of_repeating_it():
         draws = np.random.default_rng(100 + r).normal(size=(B, 1))
         s = Sample(draws, np.zeros(1), np.zeros(B, bool))
         found.append(
-            figures.monte_carlo_errors(s, lambda s: np.stack([s.draws.std(0, ddof=1), *figures.limits(s, level, "percentile")]))
+            statistics.monte_carlo_errors(
+                s, lambda s: np.stack([s.draws.std(0, ddof=1), *statistics.limits(s, level, "percentile")])
+            )
         )
     mean = np.sqrt((np.array(found) ** 2).mean(0))[:, 0]
     limit = np.sqrt(0.05 * 0.95 / B) / stats.norm.pdf(stats.norm.ppf(0.05))
@@ -102,24 +104,24 @@ def test_worst_case_bounds():
     with_failures = np.concatenate([values, np.full((2, 1), np.nan)])
     failed = np.isnan(with_failures[:, 0])
     s = Sample(with_failures, np.array([50.0]), failed)
-    low, high = figures.limits(s, 0.9, "percentile", "worst")
+    low, high = statistics.limits(s, 0.9, "percentile", "worst")
     assert low[0] == pytest.approx(np.sort(np.append(values, [-1e9, -1e9]))[5])
     assert high[0] == pytest.approx(np.sort(np.append(values, [1e9, 1e9]))[95])
-    low, high = figures.limits(s, 0.98, "percentile", "worst")
+    low, high = statistics.limits(s, 0.98, "percentile", "worst")
     assert low[0] == -np.inf
     assert high[0] == np.inf
     for method in ("basic", "bc"):
-        inner, wide = figures.limits(s, 0.9, method), figures.limits(s, 0.9, method, "worst")
+        inner, wide = statistics.limits(s, 0.9, method), statistics.limits(s, 0.9, method, "worst")
         assert wide[0] <= inner[0]
         assert wide[1] >= inner[1]
     with pytest.raises(jaxmed.InputError, match="method='normal' has no worst case"):
-        figures.limits(s, 0.9, "normal", "worst")
+        statistics.limits(s, 0.9, "normal", "worst")
 
 
 def test_too_few_draws_say_how_many():
     def check(B, level, method="percentile", accel=None):
         z = np.random.default_rng(0).normal(size=(B, 1))
-        return figures.check_number(Sample(z, np.zeros(1), np.zeros(B, bool), accel), level, method)
+        return statistics.check_number(Sample(z, np.zeros(1), np.zeros(B, bool), accel), level, method)
 
     with pytest.raises(jaxmed.InputError, match="at least 39 usable draws, and there are 38"):
         check(38, 0.95)
@@ -128,7 +130,7 @@ def test_too_few_draws_say_how_many():
     assert check(5, 0.95, "normal") == ""
     assert "'bca'" in check(400, 0.95, "bca", np.array([0.15]))
     with pytest.raises(jaxmed.InputError, match="method='magic' is not an option"):
-        figures.limits(Sample(np.zeros((3, 1)), np.zeros(1), np.zeros(3, bool)), 0.9, "magic")
+        statistics.limits(Sample(np.zeros((3, 1)), np.zeros(1), np.zeros(3, bool)), 0.9, "magic")
 
 
 # --- Strata -------------------------------------------------------------------------------------------------------------
@@ -257,9 +259,9 @@ def test_adjusted_p_is_never_below_the_unadjusted_ones(draws, estimate, shape):
     """Whatever the draws: few, skewed, tied, all on one side."""
     draws = shape(draws)
     B, E = draws.shape
-    sample = figures.Sample(draws, np.array(estimate[:E]), np.zeros(B, bool))
-    adjusted = figures.bands(sample, range(E), 0.9).p_adjusted
-    for unadjusted in (figures.p_value(sample, "percentile"), p_values.p_count(draws)):
+    sample = statistics.Sample(draws, np.array(estimate[:E]), np.zeros(B, bool))
+    adjusted = statistics.bands(sample, range(E), 0.9).p_adjusted
+    for unadjusted in (statistics.p_value(sample, "percentile"), intervals.p_count(draws)):
         assert (np.isnan(adjusted) | (adjusted >= unadjusted)).all()
     assert (np.isnan(adjusted) | (adjusted <= 1)).all()
 

@@ -11,7 +11,7 @@ import pytest
 
 import jaxmed
 from jaxmed import files
-from jaxmed.inference import resampling, storage
+from jaxmed.inference import storage, weights
 
 REFUSED = (jaxmed.InputError, jaxmed.StorageError)
 
@@ -170,7 +170,7 @@ def test_numbers_that_would_repeat_the_first_ones_are_refused(fit, tmp_path):
             fit.bootstrap(seed=3, replicates=replicates, progress=False)
     with pytest.raises(jaxmed.InputError, match="n_resamples=4294967297 goes beyond"):
         fit.bootstrap(2**32 + 1, seed=3, progress=False)
-    assert resampling.REPLICATES == 2**32
+    assert weights.REPLICATES == 2**32
 
 
 # --- Damage ---------------------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxmed.design.formula import parse_formula
-from jaxmed.design.syntax import as_text, number_text, parse_expression
-from jaxmed.design.variables import columns_of
+from jaxmed.design.formula.parse import parse_formula
+from jaxmed.design.formula.syntax import as_text, number_text, parse_expression
+from jaxmed.design.formula.variables import columns_of
 from jaxmed.errors import InputError
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxmed
-from jaxmed.design.functions import FUNCTIONS, OPTIONS
-from jaxmed.design.lmm_design import lmm_design, new_matrices
+from jaxmed.design.formula.functions import FUNCTIONS, OPTIONS
+from jaxmed.design.formula.model import lmm_design, new_matrices
 from jaxmed.errors import InputError
 
 N = 40

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmed.design.coding import contrast_matrix, terms_matrix
-from jaxmed.design.columns import Table
-from jaxmed.design.evaluate import compute, learn
-from jaxmed.design.formula import parse_formula
-from jaxmed.design.grouping import code_terms, order_as_lme4
-from jaxmed.design.lmm_design import lmm_design, new_matrices
+from jaxmed.design.formula.coding import contrast_matrix, terms_matrix
+from jaxmed.design.formula.columns import Table
+from jaxmed.design.formula.evaluate import compute, learn
+from jaxmed.design.formula.grouping import code_terms, order_as_lme4
+from jaxmed.design.formula.model import lmm_design, new_matrices
+from jaxmed.design.formula.parse import parse_formula
 from jaxmed.errors import InputError, JaxmedWarning
 
 REFERENCE = json.loads((Path(__file__).parent.parent / "reference" / "formula_matrices.json").read_text())

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from designs import mediation_design
 
-from jaxmed.design import matrices
-from jaxmed.design.matrices import resample_rows
-from jaxmed.design.mediation_arguments import MediationArguments
+from jaxmed.design.mediation import matrices
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.matrices import resample_rows
 from jaxmed.errors import InputError, JaxmedWarning
 
 J, N = 25, 6

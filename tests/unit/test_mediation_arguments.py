@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import jaxmed
-from jaxmed.design import checks, engine
-from jaxmed.design.mediation_arguments import NAMES, MediationArguments
+from jaxmed.design import checks
+from jaxmed.design.mediation import engine
+from jaxmed.design.mediation.arguments import NAMES, MediationArguments
 from jaxmed.errors import ArgumentError, InputError
 
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}

@@ -8,9 +8,9 @@ import pytest
 from designs import mediation_design
 
 import jaxmed
-from jaxmed.design import rebuild
-from jaxmed.design.mediation_arguments import MediationArguments
-from jaxmed.design.new_rows import new_rows
+from jaxmed.design.mediation import rebuild
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.new_rows import new_rows
 from jaxmed.errors import InputError, JaxmedWarning
 from jaxmed.reml.problem import Estimates
 from jaxmed.report.mediation import MediationResult

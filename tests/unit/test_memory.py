@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxmed
-from jaxmed.inference import bootstrap, memory, redraw, resampling, schemes, table
+from jaxmed.inference import bootstrap, memory, redraw, schemes, slot_table, weights
 from jaxmed.reml import padded
 from jaxmed.reml import refit as reml
 
@@ -100,41 +100,41 @@ def test_a_cold_refit_of_unbalanced_data_is_the_draw(fit, kind):
 
 
 def test_elements_of_a_stream_are_those_of_the_whole(x64):
-    key = resampling.replicate_key(resampling.base_key(7), 3)
+    key = weights.replicate_key(weights.base_key(7), 3)
     at = np.array([[0, 5], [11, 23]])
     with jax.threefry_partitionable(True):
         normal = np.asarray(jax.random.normal(key, (2, 3, 4))).ravel()
         numbers = np.asarray(jax.random.randint(key, (24,), 0, 1000))
         bits = np.asarray(jax.random.bits(key, (24,), np.uint32)).astype(object)
-    np.testing.assert_array_equal(resampling.normal_at(key, at), normal[at])
-    np.testing.assert_array_equal(resampling.numbers_at(key, at, 1000), numbers[at])
-    np.testing.assert_array_equal(resampling.below_at(key, at, np.full((2, 2), 10)), (bits[at] * 10 >> 32).astype(int))
+    np.testing.assert_array_equal(weights.normal_at(key, at), normal[at])
+    np.testing.assert_array_equal(weights.numbers_at(key, at, 1000), numbers[at])
+    np.testing.assert_array_equal(weights.below_at(key, at, np.full((2, 2), 10)), (bits[at] * 10 >> 32).astype(int))
     with jax.threefry_partitionable(False):  # whatever the user's setting
-        np.testing.assert_array_equal(resampling.normal_at(key, at), normal[at])
+        np.testing.assert_array_equal(weights.normal_at(key, at), normal[at])
 
 
 def test_streams_go_on_beyond_32_bits(x64):
-    key = resampling.replicate_key(resampling.base_key(7), 3)
+    key = weights.replicate_key(weights.base_key(7), 3)
     at = np.arange(3)
-    assert not np.isin(resampling.normal_at(key, at + 2**32), resampling.normal_at(key, at)).any()
+    assert not np.isin(weights.normal_at(key, at + 2**32), weights.normal_at(key, at)).any()
 
 
 # --- Weights ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_jackknife_makes_the_rows_asked_for():
-    made = resampling.weights("jackknife", 0, 99_990, 100_020, 100_000)
+    made = weights.weights("jackknife", 0, 99_990, 100_020, 100_000)
     assert made.shape == (10, 100_000)
     np.testing.assert_array_equal(np.argwhere(made == 0), [[i, 99_990 + i] for i in range(10)])
 
 
 def test_blocks_of_weights_stay_small():
-    assert resampling.block_size(100) == resampling.block_size(30_000) == 256
-    assert all(8 * n * resampling.block_size(n) <= 2**26 for n in (10**5, 10**6))
+    assert weights.block_size(100) == weights.block_size(30_000) == 256
+    assert all(8 * n * weights.block_size(n) <= 2**26 for n in (10**5, 10**6))
     large = 70_000  # blocks of 64: the same weights wherever a span begins
-    whole = resampling.weights("cluster", 1, 60, 70, large)
+    whole = weights.weights("cluster", 1, 60, 70, large)
     assert (whole.sum(1) == large).all()
-    np.testing.assert_array_equal(whole[5:7], resampling.weights("cluster", 1, 65, 67, large))
+    np.testing.assert_array_equal(whole[5:7], weights.weights("cluster", 1, 65, 67, large))
 
 
 def test_chunks_are_no_larger_than_memory_or_than_what_is_asked_for(fit):
@@ -153,7 +153,7 @@ def test_lanes_share_a_fixed_memory(fit):
     assert redraw.lanes(plan, sources, 1024) == redraw.LANES
     assert redraw.lanes(plan, sources, 24) == 12
     broad = np.broadcast_to(0.0, (4, 10**6, 10))
-    huge = sources._replace(table=sources.table._replace(parts=(table.Part(*[broad] * 5),)))
+    huge = sources._replace(table=sources.table._replace(parts=(slot_table.Part(*[broad] * 5),)))
     assert redraw.lanes(plan, huge, 1024) == 1
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 import jaxmed as jm
-from jaxmed.design import roles
+from jaxmed.design.mediation import roles
 from jaxmed.errors import InputError
 from jaxmed.inference import curves
 from jaxmed.inference.curves import simultaneous_tail

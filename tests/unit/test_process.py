@@ -107,7 +107,7 @@ def test_a_traced_argument_is_refused_by_name(data):
 FORK = """
 import multiprocessing, warnings
 import jaxmed
-from jaxmed.inference.resampling import weights
+from jaxmed.inference.weights import weights
 warnings.simplefilter("ignore")
 data = jaxmed.datasets.split_model(n_clusters=40).data
 
@@ -146,7 +146,7 @@ print("fine")
 FORK_FIRST = """
 import multiprocessing
 import jaxmed
-from jaxmed.inference.resampling import weights
+from jaxmed.inference.weights import weights
 
 def child(pipe):
     pipe.send(float(weights("cluster", 1, 0, 4, 10).sum()))

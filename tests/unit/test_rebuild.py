@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from designs import mediation_design
 
-from jaxmed.design import rebuild
-from jaxmed.design.matrices import resample_rows
+from jaxmed.design.mediation import rebuild
+from jaxmed.design.mediation.matrices import resample_rows
 
 J = 60
 COMMON = {"x": "x", "m": ["m1", "m2"], "y": "y", "cluster": "id"}

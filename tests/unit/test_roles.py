@@ -2,8 +2,8 @@
 
 import pytest
 
-from jaxmed.design.mediation_arguments import MediationArguments
-from jaxmed.design.roles import RandomSlopes, parse_random, parse_roles
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.roles import RandomSlopes, parse_random, parse_roles
 from jaxmed.errors import InputError
 
 

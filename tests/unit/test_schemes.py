@@ -9,7 +9,7 @@ import pytest
 from designs import mediation_design
 
 import jaxmed
-from jaxmed.inference import draws, redraw, resampling, schemes, table
+from jaxmed.inference import draws, redraw, schemes, slot_table, weights
 from jaxmed.report.bootstrap_call import warn_rademacher
 
 COMMON = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
@@ -71,7 +71,7 @@ def test_row_schemes_draw_rows_of_their_own_cluster(fit, data, boots):
         assert (table_of["row"].value_counts() > 1).any()
         assert sizes.index.is_unique == whole
     first = np.bincount(np.searchsorted(np.unique(data["id"]), sizes.index), minlength=30)
-    np.testing.assert_array_equal(first, resampling.weights("cluster", 5, 3, 4, 30)[0])  # the same clusters as kind="cluster"
+    np.testing.assert_array_equal(first, weights.weights("cluster", 5, 3, 4, 30)[0])  # the same clusters as kind="cluster"
     assert (boots["rows"].draws.std() < boots["two_stage"].draws.std())[["a[m] between", "b[m] between"]].all()
 
 
@@ -80,9 +80,9 @@ def test_responses_follow_the_new_mediator(fit, boots):
     scheme = schemes.make(fit.system, "wild", 5)
     noise = scheme.own.sources.noise
     still = scheme.own.sources._replace(noise=noise._replace(marginal=tuple(map(np.zeros_like, noise.marginal))))
-    made = redraw.new_responses(resampling.base_key(5), 0, still, scheme.own.plan, "mammen")
+    made = redraw.new_responses(weights.base_key(5), 0, still, scheme.own.plan, "mammen")
     design = fit.design
-    m, y = (table.to_rows(design, scheme.own.classes, a) for a in made)
+    m, y = (slot_table.to_rows(design, scheme.own.classes, a) for a in made)
     beta = fit.fixef().set_index(["equation", "term"])["estimate"]
     rows = design.equations[1].rows
     codes = design.table_codes
@@ -136,7 +136,7 @@ def test_reflation_of_a_singular_covariance():
 def test_residuals_of_a_row_stay_together(fit):
     scheme = schemes.make(fit.system, "residual", 5)
     own = scheme.own
-    key = resampling.replicate_key(resampling.base_key(5), 0)
+    key = weights.replicate_key(weights.base_key(5), 0)
     import jax
 
     with jax.enable_x64(True):

@@ -11,7 +11,9 @@ import pandas as pd
 
 from jaxmed.arguments import warn_user
 from jaxmed.design import checks
-from jaxmed.design.centering import (
+from jaxmed.design.degenerate import check_equation_residual
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.centering import (
     Centring,
     Coded,
     Predictor,
@@ -21,15 +23,13 @@ from jaxmed.design.centering import (
     level_of,
     varying_cluster,
 )
-from jaxmed.design.degenerate import check_equation_residual
-from jaxmed.design.levels import between_left_out, check_arrows, check_levels
-from jaxmed.design.mediation_arguments import MediationArguments
-from jaxmed.design.moderators import check_values, moderator
-from jaxmed.design.paths import find_paths, free_covariances
-from jaxmed.design.roles import Roles, parse_coding, parse_roles
+from jaxmed.design.mediation.levels import between_left_out, check_arrows, check_levels
+from jaxmed.design.mediation.moderators import check_values, moderator
+from jaxmed.design.mediation.paths import find_paths, free_covariances
+from jaxmed.design.mediation.roles import Roles, parse_coding, parse_roles
+from jaxmed.design.mediation.terms import INTERCEPT, Terms, equation_terms
 from jaxmed.design.support import check_clusters_of, check_precision
 from jaxmed.design.system import Design, Equation, Recipe
-from jaxmed.design.terms import INTERCEPT, Terms, equation_terms
 from jaxmed.design.units import check_equation_origins, check_equation_units
 from jaxmed.errors import InputError
 

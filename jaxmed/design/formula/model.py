@@ -14,22 +14,8 @@ import pandas as pd
 from jaxmed.arguments import listed, warn_user
 from jaxmed.design import dirty
 from jaxmed.design.checks import warn_two_valued
-from jaxmed.design.coding import CodedTerm, TermMatrix, Values, terms_matrix
-from jaxmed.design.columns import Table
 from jaxmed.design.degenerate import check_residual
-from jaxmed.design.evaluate import Recipe, Variable, compute, evaluate, learn
-from jaxmed.design.formula import ParsedFormula, Terms, parse_formula
-from jaxmed.design.grouping import (
-    GroupRecipe,
-    RandomTerm,
-    check_effects,
-    code_terms,
-    effect_columns,
-    group_columns,
-    number_groups,
-    order_as_lme4,
-)
-from jaxmed.design.lmm_checks import (
+from jaxmed.design.formula.checks import (
     LeftOut,
     check_fixed_rank,
     check_formula_columns,
@@ -45,10 +31,24 @@ from jaxmed.design.lmm_checks import (
     read_weights,
     weights_column,
 )
+from jaxmed.design.formula.coding import CodedTerm, TermMatrix, Values, terms_matrix
+from jaxmed.design.formula.columns import Table
+from jaxmed.design.formula.evaluate import Recipe, Variable, compute, evaluate, learn
+from jaxmed.design.formula.grouping import (
+    GroupRecipe,
+    RandomTerm,
+    check_effects,
+    code_terms,
+    effect_columns,
+    group_columns,
+    number_groups,
+    order_as_lme4,
+)
+from jaxmed.design.formula.parse import ParsedFormula, Terms, parse_formula
+from jaxmed.design.formula.syntax import Node, as_text
+from jaxmed.design.formula.variables import columns_of
 from jaxmed.design.support import check_groups, check_term_origins
-from jaxmed.design.syntax import Node, as_text
 from jaxmed.design.units import check_ratios
-from jaxmed.design.variables import columns_of
 
 
 @dataclass(frozen=True)

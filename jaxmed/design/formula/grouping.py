@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed
-from jaxmed.design.centering import is_numeric
-from jaxmed.design.coding import CodedTerm, TermMatrix, Values, factor_levels, settle_codings, terms_matrix
-from jaxmed.design.columns import Table, codes_among, column_of, level_label
-from jaxmed.design.evaluate import Recipe
-from jaxmed.design.formula import Bar, Group, Terms
-from jaxmed.design.lmm_checks import independent_columns
-from jaxmed.design.syntax import as_text, formula_error, without_parens
-from jaxmed.design.variables import columns_of
+from jaxmed.design.formula.checks import independent_columns
+from jaxmed.design.formula.coding import CodedTerm, TermMatrix, Values, factor_levels, settle_codings, terms_matrix
+from jaxmed.design.formula.columns import Table, codes_among, column_of, level_label
+from jaxmed.design.formula.evaluate import Recipe
+from jaxmed.design.formula.parse import Bar, Group, Terms
+from jaxmed.design.formula.syntax import as_text, formula_error, without_parens
+from jaxmed.design.formula.variables import columns_of
+from jaxmed.design.frames import is_numeric
 
 
 @dataclass(frozen=True)

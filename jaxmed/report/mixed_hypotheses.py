@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed, require_level, shown, warn_user
-from jaxmed.design.anova import contrast_from_names
-from jaxmed.design.grouping import group_columns
-from jaxmed.design.lmm_design import LmmDesign, NewRows
+from jaxmed.design.formula.anova import contrast_from_names
+from jaxmed.design.formula.grouping import group_columns
+from jaxmed.design.formula.model import LmmDesign, NewRows
 from jaxmed.errors import InputError
 from jaxmed.inference import profiles, satterthwaite
-from jaxmed.inference.lmm_prediction import TermFit
+from jaxmed.inference.mixed_prediction import TermFit
 from jaxmed.inference.satterthwaite import Estimated
-from jaxmed.report import lmm_frames
+from jaxmed.report import mixed_frames
 from jaxmed.report.progress import progress_bar
 
 Contrast = str | Sequence[str] | Sequence[float] | Sequence[Sequence[float]] | np.ndarray
@@ -47,7 +47,7 @@ def contrast_frame(
     equations = [contrast] if isinstance(contrast, str) else list(contrast)
     named = all(isinstance(text, str) for text in equations)
     names = [str(text) for text in equations] if named else [f"row {k + 1}" for k in range(len(L))]
-    return lmm_frames.fixed_frame(names, satterthwaite.t_tests(estimated, L, right), level)
+    return mixed_frames.fixed_frame(names, satterthwaite.t_tests(estimated, L, right), level)
 
 
 def interval_frame(
@@ -62,11 +62,11 @@ def interval_frame(
 ) -> pd.DataFrame:
     """See ``LMMResult.conf_int``; ``known``: sigma is identified."""
     level = require_level(level)
-    parameters = lmm_frames.parameter_names(design.terms)
+    parameters = mixed_frames.parameter_names(design.terms)
     tests = satterthwaite.t_tests(estimated, np.eye(len(design.fixed_names)))
     covariances = [found.covariance(sigma) for found in fits]
     random = [
-        np.sqrt(covariances[t][a, a]) if a == b else lmm_frames.correlation(covariances[t], a, b) for _, t, a, b in parameters
+        np.sqrt(covariances[t][a, a]) if a == b else mixed_frames.correlation(covariances[t], a, b) for _, t, a, b in parameters
     ]
     if method == "profile":
         wanted = [(t, a, b) for _, t, a, b in parameters]

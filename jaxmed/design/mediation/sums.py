@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxmed.arguments import listed, warn_user
-from jaxmed.design.centering import Coded
-from jaxmed.design.matrices import Built, built_of, names_of
-from jaxmed.design.roles import Roles
-from jaxmed.design.summary import Summary
+from jaxmed.design.mediation.centering import Coded
+from jaxmed.design.mediation.matrices import Built, built_of, names_of
+from jaxmed.design.mediation.roles import Roles
+from jaxmed.design.mediation.summary import Summary
+from jaxmed.design.mediation.terms import Terms
 from jaxmed.design.system import Equation, Factor, Products, Recipe
-from jaxmed.design.terms import Terms
 from jaxmed.errors import InputError
 
 Monomial = tuple[str, ...]  # sorted names of columns; the empty one is the constant 1

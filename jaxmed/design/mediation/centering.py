@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -16,8 +14,9 @@ import pandas as pd
 
 from jaxmed.arguments import listed, shown
 from jaxmed.design import dirty
-from jaxmed.design.rebuild import product
-from jaxmed.design.summary import ROUNDING, WITHIN_TOLERANCE, Summary, summarise
+from jaxmed.design.frames import is_numeric
+from jaxmed.design.mediation.rebuild import product
+from jaxmed.design.mediation.summary import ROUNDING, WITHIN_TOLERANCE, Summary, summarise
 from jaxmed.design.system import Component, Factor, Recipe
 from jaxmed.design.units import check_size
 from jaxmed.errors import InputError
@@ -88,18 +87,6 @@ def check_range(where: str, low: float, high: float) -> None:
     if high - low <= ROUNDING * largest:
         raise InputError(f"{where}: the column is constant (all {low:g}); leave it out or use another.")
     check_size(where, largest)
-
-
-def is_numeric(series: pd.Series) -> bool:
-    """The column holds numbers: not categories, booleans, text or dates. Numbers beside None count."""
-    dtype = series.dtype
-    if isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(dtype):
-        return False
-    if pd.api.types.is_numeric_dtype(dtype):
-        return not pd.api.types.is_complex_dtype(dtype)
-    if pd.api.types.is_object_dtype(dtype):  # numbers beside None, or decimals
-        return all(isinstance(v, Real | Decimal) and not isinstance(v, bool | np.bool_ | np.timedelta64) for v in series.dropna())
-    return False
 
 
 def refuse_coding(name: str, asked: Sequence[object] | None) -> None:

@@ -19,9 +19,8 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed
-from jaxmed.design.centering import is_numeric
-from jaxmed.design.columns import Table, codes_among, column_of, kind_of, level_label
-from jaxmed.design.functions import (
+from jaxmed.design.formula.columns import Table, codes_among, column_of, kind_of, level_label
+from jaxmed.design.formula.functions import (
     CODES,
     ELEMENTWISE,
     FACTOR_FUNCTIONS,
@@ -32,8 +31,9 @@ from jaxmed.design.functions import (
     scale,
     smooth,
 )
-from jaxmed.design.syntax import Node, as_text, without_parens
-from jaxmed.design.variables import COMPARISONS, columns_of, literal, options_of
+from jaxmed.design.formula.syntax import Node, as_text, without_parens
+from jaxmed.design.formula.variables import COMPARISONS, columns_of, literal, options_of
+from jaxmed.design.frames import is_numeric
 from jaxmed.errors import InputError
 
 State = dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jaxmed.design.centering import Centring, Predictor, Term
-from jaxmed.design.roles import Roles
+from jaxmed.design.mediation.centering import Centring, Predictor, Term
+from jaxmed.design.mediation.roles import Roles
 from jaxmed.design.system import Arrow
 from jaxmed.errors import InputError
 

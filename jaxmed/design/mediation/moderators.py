@@ -11,8 +11,8 @@ from numbers import Real
 import numpy as np
 
 from jaxmed.arguments import listed, shown, warn_user
-from jaxmed.design.centering import Coded
-from jaxmed.design.summary import Summary
+from jaxmed.design.mediation.centering import Coded
+from jaxmed.design.mediation.summary import Summary
 from jaxmed.design.system import Moderator
 from jaxmed.design.units import check_moderator_origin
 from jaxmed.errors import InputError

@@ -10,9 +10,9 @@ import pandas as pd
 
 from jaxmed.arguments import listed
 from jaxmed.design import dirty
-from jaxmed.design.centering import is_numeric
+from jaxmed.design.frames import is_numeric
+from jaxmed.design.mediation.rebuild import NewRows
 from jaxmed.design.names import missing_column
-from jaxmed.design.rebuild import NewRows
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 

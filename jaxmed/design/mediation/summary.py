@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxmed.design.rebuild import cluster_means
+from jaxmed.design.mediation.rebuild import cluster_means
 
 # Relative to the column's standard deviation. Cluster means of a variable that was centred and then rounded to
 # six decimals still count as 0; means of a variable that was not are far larger than this by chance alone.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.grouping import RandomTerm
+from jaxmed.design.formula.grouping import RandomTerm
 from jaxmed.inference import satterthwaite
-from jaxmed.inference.lmm_prediction import TermFit
+from jaxmed.inference.mixed_prediction import TermFit
 from jaxmed.inference.quantities import parameter_name
 from jaxmed.inference.satterthwaite import Estimated, FTest, TTests
 

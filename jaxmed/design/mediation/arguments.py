@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxmed.arguments import check_functions, listed, require_bool, require_option
 from jaxmed.calls import check_names
-from jaxmed.design.centering import CENTRINGS, Centring
+from jaxmed.design.mediation.centering import CENTRINGS, Centring
 from jaxmed.errors import InputError
 from jaxmed.files import plain
 

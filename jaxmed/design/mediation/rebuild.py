@@ -23,8 +23,8 @@ def matrices(design: Design, k: int, values: Mapping[str, np.ndarray] | None = N
     """Fixed (..., n_k, p) and random (..., n_k, q) of equation k, with ``values`` (..., n) for some columns of the table.
 
     Example:
-        >>> from jaxmed.design.matrices import mediation_design
-        >>> from jaxmed.design.mediation_arguments import MediationArguments
+        >>> from jaxmed.design.mediation.matrices import mediation_design
+        >>> from jaxmed.design.mediation.arguments import MediationArguments
         >>> design = mediation_design(data, MediationArguments("x", "m", "y", "id"))
         >>> fixed, _ = matrices(design, 1, {"m": design.columns["m"] + 1.0})
         >>> [name for name, moved in zip(design.equations[1].fixed_names, fixed[0] - design.equations[1].fixed[0]) if moved > 0.5]

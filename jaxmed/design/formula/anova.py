@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from jaxmed.arguments import listed
-from jaxmed.design.coding import CodedTerm, NumericValues, Values, term_columns, terms_matrix
-from jaxmed.design.lmm_checks import independent_columns
-from jaxmed.design.lmm_design import LmmDesign
+from jaxmed.design.formula.checks import independent_columns
+from jaxmed.design.formula.coding import CodedTerm, NumericValues, Values, term_columns, terms_matrix
+from jaxmed.design.formula.model import LmmDesign
 from jaxmed.errors import InputError
 
 NEGLIGIBLE = 1e-8  # of the largest entry: an entry or row of a contrast that is rounding
@@ -29,7 +29,7 @@ def type3_contrasts(design: LmmDesign) -> dict[str, np.ndarray]:
     weighted levels of the others. A term all of whose columns were left out has no row.
 
     Example:
-        >>> from jaxmed.design.lmm_design import lmm_design
+        >>> from jaxmed.design.formula.model import lmm_design
         >>> y = np.arange(8.0) ** 2
         >>> table = pd.DataFrame({"y": y, "f": list("aabb") * 2, "x": [0.0, 1] * 4, "g": list("ppppqqqq")})
         >>> type3_contrasts(lmm_design("y ~ f*x + (1 | g)", table))["x"]
@@ -174,7 +174,7 @@ def contrast_from_names(
         InputError: the wrong number of columns, names that are no coefficients, equations without any.
 
     Example:
-        >>> from jaxmed.design.lmm_design import lmm_design
+        >>> from jaxmed.design.formula.model import lmm_design
         >>> table = pd.DataFrame({"y": [1.0, 3, 2, 5, 4, 6], "t": [0, 1, 0, 1, 0, 1], "g": list("aabbcc")})
         >>> contrast_from_names(lmm_design("y ~ t + (1 | g)", table), "2*t - Intercept = 1")
         (array([[-1.,  2.]]), array([1.]))

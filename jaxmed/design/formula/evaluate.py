@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed
-from jaxmed.design.coding import FactorValues, NumericValues, Values, factor_levels
-from jaxmed.design.columns import Table, codes_among, column_of, level_label
-from jaxmed.design.expressions import Columns, Evaluation, State
-from jaxmed.design.functions import FACTOR_FUNCTIONS
-from jaxmed.design.syntax import Node, as_text, without_parens
-from jaxmed.design.variables import columns_of, contrast_name
+from jaxmed.design.formula.coding import FactorValues, NumericValues, Values, factor_levels
+from jaxmed.design.formula.columns import Table, codes_among, column_of, level_label
+from jaxmed.design.formula.expressions import Columns, Evaluation, State
+from jaxmed.design.formula.functions import FACTOR_FUNCTIONS
+from jaxmed.design.formula.syntax import Node, as_text, without_parens
+from jaxmed.design.formula.variables import columns_of, contrast_name
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from jaxmed.arguments import require_option
 from jaxmed.errors import InputError
 from jaxmed.inference import intervals, studentised
-from jaxmed.inference.correction import bias_correction, shifted
-from jaxmed.inference.sample import METHODS, Floats, sort, tail
+from jaxmed.inference.draws import METHODS, Floats, sort, tail
+from jaxmed.inference.intervals import bias_correction, shifted
 
 ALL_METHODS = (*METHODS, "studentised")
 BY_RANK = ("percentile", "basic", "bc", "bca")

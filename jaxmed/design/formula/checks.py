@@ -10,17 +10,17 @@ import pandas as pd
 
 from jaxmed.arguments import listed
 from jaxmed.design import dirty
-from jaxmed.design.centering import is_numeric
-from jaxmed.design.coding import NumericValues, TermMatrix, Values
-from jaxmed.design.columns import Table, column_of, kind_of, unusable
-from jaxmed.design.evaluate import Variable
-from jaxmed.design.expressions import Evaluation
-from jaxmed.design.formula import Terms
-from jaxmed.design.functions import SMOOTHS
+from jaxmed.design.formula.coding import NumericValues, TermMatrix, Values
+from jaxmed.design.formula.columns import Table, column_of, kind_of, unusable
+from jaxmed.design.formula.evaluate import Variable
+from jaxmed.design.formula.expressions import Evaluation
+from jaxmed.design.formula.functions import SMOOTHS
+from jaxmed.design.formula.parse import Terms
+from jaxmed.design.formula.syntax import Node, as_text, formula_error
+from jaxmed.design.formula.variables import columns_of
+from jaxmed.design.frames import is_numeric
 from jaxmed.design.names import missing_column
-from jaxmed.design.syntax import Node, as_text, formula_error
 from jaxmed.design.units import check_size
-from jaxmed.design.variables import columns_of
 from jaxmed.errors import InputError
 
 # Of a column's norm after projection on the columns before it: lme4's, but applied after centring where there is an

@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design import dirty
-from jaxmed.design.centering import Coded, carry, check_range, code_column, refuse_coding
 from jaxmed.design.checks import check_clusters, check_columns
 from jaxmed.design.frames import is_lazy, to_pandas, to_series
-from jaxmed.design.matrices import Rows, Specification, plan
-from jaxmed.design.mediation_arguments import MediationArguments
-from jaxmed.design.roles import Roles
-from jaxmed.design.summary import Summary
-from jaxmed.design.sums import Monomial, RawSums, Sums, monomials
-from jaxmed.design.terms import Terms
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.centering import Coded, carry, check_range, code_column, refuse_coding
+from jaxmed.design.mediation.matrices import Rows, Specification, plan
+from jaxmed.design.mediation.roles import Roles
+from jaxmed.design.mediation.summary import Summary
+from jaxmed.design.mediation.sums import Monomial, RawSums, Sums, monomials
+from jaxmed.design.mediation.terms import Terms
 from jaxmed.errors import InputError
 
 MOST_LEVELS = 1000  # distinct values of a column of text that come back to be coded

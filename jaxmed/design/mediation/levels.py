@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxmed.arguments import listed, shown
-from jaxmed.design.mediation_arguments import Names
-from jaxmed.design.roles import Roles, as_names
+from jaxmed.design.mediation.arguments import Names
+from jaxmed.design.mediation.roles import Roles, as_names
 from jaxmed.errors import InputError
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxmed.design import rebuild
+from jaxmed.design.mediation import rebuild
 from jaxmed.design.system import Design, Equation, Factor
 from jaxmed.reml import padded
 from jaxmed.reml.fit import FittedSystem

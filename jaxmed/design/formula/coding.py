@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.formula import Terms
+from jaxmed.design.formula.parse import Terms
 from jaxmed.errors import InputError
 
 MOST_COLUMNS = 20_000  # of all terms of one side

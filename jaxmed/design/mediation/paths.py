@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxmed.design.roles import Roles
+from jaxmed.design.mediation.roles import Roles
+from jaxmed.design.mediation.terms import Terms
 from jaxmed.design.system import Equation, Interaction, Path
-from jaxmed.design.terms import Terms
 
 
 def find_paths(roles: Roles, terms: Mapping[str, Terms]) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jaxmed.arguments import listed
-from jaxmed.design.functions import (
+from jaxmed.design.formula.functions import (
     CONSTANTS,
     CONTRASTS,
     FLAGS,
@@ -22,7 +22,7 @@ from jaxmed.design.functions import (
     SUMMARIES,
     WHOLE,
 )
-from jaxmed.design.syntax import Node, as_text, formula_error, without_parens
+from jaxmed.design.formula.syntax import Node, as_text, formula_error, without_parens
 
 ARITHMETIC = ("+", "-", "*", "/", "^")
 COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")

@@ -18,7 +18,7 @@ import pandas as pd
 from jaxmed.arguments import chosen_names, require_bool, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
 from jaxmed.errors import InputError, JaxmedWarning
-from jaxmed.inference import bootstrap, curves, figures, intervals
+from jaxmed.inference import bootstrap, curves, intervals, statistics
 from jaxmed.inference.curves import Bands
 from jaxmed.inference.draws import RESPONSES, Draws
 from jaxmed.inference.mixed import AnyScheme
@@ -132,26 +132,26 @@ class BootstrapResult(Curved):
         """
         singular = require_option("singular", singular, ("keep", "drop"))
         failed = require_option("failed", failed, ("drop", "worst"))
-        method = None if method is None else require_option("method", method, figures.ALL_METHODS)
+        method = None if method is None else require_option("method", method, statistics.ALL_METHODS)
         if self.kind == "jackknife":
             return self._jackknife(level, method or "normal")
         method = method or "percentile"
         sample = self._sample(method, singular)
         self._warn(sample, level, method)
 
-        def errors(part: figures.Sample) -> np.ndarray:
-            return np.stack([intervals.std_error(part.draws), *figures.limits(part, level, method)])
+        def errors(part: statistics.Sample) -> np.ndarray:
+            return np.stack([intervals.std_error(part.draws), *statistics.limits(part, level, method)])
 
-        low, high = figures.limits(sample, level, method, failed)
+        low, high = statistics.limits(sample, level, method, failed)
         se = intervals.std_error(sample.draws)
-        mc = figures.monte_carlo_errors(sample, errors)
+        mc = statistics.monte_carlo_errors(sample, errors)
         return self._framed(
             estimate=sample.estimate,
             bias=intervals.bias(sample.draws, sample.estimate),
             std_error=se,
             conf_low=low,
             conf_high=high,
-            p_value=figures.p_value(sample, method),
+            p_value=statistics.p_value(sample, method),
             p_count=intervals.p_count(sample.draws),
             n_draws=intervals.n_finite(sample.draws),
             mc_std_error=mc[0],
@@ -189,7 +189,7 @@ class BootstrapResult(Curved):
         chosen = list(self.fit._quantities.main) if labels is None else chosen_names("labels", labels, known)
         at = [known.index(label) for label in chosen]
         sample = self._sample("studentised" if studentised else "percentile", "keep")
-        found = figures.bands(sample, at, level)
+        found = statistics.bands(sample, at, level)
         table = pd.DataFrame(
             {
                 "label": chosen,
@@ -260,12 +260,12 @@ class BootstrapResult(Curved):
             draws = bootstrap.run(range(J), make(system, "jackknife", 0), progress=update)
         return intervals.acceleration(self.fit._quantities.values(draws.estimates), strata=self.scheme.strata)
 
-    def _sample(self, method: str, singular: str) -> figures.Sample:
+    def _sample(self, method: str, singular: str) -> statistics.Sample:
         rows, estimates = self.fit._quantities, self.scheme.estimates
         errors = se = None
         if method == "studentised":
             errors, se = self._audit.std_error, rows.std_errors(estimates, self._batched.system.covariance().joint)
-        sample = figures.Sample(
+        sample = statistics.Sample(
             rows.values(self.raw.estimates),
             rows.values(estimates),
             self.raw.status == FAILED,
@@ -282,8 +282,8 @@ class BootstrapResult(Curved):
         frame = with_figures(self.fit._rows_frame(), **columns | {"p_value": p, "p_count": p_count})
         return self.fit._noted(frame)
 
-    def _warn(self, sample: figures.Sample, level: float, method: str) -> None:
-        said = figures.check_number(sample, level, method)
+    def _warn(self, sample: statistics.Sample, level: float, method: str) -> None:
+        said = statistics.check_number(sample, level, method)
         if said:
             warn_user(said)
         lost = int((self.raw.status == FAILED).sum())
@@ -325,7 +325,7 @@ class BootstrapResult(Curved):
             >>> boot.describe().split(".")[0].partition(" was ")[2]
             'fitted to 389 rows in 40 clusters (id)'
         """
-        method = None if method is None else require_option("method", method, figures.ALL_METHODS)
+        method = None if method is None else require_option("method", method, statistics.ALL_METHODS)
         return self.fit._paragraph(self, self.tidy(level, method), level, method)
 
     def weights(self, i: int) -> np.ndarray:

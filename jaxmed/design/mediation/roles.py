@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxmed.arguments import listed, shown
-from jaxmed.design.mediation_arguments import (
+from jaxmed.design.mediation.arguments import (
     ROLES,
     CovariateArgument,
     MediationArguments,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
-from jaxmed.design.functions import FACTOR_FUNCTIONS
-from jaxmed.design.syntax import MOST_NESTED, Node, as_text, formula_error, parse_expression, without_parens
-from jaxmed.design.variables import check_offset, check_variable, columns_of
+from jaxmed.design.formula.functions import FACTOR_FUNCTIONS
+from jaxmed.design.formula.syntax import MOST_NESTED, Node, as_text, formula_error, parse_expression, without_parens
+from jaxmed.design.formula.variables import check_offset, check_variable, columns_of
 from jaxmed.errors import InputError
 
 MOST_TERMS = 2_000  # that a formula may stand for

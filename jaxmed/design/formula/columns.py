@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed
-from jaxmed.design.centering import is_numeric
 from jaxmed.design.dirty import containers
-from jaxmed.design.syntax import Node, formula_error, number_text
+from jaxmed.design.formula.syntax import Node, formula_error, number_text
+from jaxmed.design.frames import is_numeric
 from jaxmed.errors import InputError
 
 ROUNDED_AWAY = 1e-8  # share of a column's range that turning whole numbers into floats may cost
