@@ -208,6 +208,38 @@ def test_bpg06(shared_data, twin_full):
     assert beta["m:x"] * beta["y:m"] + found.G[0, a, b] == pytest.approx(0.472532, abs=1e-5)
 
 
+@pytest.mark.slow  # optax comes with the validation group, and so does the full comparison, validation/automatic.py
+@pytest.mark.parametrize("reml", [True, False], ids=["reml", "ml"])
+def test_automatic_differentiation_and_lbfgs_reach_the_same_optimum(reml):
+    """Only the value of the criterion is shared: other derivatives, another search, another start."""
+    optax = pytest.importorskip("optax")
+    _, problem = twin_problem(random=None)
+    pattern = problem.pattern
+    value = partial(
+        deviance, weights=np.ones(100), gram=problem.gram, layout=problem.layout, rows=pattern.rows, cols=pattern.cols, reml=reml
+    )
+    method = optax.lbfgs()
+    both = optax.value_and_grad_from_state(value)
+
+    @jax.jit
+    def step(theta, state):
+        at, gradient = both(theta, state=state)
+        update, state = method.update(gradient, state, theta, value=at, grad=gradient, value_fn=value)
+        return optax.apply_updates(theta, update), state, gradient
+
+    theta = jax.numpy.array([0.5, 0.0, 0.5, 0.0])
+    state = method.init(theta)
+    for _ in range(200):
+        theta, state, gradient = step(theta, state)
+        if np.linalg.norm(gradient) < 1e-7:
+            break
+    found = fit(problem, reml=reml).solution
+    assert float(value(theta)) == pytest.approx(found.value[0], abs=1e-8)
+    factor = np.array([[theta[0], 0.0], [theta[1], theta[2]]])
+    np.testing.assert_allclose(factor @ factor.T, symmetric(found.point.relative)[0], atol=1e-5)
+    np.testing.assert_allclose(theta[3], found.point.log_ratio[0, 0], atol=1e-6)
+
+
 # --------------------------------------------------------------------------------------------- lanes and rows
 
 
