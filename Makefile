@@ -11,7 +11,7 @@ DATA := $(or $(JAXMED_SHARED_DATA),../shared/data)
 help:
 	@echo "make demo        the main job on real data: minority status -> family SES -> maths, pupils in schools"
 	@echo "make test        the tests"
-	@echo "make test-fast   those that tell most in a minute"
+	@echo "make test-fast   most of them: those that compile little (tests/fast.py)"
 	@echo "make test-lowest the same with the lowest versions of all that jaxmed needs, in .venv-lowest"
 	@echo "make coverage    the tests, and which lines they run; HTML into build/coverage/"
 	@echo "make lint        style (ruff) and types (pyright)"

@@ -243,7 +243,7 @@ def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, interce
 def far_origins(table: Table, fixed: Terms, full: TermMatrix, kept: np.ndarray) -> str:
     """The remedy where products or powers of columns are left out that far-away origins make alike; else nothing."""
     lost = {label for label, span in full.spans if not set(span) <= set(kept.tolist())}
-    made = [term for term in fixed.terms if ":".join(term) in lost and (len(term) > 1 or fixed.nodes[term[0]].kind != "name")]
+    made = [term for term in fixed.terms if ":".join(term) in lost and (len(term) != 1 or fixed.nodes[term[0]].kind != "name")]
     found = []
     for column in columns_of(fixed.nodes[variable] for term in made for variable in term):
         series = column_of(table.frame, column)
