@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar, cast
@@ -43,9 +44,15 @@ def own_settings() -> Iterator[None]:
         ProcessError: this process is a fork of one in which JAX had run.
     """
     _refuse_fork()
+    with jax.ensure_compile_time_eval(), _settings():
+        yield
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """The settings alone, for a thread in which nothing is traced."""
     with ExitStack() as stack:
         for setting in (
-            jax.ensure_compile_time_eval(),
             jax.enable_x64(True),
             jax.disable_jit(False),
             jax.debug_nans(False),
@@ -159,12 +166,27 @@ class Programs:
             program = self.programs.pop(key, None)
             if program is None:
                 started = time.perf_counter()
-                program = jax.jit(partial(fn, **static), compiler_options=options).lower(*args).compile()
+                program = _compiled(jax.jit(partial(fn, **static), compiler_options=options), args)
                 self.seconds += time.perf_counter() - started
             self.programs[key] = program  # the last one used is the last one to go
             while len(self.programs) > KEPT:
                 self.programs.popitem(last=False)
         return program(*args)
+
+
+def _compiled(program, args) -> Callable:
+    """A program for these arguments, compiled in a thread of its own.
+
+    The caller may be under the user's trace, and is under ensure_compile_time_eval because of that: in it all arithmetic of a
+    program's constants would be compiled and run by itself while the program is traced, a third of the whole compilation.
+    """
+
+    def compile_it():
+        with _settings():
+            return program.lower(*args).compile()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(compile_it).result()
 
 
 compiled = Programs()

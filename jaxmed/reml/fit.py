@@ -15,8 +15,6 @@ from jaxmed.reml import covariance, criterion, fallback, information, problem
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, FittedBlock, Point
 
-AGREE = 1e-6  # optima whose deviances differ by less are the same
-
 
 @dataclass(frozen=True)
 class FittedSystem:
@@ -146,18 +144,22 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fitt
     evaluate = fallback.on_host(built, built.gram, ones, reml)
     G, log_ratio = start_by_em(built)
     factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
-    first, second = (fallback.minimise(evaluate, pattern, [(L, log_ratio)]) for L in factors[:2])
-    best, steps = min(first, second, key=lambda end: (not end.converged, end.value)), first.evaluations + second.evaluations
-    if not (first.converged and second.converged and abs(first.value - second.value) < AGREE):  # a second optimum, or none
+    best = fallback.minimise(evaluate, pattern, [(factors[0], log_ratio)])
+    known = best.value if best.converged else -np.inf
+    # from elsewhere; what arrives at the same deviance need not go to the end
+    other = fallback.minimise(evaluate, pattern, [(factors[1], log_ratio)], known=known)
+    evaluations = best.evaluations + other.evaluations
+    if not (best.converged and abs(best.value - other.value) < fallback.NEAR):  # a second optimum, or none
         rest = fallback.minimise(evaluate, pattern, [(L, log_ratio) for L in factors[2:]], every=True)
-        best, steps = min(best, rest, key=lambda end: (not end.converged, end.value)), steps + rest.evaluations
+        best = min(best, other, rest, key=lambda end: (not end.converged, end.value))
+        evaluations += rest.evaluations
     relative, ratio, converged = best.G, best.log_ratio, best.converged
     if not np.isfinite(relative).all():
         relative, ratio, converged = covariance.square(factors[0]), log_ratio, False
     exact = covariance.snapped(relative, pattern)
     if evaluate(exact, ratio)[0] <= evaluate(relative, ratio)[0] + 1e-8:
         relative = exact
-    return _describe(built, equations, reml, Point(covariance.packed(relative), ratio), converged, best.decrement, steps)
+    return _describe(built, equations, reml, Point(covariance.packed(relative), ratio), converged, best.decrement, evaluations)
 
 
 def fit_at(design: Design, G: np.ndarray, sigma2: float, *, decrement: float, reml: bool = True) -> FittedSystem:

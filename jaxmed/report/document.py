@@ -109,7 +109,9 @@ def _figure(result: Result, kind: str, options: dict, caption: str) -> str:
     with style.detached(), matplotlib.rc_context({"svg.hashsalt": kind, "svg.fonttype": "path"}):
         ax = result.plot(kind, **options)
         buffer = io.BytesIO()
-        ax.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     picture = base64.b64encode(buffer.getvalue()).decode("ascii")
     alt = html.escape(f"{kind}: {caption}", quote=True)
     image = f'<img src="data:image/svg+xml;base64,{picture}" alt="{alt}">'

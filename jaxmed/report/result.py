@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
+from jaxmed.calls import verbs
 from jaxmed.inference.quantities import Quantities
 from jaxmed.report import tables
 
@@ -36,6 +37,7 @@ class Picture(NamedTuple):
     caption: str
 
 
+@verbs
 class Result:
     """What the report, figures and tables ask of any result."""
 
