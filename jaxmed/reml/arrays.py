@@ -6,7 +6,6 @@ without importing JAX, thousands of replicates by the same formulas compiled.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
@@ -39,7 +38,15 @@ def arrays_of(*arrays: Any) -> Arrays:
     """NumPy for arrays of NumPy alone, else JAX: the namespace of the arguments, as in the array API standard."""
     if all(isinstance(a, np.ndarray | np.generic | float | int) for a in arrays):
         return HOST
-    return importlib.import_module("jaxmed.reml.linalg").DEVICE
+    return _device()
+
+
+@cache
+def _device() -> Arrays:
+    from jaxmed.reml import linalg  # with it comes JAX
+
+    put, add = (lambda a, index, values: a.at[index].set(values)), (lambda a, index, values: a.at[index].add(values))
+    return Arrays(linalg.jnp, linalg.stage, linalg.jax.lax.rsqrt, linalg.whiten, put, add, linalg.inner)
 
 
 def _as_it_is(fn):

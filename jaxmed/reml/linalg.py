@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxmed.reml.arrays import Arrays
 from jaxmed.reml.compilation import stage
 
 BLOCK = 8  # pivots eliminated together in larger systems
@@ -149,12 +148,6 @@ def _whiten_loop(A):
     return A[:, n + 1 :], A[:, n], logdet
 
 
-def _put(a, index, values):
-    return a.at[index].set(values)
-
-
-def _add(a, index, values):
-    return a.at[index].add(values)
-
-
-DEVICE = Arrays(jnp, stage, jax.lax.rsqrt, whiten, _put, _add, partial(jnp.einsum, "aj,bj->ab"))
+def inner(a: Float[Array, "a J"], b: Float[Array, "b J"]) -> Float[Array, "a b"]:
+    """Sums of products over the last axis."""
+    return jnp.einsum("aj,bj->ab", a, b)

@@ -214,8 +214,10 @@ def lmm_boot_forest(
     result: Drawn, *, level: float = 0.95, method: str | None = None, intercepts: bool = False, ax: Axes | None = None
 ) -> Axes:
     """Fixed effects with bootstrap intervals."""
-    table = result.tidy(level, _method(result, method))
-    frame = table.loc[table["effect"] == "fixed"].rename(columns={"label": "name"})
+    frame = result._fixed(level)
+    if len(frame):  # without any the figure says so
+        table = result.tidy(level, _method(result, method))
+        frame = table.loc[table["effect"] == "fixed"].rename(columns={"label": "name"})
     frame = side_by_side.without_intercepts(frame, intercepts)
     return forest.coefficients({"model": frame}, level=level, ax=ax)
 

@@ -17,7 +17,6 @@ from fuzzing import bad_table, formula, table, value
 
 import jaxmed
 from jaxmed.errors import JaxmedError, JaxmedWarning
-from jaxmed.report import results
 
 mpl.use("Agg")
 
@@ -191,7 +190,7 @@ def test_bad_input_is_answered_by_jaxmed(verb, monkeypatch, tmp_path):
 
     fit(), boot(), lmm(), lmm_boot(), sums()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results.reml_fit, "fit_design", no_fit)
+    monkeypatch.setattr("jaxmed.reml.fit.fit_design", no_fit)
     function, _, calls = VERBS[verb]
     foreign = []
     for number in range(calls * TIMES):
@@ -221,7 +220,7 @@ def test_sound_arguments_reach_the_fit(monkeypatch):
     def no_fit(*given, **options):
         raise Sound
 
-    monkeypatch.setattr(results.reml_fit, "fit_design", no_fit)
+    monkeypatch.setattr("jaxmed.reml.fit.fit_design", no_fit)
     with pytest.raises(Sound):
         jaxmed.mediate(table(), **MEDIATE)
     assert sum(calls for _, _, calls in VERBS.values()) > 800

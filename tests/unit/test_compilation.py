@@ -1,8 +1,11 @@
 """Compiled programs: made once for a structure and its shapes, and not kept for ever."""
 
 import numpy as np
+import pytest
 
 from jaxmed.reml import compilation
+
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def double(x, *, plus=0.0):

@@ -74,7 +74,7 @@ def test_a_chunk_under_another_name_is_refused(folder, fit, monkeypatch, old):
     ):
         jaxmed.load_bootstrap(folder, fit)
     if not old:
-        monkeypatch.setattr("jaxmed.reml.fit.refit", None)  # before any work
+        monkeypatch.setattr("jaxmed.reml.refit.refit", None)  # before any work
         with pytest.raises(jaxmed.StorageError, match="remove it and repeat the call"):
             fit.bootstrap(500, seed=3, save_to=folder, progress=False)
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import jaxmed
-from jaxmed.inference import bootstrap, memory, redraw, schemes, slot_table, weights
+from jaxmed.inference import bootstrap, draws, memory, redraw, schemes, slot_table, weights
 from jaxmed.reml import padded
 from jaxmed.reml import refit as reml
 
-OWN = (*schemes.ROWS, *schemes.RESPONSES)
+OWN = (*draws.ROWS, *draws.RESPONSES)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_ragged_and_padded_draws_agree(fit, kind, monkeypatch):
         for a, b in zip(ours, theirs, strict=True):
             size = np.abs(np.asarray(b)).max()
             np.testing.assert_allclose(np.asarray(a), np.asarray(b)[..., order], rtol=0, atol=1e-10 * size)
-    if kind in schemes.ROWS:
+    if kind in draws.ROWS:
         np.testing.assert_array_equal(ragged.new_rows(4).rows, one_class.new_rows(4).rows)
         np.testing.assert_array_equal(ragged.new_rows(4).codes, one_class.new_rows(4).codes)
     else:
@@ -162,7 +162,7 @@ def test_lanes_share_a_fixed_memory(fit):
 
 def test_what_cannot_fit_is_refused_with_the_estimate_before_the_work_starts(fit, data, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 10**6)
-    monkeypatch.setattr("jaxmed.reml.fit.refit", None)
+    monkeypatch.setattr("jaxmed.reml.refit.refit", None)
     for kind in ("cluster", *OWN):
         with pytest.raises(jaxmed.InputError, match=r"would take about [\d.,]+ GB of memory .* and 0.0 GB are free"):
             fit.bootstrap(5000, seed=1, kind=kind, progress=False)

@@ -119,10 +119,11 @@ def said(call):
 
 def child(pipe):
     pipe.send([
-        said(lambda: jaxmed.mediate(data, x="x", m="m", y="y", cluster="id")),
+        said(lambda: jaxmed.mediate(data, x="x", m="m", y="y", cluster="id").bootstrap(10, progress=False)),
         said(lambda: jaxmed.lmm("m ~ x + (1 | id)", data).bootstrap(10, progress=False)),
         said(lambda: weights("cluster", 1, 0, 4, 10).sum()),
-        said(lambda: jaxmed.lmm("m ~ x + (1 | id)", data).converged),  # on the host
+        said(lambda: jaxmed.lmm("m ~ x + (1 | id)", data).converged),  # fits are done on the host
+        said(lambda: jaxmed.mediate(data, x="x", m="m", y="y", cluster="id").converged),
     ])
 
 def of_a_child():
@@ -136,9 +137,9 @@ def of_a_child():
     return found
 
 weights("cluster", 1, 0, 4, 10)
-*refused, fitted = of_a_child()
+*refused, mixed, mediation = of_a_child()
 assert all("get_context('spawn')" in text for text in refused), refused
-assert fitted == "True"
+assert (mixed, mediation) == ("True", "True")
 assert weights("cluster", 1, 0, 4, 10).sum() == 40  # the parent goes on
 print("fine")
 """

@@ -6,11 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from designs import mediation_design
 
 import jaxmed
 from jaxmed.inference import draws, redraw, schemes, slot_table, weights
-from jaxmed.report.bootstrap_call import warn_rademacher
 
 COMMON = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
 OWN = (*draws.ROWS, *draws.RESPONSES)
@@ -164,10 +162,13 @@ def test_wild_factors_are_one_per_cluster(fit, boots):
 
 def test_rademacher_warns_of_effects_with_a_covariance(data, fit):
     with pytest.warns(jaxmed.JaxmedWarning, match=r"indirect\[m\] within"):
-        warn_rademacher(mediation_design(data, **COMMON, random=["a", "b"]))
+        jaxmed.mediate(data, **COMMON, random=["a", "b"]).bootstrap(4, seed=1, kind="wild", factor="rademacher", progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit.bootstrap(4, seed=1, kind="wild", factor="rademacher", progress=False)
+    mixed = jaxmed.lmm("y ~ x + (1 | id)", data)
+    with pytest.warns(jaxmed.JaxmedWarning, match="sd_Intercept|id, sigma"):
+        mixed.bootstrap(4, seed=1, kind="wild", factor="rademacher", progress=False)
 
 
 # --- Strata -----------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_a_folder_grows_and_does_no_work_twice(fit, plain, tmp_path, monkeypatch
     boot = fit.bootstrap(300, seed=3, save_to=tmp_path, **CHUNK)
     same(plain, boot)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in times} == times
-    monkeypatch.setattr("jaxmed.reml.fit.refit", None)  # nothing is left to refit
+    monkeypatch.setattr("jaxmed.reml.refit.refit", None)  # nothing is left to refit
     same(plain, fit.bootstrap(300, seed=3, save_to=tmp_path, **CHUNK))
     assert len(fit.bootstrap(50, seed=3, save_to=tmp_path, **CHUNK)) == 50
 
@@ -141,7 +141,7 @@ def test_folders_of_others_are_refused(fit, data, tmp_path):
 
 
 def test_an_unwritable_folder_is_an_error_at_once(fit, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxmed.reml.fit.refit", None)  # before any work
+    monkeypatch.setattr("jaxmed.reml.refit.refit", None)  # before any work
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(jaxmed.StorageError, match="cannot be written to"):
         fit.bootstrap(10, seed=3, save_to=tmp_path / "file", **CHUNK)
