@@ -17,7 +17,7 @@ from jaxmed.api import (
     to_markdown,
 )
 from jaxmed.errors import ArgumentError, InputError, JaxmedError, JaxmedWarning, ProcessError, StorageError
-from jaxmed.gram import GramData, gram_data
+from jaxmed.gram_data import GramData, gram_data
 from jaxmed.mlmem import MlmemResult, boot_mlmem
 from jaxmed.power import power
 from jaxmed.saved import load_bootstrap, merge_bootstraps

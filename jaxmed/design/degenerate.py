@@ -32,7 +32,7 @@ ANY = 717_065_831_429  # a seed that nobody's simulated data have
 PART = 2000  # rows that most often show that something is left
 
 
-class Effects(NamedTuple):
+class GroupEffects(NamedTuple):
     """Random effects of one grouping factor: columns (n, k), and the group (n,) of each row, counted from 0."""
 
     matrix: np.ndarray
@@ -41,7 +41,7 @@ class Effects(NamedTuple):
 
 def check_residual(response: str, y: np.ndarray, fixed: np.ndarray, terms: Sequence[RandomTerm]) -> None:
     """An InputError where a mixed model leaves nothing of its response (n,) to the residual."""
-    if not is_exact(y, fixed, [Effects(term.matrix, term.codes) for term in terms]):
+    if not is_exact(y, fixed, [GroupEffects(term.matrix, term.codes) for term in terms]):
         return
     for term in sorted(terms, key=lambda term: len(term.levels)):
         if not varies_in(y, term.codes, len(term.levels)).any():
@@ -67,7 +67,7 @@ def check_equation_residual(equation: Equation) -> None:
     if not equation.random_names:
         return
     if equation.products is None:
-        exact = is_exact(equation.y, equation.fixed, [Effects(equation.random, equation.codes)])
+        exact = is_exact(equation.y, equation.fixed, [GroupEffects(equation.random, equation.codes)])
     else:
         exact = _is_exact_in_sums(equation.products, equation.positions())
     if exact:
@@ -82,19 +82,19 @@ def check_equation_residual(equation: Equation) -> None:
 # --------------------------------------------------------------------------------------------- an exact combination
 
 
-def is_exact(y: np.ndarray, fixed: np.ndarray, effects: Sequence[Effects]) -> bool:
+def is_exact(y: np.ndarray, fixed: np.ndarray, effects: Sequence[GroupEffects]) -> bool:
     """Whether a response (n,) is a combination, but for a millionth, of fixed (n, p) and random columns of rank below n.
 
     Example:
         >>> groups = np.repeat(np.arange(5), 4)
-        >>> ones, intercepts = np.ones((20, 1)), Effects(np.ones((20, 1)), groups)
+        >>> ones, intercepts = np.ones((20, 1)), GroupEffects(np.ones((20, 1)), groups)
         >>> is_exact(1.0 * groups, ones, [intercepts]), is_exact(np.arange(20.0), ones, [intercepts])
         (True, False)
     """
     if len(y) > 2 * PART:  # what holds for all rows holds for some of them, the first groups'
         counts = np.bincount(effects[0].codes)
         some = effects[0].codes <= np.searchsorted(np.cumsum(counts), PART)
-        if not _is_left_nothing(y[some], fixed[some], [Effects(e.matrix[some], e.codes[some]) for e in effects]):
+        if not _is_left_nothing(y[some], fixed[some], [GroupEffects(e.matrix[some], e.codes[some]) for e in effects]):
             return False
     if not _is_left_nothing(y, fixed, effects):
         return False
@@ -102,7 +102,7 @@ def is_exact(y: np.ndarray, fixed: np.ndarray, effects: Sequence[Effects]) -> bo
     return not _is_left_nothing(np.random.default_rng(ANY).normal(size=len(y)), fixed, effects)
 
 
-def _is_left_nothing(y: np.ndarray, fixed: np.ndarray, effects: Sequence[Effects]) -> bool:
+def _is_left_nothing(y: np.ndarray, fixed: np.ndarray, effects: Sequence[GroupEffects]) -> bool:
     limit = max(LITTLE * float(np.linalg.norm(y - y.mean())), ROUNDING * np.abs(y).max() * np.sqrt(len(y)))
     Q = np.linalg.qr(fixed)[0]
     for _ in range(2):  # a large origin goes out before it costs digits
@@ -139,7 +139,7 @@ def _left_within(y: np.ndarray, fixed: np.ndarray, matrix: np.ndarray, codes: np
     return float(np.linalg.norm(left - rest @ np.linalg.lstsq(rest, left, rcond=EXACT)[0]))
 
 
-def _left_of_several(y: np.ndarray, fixed: np.ndarray, effects: Sequence[Effects], limit: float) -> float:
+def _left_of_several(y: np.ndarray, fixed: np.ndarray, effects: Sequence[GroupEffects], limit: float) -> float:
     """The norm of what all columns of crossed factors leave of y; roughly, where that is far above the limit."""
     n = len(y)
     blocks = [sparse.csr_array(np.linalg.qr(fixed)[0])]

@@ -65,7 +65,7 @@ def std_errors(system: FittedSystem, paths: ClusterPaths) -> tuple[np.ndarray, n
     return found[0], found[1], found[2]
 
 
-class Influence(NamedTuple):
+class WithoutEach(NamedTuple):
     """The effects without each cluster in turn."""
 
     full: np.ndarray  # (E,)
@@ -73,7 +73,7 @@ class Influence(NamedTuple):
     std_error: np.ndarray  # (E,) of the jackknife
 
 
-def influence(system: FittedSystem, progress: Callable[[int], object] = lambda done: None) -> Influence:
+def influence(system: FittedSystem, progress: Callable[[int], object] = lambda done: None) -> WithoutEach:
     """Refit without each cluster in turn: one by one on the host, many through the compiled kernel."""
     rows, J = effects.effects(system.design), len(system.design.clusters)
     if J > MANY:
@@ -87,7 +87,7 @@ def influence(system: FittedSystem, progress: Callable[[int], object] = lambda d
             progress(1)
         estimates = Estimates(*(np.stack(a) for a in zip(*found, strict=True)))
     without = effects.values(rows, *estimates)
-    return Influence(effects.values(rows, *system.estimates), without, jackknife.jackknife_std_error(without))
+    return WithoutEach(effects.values(rows, *system.estimates), without, jackknife.jackknife_std_error(without))
 
 
 def _varies(path: Path) -> bool:

@@ -21,14 +21,14 @@ from jaxmed.inference.reflation import reflated
 from jaxmed.inference.schemes import cores
 from jaxmed.reml import crossed_fit
 from jaxmed.reml.arrays import few_threads
-from jaxmed.reml.crossed import Factor
+from jaxmed.reml.crossed import GroupingFactor
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, Estimates
 
 CHUNK = 16  # replicates between two looks at the progress, or of a saved chunk: each may take seconds
 
 
-class Sources(NamedTuple):
+class CrossedSources(NamedTuple):
     """What new responses are drawn from: factors of G, or reflated effects and residuals."""
 
     mean: np.ndarray  # (n,) X beta
@@ -44,8 +44,8 @@ class CrossedScheme:
 
     kind: str
     seed: int
-    factors: Sequence[Factor]
-    sources: Sources
+    factors: Sequence[GroupingFactor]
+    sources: CrossedSources
     fit: CrossedFit
     refit: crossed_fit.Refitting
     strata: None = None
@@ -53,7 +53,7 @@ class CrossedScheme:
     system: None = None  # the compiled kernel knows one grouping factor
 
     @classmethod
-    def of(cls, factors: Sequence[Factor], X, y, fit: CrossedFit, reml: bool, kind: str, seed: int) -> CrossedScheme:
+    def of(cls, factors: Sequence[GroupingFactor], X, y, fit: CrossedFit, reml: bool, kind: str, seed: int) -> CrossedScheme:
         """``X`` (n, p), ``y`` (n,) and the factors' matrices are multiplied by the root of the rows' weights."""
         refit = crossed_fit.Refitting(factors, X, y, np.ones(len(y)), fit, reml)
         return cls(kind, seed, factors, _sources(factors, X, y, fit), fit, refit)
@@ -126,7 +126,7 @@ class CrossedScheme:
         return [y + e]
 
 
-def _sources(factors: Sequence[Factor], X: np.ndarray, y: np.ndarray, fit: CrossedFit) -> Sources:
+def _sources(factors: Sequence[GroupingFactor], X: np.ndarray, y: np.ndarray, fit: CrossedFit) -> CrossedSources:
     sigma, mean = float(np.sqrt(fit.sigma2)), X @ fit.beta
     residuals, roots, effects = y - mean, [], []
     for f, relative, u in zip(factors, fit.theta, fit.random, strict=True):
@@ -134,4 +134,4 @@ def _sources(factors: Sequence[Factor], X: np.ndarray, y: np.ndarray, fit: Cross
         residuals = residuals - (f.matrix * u[f.codes]).sum(1)
         effects.append(reflated(u, roots[-1] @ roots[-1].T))
     residuals = residuals - residuals.mean()
-    return Sources(mean, roots, effects, residuals * (sigma / np.sqrt((residuals**2).mean())), sigma)
+    return CrossedSources(mean, roots, effects, residuals * (sigma / np.sqrt((residuals**2).mean())), sigma)

@@ -18,7 +18,7 @@ from jaxmed.inference.crossed_scheme import CrossedScheme
 from jaxmed.inference.draws import CROSSED
 from jaxmed.inference.schemes import Scheme
 from jaxmed.reml import fit as reml
-from jaxmed.reml.crossed import Factor
+from jaxmed.reml.crossed import GroupingFactor
 from jaxmed.reml.crossed_fit import CrossedFit
 
 AnyScheme = Scheme | CrossedScheme
@@ -28,7 +28,7 @@ class Mixed(NamedTuple):
     """The arrays of a fitted mixed model: rows n, fixed effects p. The offset is taken from ``y``, and y, X and the factors'
     matrices are multiplied by the root of the rows' weights: residuals have one variance."""
 
-    factors: Sequence[Factor]
+    factors: Sequence[GroupingFactor]
     X: np.ndarray  # (n, p)
     y: np.ndarray  # (n,)
     reml: bool

@@ -24,7 +24,7 @@ from jaxmed.reml.problem import Estimates
 MONTE_CARLO = 1000  # draws per data set for Monte Carlo intervals
 
 
-class Simulated(NamedTuple):
+class SimulatedDraws(NamedTuple):
     """What became of the simulated data sets; NaN where a fit failed."""
 
     truth: np.ndarray  # (E,)
@@ -44,7 +44,7 @@ class Rates(NamedTuple):
     mean: np.ndarray  # of the estimates
 
 
-def rates(found: Simulated) -> Rates:
+def rates(found: SimulatedDraws) -> Rates:
     """How often intervals leave out 0, and contain the truth."""
     ok = np.isfinite(found.low) & np.isfinite(found.high)
     with np.errstate(invalid="ignore"):
@@ -82,7 +82,7 @@ def simulate(
     interval: str,
     level: float,
     progress: Callable[[float], object] = lambda done: None,
-) -> Simulated:
+) -> SimulatedDraws:
     """Fit ``n`` data sets made from the ``planned`` parameters with the system's predictors; intervals of every effect.
 
     ``interval``: "delta" (normal, from the joint covariance) or "monte_carlo" (Preacher & Selig 2012). ``progress`` is told
@@ -113,4 +113,4 @@ def simulate(
         return low, high
 
     low, high = bootstrap.revisited(scheme, draws, look)
-    return Simulated(effects.values(rows, *planned), effects.values(rows, *draws.estimates), low, high, draws.status)
+    return SimulatedDraws(effects.values(rows, *planned), effects.values(rows, *draws.estimates), low, high, draws.status)

@@ -26,7 +26,7 @@ from scipy import optimize, special
 
 from jaxmed.reml import crossed, crossed_fit
 from jaxmed.reml.arrays import few_threads
-from jaxmed.reml.crossed import Bar, Blocks, Factor
+from jaxmed.reml.crossed import Bar, Blocks, GroupingFactor
 from jaxmed.reml.crossed_fit import CrossedFit, Standardised
 
 PRECISION = 1e-7  # relative, of the end of an interval
@@ -277,8 +277,8 @@ def _brought_forward(
 
 
 def _reorder(
-    factors: list[Factor], theta: list[np.ndarray], factor: int, order: np.ndarray
-) -> tuple[list[Factor], list[np.ndarray]]:
+    factors: list[GroupingFactor], theta: list[np.ndarray], factor: int, order: np.ndarray
+) -> tuple[list[GroupingFactor], list[np.ndarray]]:
     """Factors and Lambdas with one factor's effects in another order."""
     moved, thetas = list(factors), list(theta)
     moved[factor] = factors[factor]._replace(matrix=factors[factor].matrix[:, order])

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxmed.inference import slot_table, weights
-from jaxmed.inference.slot_table import Columns, Part, Plan, Table
+from jaxmed.inference.slot_table import Columns, Part, Plan, SlotTable
 from jaxmed.reml import compilation
 from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.gram import Gram
@@ -46,7 +46,7 @@ class Noise(NamedTuple):
 class Sources(NamedTuple):
     """All arrays that a scheme's program takes beside key and index."""
 
-    table: Table
+    table: SlotTable
     noise: Noise | None
     strata: tuple[Any, Any, Any] | None
     sizes: Int[Any, " L"]  # rows of each cluster

@@ -215,7 +215,7 @@ def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None =
 # --- What responses are made of -------------------------------------------------------------------------------------
 
 
-def _noise(system: FittedSystem, kind: str, laid_out: slot_table.Table, classes: tuple[SizeClass, ...]) -> redraw.Noise:
+def _noise(system: FittedSystem, kind: str, laid_out: slot_table.SlotTable, classes: tuple[SizeClass, ...]) -> redraw.Noise:
     design, (beta, G, sigma2) = system.design, system.estimates
     K, q = len(design.equations), len(G)
     level_2 = np.array([e.level == 2 for e in design.equations])

@@ -56,7 +56,7 @@ class Part(NamedTuple):
     first: Bool[Any, "K m J"]  # rows of each equation; at level 2 the one that stands for its cluster
 
 
-class Table(NamedTuple):
+class SlotTable(NamedTuple):
     """The full sample; NumPy or JAX arrays."""
 
     parts: tuple[Part, ...]
@@ -70,7 +70,7 @@ def row_codes(design: Design) -> np.ndarray:
     return design.table_codes if len(design.table_codes) else design.equations[0].codes
 
 
-def lay_out(system: FittedSystem) -> tuple[Plan, Table, tuple[padded.SizeClass, ...]]:
+def lay_out(system: FittedSystem) -> tuple[Plan, SlotTable, tuple[padded.SizeClass, ...]]:
     """The plan and arrays of a fitted system, and the table's rows by slot.
 
     Equations without recipes (a plain mixed model) have their matrices' columns as columns of the table.
@@ -116,7 +116,7 @@ def lay_out(system: FittedSystem) -> tuple[Plan, Table, tuple[padded.SizeClass, 
         origin = np.array([0.0 if isinstance(key, tuple) else np.nanmean(v) for key, v in columns.items()])
     parts = tuple(_part(c, list(columns.values()), origin, np.stack(used), np.stack(first)) for c in classes)
     groups = tuple((fit.equations, fit.problem.layout, padded.places(fit.problem)) for fit in system.fits)
-    table = Table(
+    table = SlotTable(
         parts,
         origin,
         np.array([shift - origin[c] for c, shift in factors]),
@@ -177,7 +177,7 @@ class Columns:
         self.made = {which: a for which, a in self.made.items() if which[0] != c}
 
 
-def grams(plan: Plan, table: Table, columns: Columns, used: Bool[Array, "K m J"]) -> tuple[Gram, ...]:
+def grams(plan: Plan, table: SlotTable, columns: Columns, used: Bool[Array, "K m J"]) -> tuple[Gram, ...]:
     """One Gram per group of equations, from the columns of one replicate in the rows ``used``."""
     out = []
     for members, layout, places in plan.groups:

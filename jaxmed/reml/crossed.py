@@ -38,7 +38,7 @@ SMALL = 1e5  # as it is where it has no more elements than this
 INVERTIBLE = 1e-2  # diagonal of Lambda from which T is found by way of its inverse
 
 
-class Factor(NamedTuple):
+class GroupingFactor(NamedTuple):
     """A grouping factor with all its random effects.
 
     ``matrix`` (n, k), ``codes`` (n,) the level of each row, ``mask`` (k, k) the free elements of Lambda, lower triangular.
@@ -103,7 +103,7 @@ class CrossedEvaluation(NamedTuple):
     T: list[np.ndarray] | None  # (L, k, k): Z'V^-1 Z by level, where asked for
 
 
-def build(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Blocks, list[int]]:
+def build(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Blocks, list[int]]:
     """Sum the products; also returns the order in which the factors stand in the blocks.
 
     Args: ``X`` (n, p), ``y`` (n,), row ``weights`` (n,): the residual variance of a row is sigma^2 / weight.
@@ -146,7 +146,7 @@ def build(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarr
     return blocks, order
 
 
-def with_response(blocks: Blocks, factors: list[Factor], X: np.ndarray, y: np.ndarray) -> Blocks:
+def with_response(blocks: Blocks, factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray) -> Blocks:
     """The same blocks for another response.
 
     ``factors`` in the order of the blocks; their matrices, ``X`` (n, p) and ``y`` (n,) already times the root of the weights.
@@ -163,7 +163,7 @@ def with_response(blocks: Blocks, factors: list[Factor], X: np.ndarray, y: np.nd
     return replace(blocks, first_x=first_x, rest_x=rest_x, xx=xx)
 
 
-def _columns(factors: list[Factor], root: np.ndarray) -> sparse.csr_array:
+def _columns(factors: list[GroupingFactor], root: np.ndarray) -> sparse.csr_array:
     """Z of several factors, weighted, as one sparse matrix (n, q2)."""
     n = len(root)
     if not factors:
@@ -201,7 +201,7 @@ class Bar(Protocol):
     def levels(self) -> np.ndarray: ...
 
 
-def factors_of(bars: Sequence[Bar]) -> tuple[list[Factor], list[list[int]]]:
+def factors_of(bars: Sequence[Bar]) -> tuple[list[GroupingFactor], list[list[int]]]:
     """Bars to grouping factors, and which bars each holds: bars of one group have levels in common but no covariances."""
     members: dict[str, list[int]] = {}
     for i, bar in enumerate(bars):
@@ -211,7 +211,7 @@ def factors_of(bars: Sequence[Bar]) -> tuple[list[Factor], list[list[int]]]:
         block = np.concatenate([np.full(bars[i].matrix.shape[1], i) for i in group])
         mask = np.tril(block[:, None] == block)
         matrix = np.concatenate([bars[i].matrix for i in group], 1)
-        factors.append(Factor(matrix, bars[group[0]].codes, len(bars[group[0]].levels), mask))
+        factors.append(GroupingFactor(matrix, bars[group[0]].codes, len(bars[group[0]].levels), mask))
     return factors, list(members.values())
 
 

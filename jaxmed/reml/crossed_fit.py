@@ -16,7 +16,7 @@ from scipy import linalg, optimize
 
 from jaxmed.reml import crossed
 from jaxmed.reml.arrays import few_threads
-from jaxmed.reml.crossed import Bar, Blocks, CrossedEvaluation, Factor
+from jaxmed.reml.crossed import Bar, Blocks, CrossedEvaluation, GroupingFactor
 
 TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
 STEP = 1e-4  # of the central differences, in units of residual SD per standardised column
@@ -86,7 +86,7 @@ class Standardised(NamedTuple):
 
 
 def standardise(
-    factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, held: tuple[int, tuple[int, ...]] = (0, ())
+    factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, held: tuple[int, tuple[int, ...]] = (0, ())
 ) -> Standardised:
     """Make the blocks on well-scaled columns. The spans, and with them the fit, stay the same.
 
@@ -115,7 +115,7 @@ def standardise(
     )
 
 
-def orthonormal(factor: Factor, held: Sequence[int] = ()) -> np.ndarray:
+def orthonormal(factor: GroupingFactor, held: Sequence[int] = ()) -> np.ndarray:
     """A (k, k): the columns of ``factor.matrix @ A`` have unit mean square and are orthogonal to each other within each bar.
 
     The random effects of a bar are freely correlated, so that any combination of its columns leaves the model as it is. The
@@ -150,7 +150,7 @@ def deviance_shift(problem: Standardised, reml: bool) -> float:
     return degrees * problem.constant + (problem.log_det if reml else 0.0)
 
 
-def fit(factors: list[Factor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reml: bool = True) -> CrossedFit:
+def fit(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reml: bool = True) -> CrossedFit:
     """Fit by REML or ML.
 
     Args: ``factors``, one for each grouping factor; ``X`` (n, p) of full rank; ``y`` (n,); row ``weights`` (n,).
@@ -237,7 +237,7 @@ class Refitting:
     Calling it with y (n,) gives a :class:`Refit`; calls may run side by side, under :func:`few_threads`.
     """
 
-    def __init__(self, factors: Sequence[Factor], X, y, weights, fit: CrossedFit, reml: bool):
+    def __init__(self, factors: Sequence[GroupingFactor], X, y, weights, fit: CrossedFit, reml: bool):
         self.problem, self.reml = standardise(list(factors), X, y, weights), reml
         self.root = root = np.sqrt(weights)
         self.X = (X * root[:, None]) @ self.problem.back / self.problem.unit

@@ -10,7 +10,7 @@ DIFFERENCE = re.compile(r": \((\w+=.*)\) - \(\w+=(.*)\)$")  # of a contrast's la
 MOST = 9  # rows of one effect that are printed: two moderators with three values each
 WORDS = ("effect", "of", "mediator", "component", "versus", "p_count", "n_draws")  # not printed: the label says it
 COMPONENTS = {"within": "within clusters", "between": "between clusters", "conflated": "conflated"}
-KINDS = {
+HEADINGS = {
     "mediator_contrast": "Contrasts between mediators",
     "index": "Moderated mediation: change of the indirect effect per unit of a moderator",
     "slope": "Moderated mediation: change of the indirect effect per unit of a moderator",
@@ -31,10 +31,10 @@ def effect_blocks(frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataF
     if not moderators and not {"mediator_contrast", "extra"} & set(frame["effect"].tolist()):
         return [(heading, _shown(frame))]
     groups = [
-        KINDS[effect] if effect in KINDS else COMPONENTS[component]
+        HEADINGS[effect] if effect in HEADINGS else COMPONENTS[component]
         for effect, component in zip(frame["effect"].tolist(), frame["component"].tolist(), strict=True)
     ]
-    order = [*COMPONENTS.values(), *dict.fromkeys(KINDS.values())]
+    order = [*COMPONENTS.values(), *dict.fromkeys(HEADINGS.values())]
     blocks = []
     for group in [g for g in order if g in groups]:
         part = frame.loc[[g == group for g in groups]]

@@ -161,7 +161,7 @@ def _options(parts: Sequence[Block]) -> dict[str, Any]:
     if fixed.empty:
         return {"headers": HEADERS, "formats": dict.fromkeys(QUANTILES, ".4f"), "digits": DIGITS}
     numbers = like_r(fixed["estimate"].to_numpy(), fixed["std_error"].to_numpy())
-    formats = {"estimate": numbers, "std_error": numbers, "df": ".1f", "statistic": ".3f", "p_value": format_p}
+    formats = {"estimate": numbers, "std_error": numbers, "df": ".1f", "statistic": ".3f", "p_value": r_p_value}
     return {
         "headers": {**HEADERS, **{f"fixed_{k}": name for k, name in enumerate(fixed["term"])}},
         "formats": {**formats, **dict.fromkeys(QUANTILES, ".4f"), **{f"fixed_{k}": str for k in range(len(fixed))}},
@@ -177,7 +177,7 @@ def like_r(estimate: np.ndarray, std_error: np.ndarray) -> str:
     return ".4e" if too_long else f".{max(decimals, 0)}f"
 
 
-def format_p(p: float) -> str:
+def r_p_value(p: float) -> str:
     """A p value with three significant digits, as R's summaries; missing as ""."""
     if np.isnan(p):
         return ""

@@ -408,39 +408,6 @@ def covariance_frame(G: pd.DataFrame, sigma: pd.Series, *, fixed: ArrayLike | No
     return frame
 
 
-def covariance_text(
-    G: pd.DataFrame,
-    sigma: pd.Series,
-    *,
-    fixed: ArrayLike | None = None,
-    title: str | None = None,
-    max_width: int | None = None,
-    digits: int = 4,
-) -> str:
-    """`covariance_frame` as an aligned text table.
-
-    Args:
-        G: (q, q) covariance of the random effects, labelled "equation:term" on both sides.
-        sigma: residual standard deviation by equation.
-        fixed: (q, q) True where a covariance is fixed at 0.
-        title: a line above the table.
-        max_width: as in `text_table`; None, the default, keeps the correlations together.
-        digits: significant digits of the largest variance.
-
-    Returns:
-        Lines joined by newlines.
-
-    Example:
-        >>> labels = ["y:Intercept", "y:x"]
-        >>> G = pd.DataFrame([[4.0, 1.0], [1.0, 1.0]], labels, labels)
-        >>> lines = covariance_text(G, pd.Series({"y": 3.0})).splitlines()
-        >>> lines[1], lines[4]
-        ('Equation  Term       Variance  SD  Corr', 'y         x                 1   1  0.50')
-    """
-    frame = covariance_frame(G, sigma, fixed=fixed)
-    return text_table(frame, title=title, max_width=max_width, digits=digits)
-
-
 def _equation_and_term(label: str, equations: Sequence[str]) -> tuple[str, str]:
     """Split "equation:term"; the longest equation name that fits, since both sides may contain colons."""
     fitting = [name for name in equations if label.startswith(f"{name}:")]

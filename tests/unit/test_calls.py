@@ -9,7 +9,7 @@ import pytest
 import jaxmed
 from jaxmed.calls import check_names, verb
 from jaxmed.errors import ArgumentError, InputError
-from jaxmed.gram import GramData
+from jaxmed.gram_data import GramData
 from jaxmed.report.bootstrap import BootstrapResult
 from jaxmed.report.mediation import MediationResult
 from jaxmed.report.mixed import LMMResult

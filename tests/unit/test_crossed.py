@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmed.reml import crossed, crossed_fit
-from jaxmed.reml.crossed import Factor
+from jaxmed.reml.crossed import GroupingFactor
 
 LAYOUTS = ("one", "slope", "uncorrelated", "nested", "crossed", "three")
 
@@ -23,19 +23,23 @@ def problem(layout: str, seed: int = 0, n: int = 90):
     single = np.ones((1, 1), bool)
     a_in_c = (a, 12)
     factors = {
-        "one": [Factor(one, *a_in_c, single)],
-        "slope": [Factor(both, *a_in_c, full)],
-        "uncorrelated": [Factor(both, *a_in_c, diagonal)],
-        "nested": [Factor(one, *a_in_c, single), Factor(both, a // 3, 4, full)],
-        "crossed": [Factor(one, b, 7, single), Factor(both, *a_in_c, full)],
-        "three": [Factor(both, *a_in_c, full), Factor(one, b, 7, single), Factor(both, a // 3, 4, diagonal)],
+        "one": [GroupingFactor(one, *a_in_c, single)],
+        "slope": [GroupingFactor(both, *a_in_c, full)],
+        "uncorrelated": [GroupingFactor(both, *a_in_c, diagonal)],
+        "nested": [GroupingFactor(one, *a_in_c, single), GroupingFactor(both, a // 3, 4, full)],
+        "crossed": [GroupingFactor(one, b, 7, single), GroupingFactor(both, *a_in_c, full)],
+        "three": [
+            GroupingFactor(both, *a_in_c, full),
+            GroupingFactor(one, b, 7, single),
+            GroupingFactor(both, a // 3, 4, diagonal),
+        ],
     }[layout]
     X = np.column_stack([np.ones(n), x, rng.normal(size=n)])
     y = X @ [1.0, 2.0, -1.0] + rng.normal(size=12)[a] + rng.normal(size=7)[b] + rng.normal(size=n)
     return factors, X, y, rng.uniform(0.3, 3.0, n)
 
 
-def lambdas_of(theta: np.ndarray, factors: list[Factor]) -> list[np.ndarray]:
+def lambdas_of(theta: np.ndarray, factors: list[GroupingFactor]) -> list[np.ndarray]:
     out, at = [], 0
     for factor in factors:
         L = np.zeros(factor.mask.shape)
@@ -45,7 +49,7 @@ def lambdas_of(theta: np.ndarray, factors: list[Factor]) -> list[np.ndarray]:
     return out
 
 
-def columns(factor: Factor) -> np.ndarray:
+def columns(factor: GroupingFactor) -> np.ndarray:
     """Z of a factor as a dense matrix, level by level."""
     Z = np.zeros((len(factor.codes), factor.n_levels, factor.width))
     Z[np.arange(len(factor.codes)), factor.codes] = factor.matrix
@@ -198,7 +202,7 @@ def balanced(ms_between: float, ms_within: float, groups=6, size=5):
 
 
 def one_way(codes, y, reml=True):
-    factor = Factor(np.ones((len(y), 1)), codes, int(codes.max()) + 1, np.ones((1, 1), bool))
+    factor = GroupingFactor(np.ones((len(y), 1)), codes, int(codes.max()) + 1, np.ones((1, 1), bool))
     return crossed_fit.fit([factor], np.ones((len(y), 1)), y, np.ones(len(y)), reml=reml)
 
 
@@ -229,7 +233,7 @@ def test_a_start_at_a_saddle_is_left():
     assert downhill
     assert decrement == 0
     assert abs(step[1]) == pytest.approx(0.1)
-    factor = Factor(np.ones((len(y), 1)), codes, 6, np.ones((1, 1), bool))
+    factor = GroupingFactor(np.ones((len(y), 1)), codes, 6, np.ones((1, 1), bool))
     made = crossed_fit.standardise([factor], np.ones((len(y), 1)), y, np.ones(len(y)))
     found = crossed_fit._minimise(made.blocks, 0.0, True)
     assert found.converged
@@ -243,7 +247,7 @@ def test_a_corner_of_the_boundary_is_reached():
     codes = np.repeat(np.arange(6), [8, 6, 9, 9, 7, 6])
     X = np.column_stack([np.ones(45), x])
     weights = np.random.default_rng(0).uniform(0.5, 2, 45)
-    fit = crossed_fit.fit([Factor(X, codes, 6, np.tril(np.ones((2, 2), bool)))], X, y, weights)
+    fit = crossed_fit.fit([GroupingFactor(X, codes, 6, np.tril(np.ones((2, 2), bool)))], X, y, weights)
     assert fit.converged
     assert fit.singular
 

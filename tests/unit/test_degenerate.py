@@ -8,7 +8,7 @@ import pytest
 from designs import mediation_design
 
 from jaxmed import gram_data, lmm
-from jaxmed.design.degenerate import Effects, is_exact
+from jaxmed.design.degenerate import GroupEffects, is_exact
 from jaxmed.design.formula.model import lmm_design
 from jaxmed.design.mediation.matrices import assemble, specify
 from jaxmed.errors import InputError, JaxmedWarning
@@ -111,8 +111,8 @@ def test_crossed_factors_with_many_levels_are_judged_by_least_squares():
     rng = np.random.default_rng(2)
     a, b = rng.integers(0, 300, 3000), rng.integers(0, 200, 3000)
     effects = [
-        Effects(np.ones((3000, 1)), np.unique(a, return_inverse=True)[1]),
-        Effects(np.ones((3000, 1)), np.unique(b, return_inverse=True)[1]),
+        GroupEffects(np.ones((3000, 1)), np.unique(a, return_inverse=True)[1]),
+        GroupEffects(np.ones((3000, 1)), np.unique(b, return_inverse=True)[1]),
     ]
     fixed = np.column_stack([np.ones(3000), rng.normal(size=3000)])
     y = rng.normal(size=300)[a] + rng.normal(size=200)[b] + fixed[:, 1]
@@ -124,7 +124,7 @@ def test_columns_that_span_every_response_are_no_exact_fit():
     # 4 groups of 2 with an intercept and a slope leave no row: that says nothing of the response
     rng = np.random.default_rng(0)
     codes = np.repeat(np.arange(4), 2)
-    effects = [Effects(np.column_stack([np.ones(8), rng.normal(size=8)]), codes)]
+    effects = [GroupEffects(np.column_stack([np.ones(8), rng.normal(size=8)]), codes)]
     assert not is_exact(rng.normal(size=8), np.ones((8, 1)), effects)
 
 

@@ -9,8 +9,7 @@ from designs import mediation_design
 
 from jaxmed.design.mediation import matrices
 from jaxmed.design.mediation.arguments import MediationArguments
-from jaxmed.design.mediation.matrices import resample_rows
-from jaxmed.errors import InputError, JaxmedWarning
+from jaxmed.errors import JaxmedWarning
 
 J, N = 25, 6
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}
@@ -298,34 +297,3 @@ def test_two_valued_response_warns(argument, name):
     with pytest.warns(JaxmedWarning, match=f"{argument}='{name}' has two values.*linear probability"):
         d = design(data)
     assert f"{name}: high = 0, low = 1" in d.notes
-
-
-# ----------------------------------------------------------------------------------------------- resampling
-
-
-def test_resample_rows_copies_whole_clusters():
-    codes = np.array([2, 0, 1, 2, 0, 2])
-    rows, copies = resample_rows(codes, np.array([2, 0, 2]))
-    np.testing.assert_array_equal(rows, [0, 3, 5, 1, 4, 0, 3, 5])
-    np.testing.assert_array_equal(copies, [0, 0, 0, 1, 1, 2, 2, 2])
-
-
-def test_resample_rows_skips_rows_and_clusters_that_are_not_there():
-    codes = np.array([-1, 1, -1, 0, 1])
-    rows, copies = resample_rows(codes, np.array([1, 3, 0]))
-    np.testing.assert_array_equal(rows, [1, 4, 3])
-    np.testing.assert_array_equal(copies, [0, 0, 2])
-    assert len(resample_rows(codes, np.array([], dtype=int))[0]) == 0
-    with pytest.raises(InputError, match="-2"):
-        resample_rows(codes, np.array([0, -2]))
-
-
-def test_resampled_table_gives_the_resampled_rows_of_each_equation():
-    data = table()
-    d = design(data)
-    drawn = np.random.default_rng(3).integers(len(d.clusters), size=len(d.clusters))
-    rows, copies = resample_rows(d.table_codes, drawn)
-    again = design(data.iloc[rows].assign(id=copies))
-    assert len(again.clusters) == len(drawn)
-    within = column(d.equations[1], "m_within")
-    np.testing.assert_allclose(column(again.equations[1], "m_within"), within[rows], atol=1e-12)

@@ -6,7 +6,6 @@ import pytest
 from designs import mediation_design
 
 from jaxmed.design.mediation import rebuild
-from jaxmed.design.mediation.matrices import resample_rows
 
 J = 60
 COMMON = {"x": "x", "m": ["m1", "m2"], "y": "y", "cluster": "id"}
@@ -94,34 +93,6 @@ def test_leading_axes_are_replicates():
     one, slopes = rebuild.matrices(design, 2, {"m1": many[1, 2]})
     np.testing.assert_array_equal(fixed[1, 2], one)
     np.testing.assert_array_equal(random[1, 2], slopes)
-
-
-@pytest.mark.parametrize("name", DESIGNS)
-def test_whole_clusters_on_other_rows_keep_their_matrices(name):
-    _, _, design = made(name)
-    drawn = np.random.default_rng(2).integers(J, size=J)
-    rows, codes = resample_rows(design.table_codes, drawn)
-    for e, new in zip(design.equations, rebuild.on_rows(design, rows, codes, J), strict=True):
-        np.testing.assert_allclose(new.y, e.y[_positions(e, rows[new.rows])], atol=0)
-        np.testing.assert_allclose(new.fixed, e.fixed[_positions(e, rows[new.rows])], atol=1e-12)
-        np.testing.assert_array_equal(new.codes, codes[new.rows])
-        expected = sum(np.count_nonzero(e.codes == j) for j in drawn)
-        assert len(new.y) == expected
-
-
-def _positions(equation, rows):
-    return np.array([np.flatnonzero(equation.rows == r)[0] for r in rows])
-
-
-def test_some_rows_have_the_cluster_means_of_those_rows():
-    data, _, design = made("group mean")
-    rows = np.sort(np.random.default_rng(3).permutation(len(data))[: len(data) // 2])
-    new = rebuild.on_rows(design, rows, design.table_codes[rows], J)[2]
-    half = data.iloc[rows]
-    within = (half["m1"] - half.groupby("id")["m1"].transform("mean")).to_numpy()[new.rows]
-    np.testing.assert_allclose(new.fixed[:, new.fixed_names.index("m1_within")], within, atol=1e-12)
-    between = (half.groupby("id")["m1"].transform("mean") - data["m1"].mean()).to_numpy()[new.rows]
-    np.testing.assert_allclose(new.fixed[:, new.fixed_names.index("m1_between")], between, atol=1e-12)
 
 
 def test_responses_go_back_to_the_table():

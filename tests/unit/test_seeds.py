@@ -117,7 +117,7 @@ def test_power_reports_its_seed(monkeypatch):
         """Numbers that depend on the seed and on the predictors, without refits."""
         rows = effects.effects(system.design)
         drawn = np.random.default_rng(seed).normal(size=(3, n, len(rows))) + system.estimates.beta[1]
-        return planning.Simulated(effects.values(rows, *planned), *drawn, np.zeros(n, int))
+        return planning.SimulatedDraws(effects.values(rows, *planned), *drawn, np.zeros(n, int))
 
     monkeypatch.setattr(planning, "simulate", simulate)
     sizes = {"n_clusters": [20], "cluster_size": [4], "n_simulations": 2, "progress": False}

@@ -11,7 +11,6 @@ import pytest
 from jaxmed.errors import InputError
 from jaxmed.report.tables import (
     covariance_frame,
-    covariance_text,
     format_column,
     format_number,
     format_p,
@@ -227,7 +226,7 @@ def test_html_headers_are_escaped():
 def test_the_random_effects_to_the_letter(covariance):
     fixed = np.zeros((4, 4), dtype=bool)
     fixed[0, 2] = fixed[2, 0] = True
-    text = covariance_text(covariance, pd.Series({"m": 3.0, "y": 1.5}), fixed=fixed)
+    text = text_table(covariance_frame(covariance, pd.Series({"m": 3.0, "y": 1.5}), fixed=fixed))
     assert text.split("\n") == [
         "--------------------------------------------------------",
         "Equation  Term        Variance     SD       Corr        ",

@@ -15,7 +15,7 @@ from jaxmed.design.formula.columns import Table, column_of, kind_of, unusable
 from jaxmed.design.formula.evaluate import Variable
 from jaxmed.design.formula.expressions import Evaluation
 from jaxmed.design.formula.functions import SMOOTHS
-from jaxmed.design.formula.parse import Terms
+from jaxmed.design.formula.parse import FormulaTerms
 from jaxmed.design.formula.syntax import Node, as_text, formula_error
 from jaxmed.design.formula.variables import columns_of
 from jaxmed.design.frames import is_numeric
@@ -240,7 +240,7 @@ def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, interce
     return kept, notes
 
 
-def far_origins(table: Table, fixed: Terms, full: TermMatrix, kept: np.ndarray) -> str:
+def far_origins(table: Table, fixed: FormulaTerms, full: TermMatrix, kept: np.ndarray) -> str:
     """The remedy where products or powers of columns are left out that far-away origins make alike; else nothing."""
     lost = {label for label, span in full.spans if not set(span) <= set(kept.tolist())}
     made = [term for term in fixed.terms if ":".join(term) in lost and (len(term) != 1 or fixed.nodes[term[0]].kind != "name")]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.formula.parse import Terms
+from jaxmed.design.formula.parse import FormulaTerms
 from jaxmed.errors import InputError
 
 MOST_COLUMNS = 20_000  # of all terms of one side
@@ -79,7 +79,7 @@ class CodedTerm:
     marginal: tuple[bool, ...]
 
 
-def settle_codings(terms: Terms, contrasts: dict[str, str | None]) -> tuple[CodedTerm, ...]:
+def settle_codings(terms: FormulaTerms, contrasts: dict[str, str | None]) -> tuple[CodedTerm, ...]:
     """R's rule for contrasts or full dummies, variable by variable.
 
     ``contrasts`` maps a variable to its contrasts, None for numeric ones. A factor of a term is coded by contrasts where
@@ -88,7 +88,7 @@ def settle_codings(terms: Terms, contrasts: dict[str, str | None]) -> tuple[Code
     """
     first_open = not terms.intercept
     coded: list[CodedTerm] = []
-    # Terms come by rising order, so that what contains the rest of a term is that rest itself or has one variable more.
+    # FormulaTerms come by rising order, so that what contains the rest of a term is that rest itself or has one variable more.
     within: set[frozenset[str]] = {frozenset()}
     for term in terms.terms:
         codings: list[str] = []

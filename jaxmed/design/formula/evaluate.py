@@ -17,7 +17,7 @@ from jaxmed.design.formula.variables import columns_of, contrast_name
 
 
 @dataclass(frozen=True)
-class Recipe:
+class VariableRecipe:
     """What is needed to evaluate a variable again: a factor's levels and contrasts, what transforms have learned."""
 
     label: str
@@ -77,7 +77,7 @@ def compute(table: Table, node: Node, state: State | None = None) -> Variable:
     return Variable(node, matrix, suffixes, work.state, bad & unknown, bad & ~unknown)
 
 
-def learn(table: Table, variable: Variable) -> tuple[Recipe, Values]:
+def learn(table: Table, variable: Variable) -> tuple[VariableRecipe, Values]:
     """Code a variable on the rows used. Unused levels do not count.
 
     Raises:
@@ -85,7 +85,9 @@ def learn(table: Table, variable: Variable) -> tuple[Recipe, Values]:
     """
     node, label = variable.node, as_text(variable.node)
     if not isinstance(variable.values, pd.Series):
-        return Recipe(label, node, variable.suffixes, variable.state), NumericValues(label, variable.suffixes, variable.values)
+        return VariableRecipe(label, node, variable.suffixes, variable.state), NumericValues(
+            label, variable.suffixes, variable.values
+        )
     series = variable.values
     try:
         values = factor_levels(series)
@@ -96,11 +98,11 @@ def learn(table: Table, variable: Variable) -> tuple[Recipe, Values]:
         table.fail(node, f"{label}: some of its levels read alike ({listed(levels)}); rename them.")
     if len(levels) < 2:
         table.fail(node, f"{label} has one level ({listed(levels)}) in the {len(table)} rows used; leave it out.")
-    recipe = Recipe(label, node, state=variable.state, levels=levels, contrast=_contrast(node, series))
+    recipe = VariableRecipe(label, node, state=variable.state, levels=levels, contrast=_contrast(node, series))
     return recipe, _code(recipe, series)
 
 
-def evaluate(recipe: Recipe, table: Table, variable: Variable) -> Values:
+def evaluate(recipe: VariableRecipe, table: Table, variable: Variable) -> Values:
     """Code a variable, computed on new data with the recipe's state, as the first was. An error for unseen levels."""
     if recipe.contrast is None:
         if isinstance(variable.values, pd.Series):
@@ -135,6 +137,6 @@ def _contrast(node: Node, series: pd.Series) -> str:
     return "contr.poly" if ordered else "contr.treatment"
 
 
-def _code(recipe: Recipe, series: pd.Series) -> FactorValues:
+def _code(recipe: VariableRecipe, series: pd.Series) -> FactorValues:
     """Positions of a column's values in the levels, -1 for others."""
     return FactorValues(recipe.label, recipe.levels, str(recipe.contrast), codes_among(series, recipe.levels))

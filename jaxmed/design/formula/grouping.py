@@ -13,8 +13,8 @@ from jaxmed.arguments import listed
 from jaxmed.design.formula.checks import independent_columns
 from jaxmed.design.formula.coding import CodedTerm, TermMatrix, Values, factor_levels, settle_codings, terms_matrix
 from jaxmed.design.formula.columns import Table, codes_among, column_of, level_label
-from jaxmed.design.formula.evaluate import Recipe
-from jaxmed.design.formula.parse import Bar, Group, Terms
+from jaxmed.design.formula.evaluate import VariableRecipe
+from jaxmed.design.formula.parse import Bar, FormulaTerms, Group
 from jaxmed.design.formula.syntax import as_text, formula_error, without_parens
 from jaxmed.design.formula.variables import columns_of
 from jaxmed.design.frames import is_numeric
@@ -124,13 +124,13 @@ def _check_groups(table: Table, group: Group, columns: list[pd.Series], n_groups
 # ------------------------------------------------------------------------------------------------------ effects
 
 
-def effect_columns(terms: Terms, recipes: dict[str, Recipe], values: dict[str, Values], n: int) -> TermMatrix:
+def effect_columns(terms: FormulaTerms, recipes: dict[str, VariableRecipe], values: dict[str, Values], n: int) -> TermMatrix:
     """The columns of a bar's left side, factors coded as R does on that side alone."""
     coded = code_terms(terms, recipes)
     return terms_matrix(terms.intercept, coded, values, n)
 
 
-def code_terms(terms: Terms, recipes: dict[str, Recipe]) -> tuple[CodedTerm, ...]:
+def code_terms(terms: FormulaTerms, recipes: dict[str, VariableRecipe]) -> tuple[CodedTerm, ...]:
     """The codings of a sum of terms, from what was learned of its variables."""
     return settle_codings(terms, {label: recipes[label].contrast for label in terms.nodes})
 

@@ -33,7 +33,7 @@ from jaxmed.design.formula.checks import (
 )
 from jaxmed.design.formula.coding import CodedTerm, TermMatrix, Values, terms_matrix
 from jaxmed.design.formula.columns import Table
-from jaxmed.design.formula.evaluate import Recipe, Variable, compute, evaluate, learn
+from jaxmed.design.formula.evaluate import Variable, VariableRecipe, compute, evaluate, learn
 from jaxmed.design.formula.grouping import (
     GroupRecipe,
     RandomTerm,
@@ -44,7 +44,7 @@ from jaxmed.design.formula.grouping import (
     number_groups,
     order_as_lme4,
 )
-from jaxmed.design.formula.parse import ParsedFormula, Terms, parse_formula
+from jaxmed.design.formula.parse import FormulaTerms, ParsedFormula, parse_formula
 from jaxmed.design.formula.syntax import Node, as_text
 from jaxmed.design.formula.variables import columns_of
 from jaxmed.design.support import check_groups, check_term_origins
@@ -56,12 +56,12 @@ class Coding:
     """What new data need: the variables' levels and states, the terms' codings, the columns kept."""
 
     parsed: ParsedFormula
-    recipes: dict[str, Recipe]  # by label: variables of fixed and random terms
-    offsets: tuple[Recipe, ...]
+    recipes: dict[str, VariableRecipe]  # by label: variables of fixed and random terms
+    offsets: tuple[VariableRecipe, ...]
     fixed: tuple[CodedTerm, ...]
     kept: np.ndarray  # columns of the fixed terms' matrix that are not combinations of earlier ones
     left_out: LeftOut  # the others
-    bars: tuple[tuple[Terms, GroupRecipe], ...]  # in the order of the design's terms
+    bars: tuple[tuple[FormulaTerms, GroupRecipe], ...]  # in the order of the design's terms
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] 
     polynomial, knots), it learns from every row in which its own argument is known. Then rows with a missing value in any
     variable, group or weight are left out. Factors are coded and columns named as in R: treatment contrasts, polynomial ones
     for ordered categories; the intercept is "Intercept". A fixed column that is a combination of earlier ones is left out
-    with a warning, as in lme4. Terms are in lme4's order.
+    with a warning, as in lme4. FormulaTerms are in lme4's order.
 
     Raises:
         InputError: those of ``parse_formula``; columns that do not exist, hold no numbers or infinite ones; a response that is
@@ -149,7 +149,7 @@ def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] 
     y = check_response(table, variables[response])
     if len(np.unique(y)) == 2:
         warn_two_valued(f"formula: the response {response!r}")
-    recipes: dict[str, Recipe] = {}
+    recipes: dict[str, VariableRecipe] = {}
     values: dict[str, Values] = {}
     for terms in (parsed.fixed, *(bar.terms for bar in parsed.bars)):
         for label in terms.nodes:
@@ -248,7 +248,7 @@ def new_matrices(design: LmmDesign, data: pd.DataFrame, *, random: bool = True) 
 # ------------------------------------------------------------------------------------------------------- pieces
 
 
-def _predictors(fixed: Terms, offsets: Sequence[Node], bars: Sequence[Terms]) -> list[Node]:
+def _predictors(fixed: FormulaTerms, offsets: Sequence[Node], bars: Sequence[FormulaTerms]) -> list[Node]:
     """The expressions of a model's variables, each once."""
     found = {**fixed.nodes, **{as_text(node): node for node in offsets}}
     for terms in bars:
@@ -262,9 +262,9 @@ def _table(formula: str, data: pd.DataFrame, columns: Iterable[str]) -> Table:
     return Table(formula, pd.DataFrame(series, index=range(len(data))), np.arange(len(data)))
 
 
-def _learn_offsets(table: Table, variables: Sequence[Variable]) -> tuple[tuple[Recipe, ...], np.ndarray]:
+def _learn_offsets(table: Table, variables: Sequence[Variable]) -> tuple[tuple[VariableRecipe, ...], np.ndarray]:
     """The offsets' recipes and their sum (n,)."""
-    recipes: list[Recipe] = []
+    recipes: list[VariableRecipe] = []
     total = np.zeros(len(table))
     for variable in variables:
         recipe, values = learn(table, variable)
@@ -273,7 +273,7 @@ def _learn_offsets(table: Table, variables: Sequence[Variable]) -> tuple[tuple[R
     return tuple(recipes), total
 
 
-def _single_column(table: Table, recipe: Recipe, values: Values) -> np.ndarray:
+def _single_column(table: Table, recipe: VariableRecipe, values: Values) -> np.ndarray:
     """An offset's values (n,)."""
     matrix = getattr(values, "matrix", None)
     if matrix is None or matrix.shape[1] != 1:
@@ -282,8 +282,8 @@ def _single_column(table: Table, recipe: Recipe, values: Values) -> np.ndarray:
 
 
 def _random_terms(
-    table: Table, parsed: ParsedFormula, recipes: dict[str, Recipe], values: dict[str, Values]
-) -> tuple[tuple[tuple[Terms, GroupRecipe], ...], tuple[RandomTerm, ...]]:
+    table: Table, parsed: ParsedFormula, recipes: dict[str, VariableRecipe], values: dict[str, Values]
+) -> tuple[tuple[tuple[FormulaTerms, GroupRecipe], ...], tuple[RandomTerm, ...]]:
     """The bars' terms in lme4's order, checked, and the recipes of their groups."""
     numbered = {}
     found: list[RandomTerm] = []
@@ -320,7 +320,7 @@ def _missing_note(dropped: int, missing: dict[str, int]) -> list[str]:
     return [f"{dropped} rows with missing values were left out ({counts})."]
 
 
-def _coding_notes(recipes: Iterable[Recipe]) -> list[str]:
+def _coding_notes(recipes: Iterable[VariableRecipe]) -> list[str]:
     """How each factor is coded."""
     notes = []
     for recipe in recipes:
@@ -332,7 +332,7 @@ def _coding_notes(recipes: Iterable[Recipe]) -> list[str]:
     return notes
 
 
-def _split_notes(parsed: ParsedFormula, recipes: dict[str, Recipe]) -> list[str]:
+def _split_notes(parsed: ParsedFormula, recipes: dict[str, VariableRecipe]) -> list[str]:
     """|| beside an intercept leaves a factor with a column per level, one variance more than the data can tell."""
     notes = []
     for bar in parsed.bars:

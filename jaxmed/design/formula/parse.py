@@ -21,10 +21,10 @@ INTERCEPT = "Intercept"
 
 
 @dataclass(frozen=True)
-class Terms:
+class FormulaTerms:
     """A sum of terms: whether it has an intercept, and each term as the labels of its variables.
 
-    Terms are ordered as in R: by the number of variables, then as written; the variables of a term in the order in which
+    FormulaTerms are ordered as in R: by the number of variables, then as written; the variables of a term in the order in which
     they first appear. ``nodes`` maps a variable's label to its expression.
     """
 
@@ -57,7 +57,7 @@ class Bar:
 
     text: str
     start: int
-    terms: Terms
+    terms: FormulaTerms
     group: Group
 
 
@@ -67,7 +67,7 @@ class ParsedFormula:
 
     text: str
     response: Node
-    fixed: Terms
+    fixed: FormulaTerms
     offsets: tuple[Node, ...]
     bars: tuple[Bar, ...]
     others: tuple[str, ...] | None = None
@@ -191,7 +191,7 @@ def _summands(formula: str, tree: Node) -> list[tuple[str, Node]]:
 
 def parse_terms(
     formula: str, summands: list[tuple[str, Node]], *, offsets: bool = False, others: tuple[str, ...] | None = None
-) -> tuple[Terms, tuple[Node, ...]]:
+) -> tuple[FormulaTerms, tuple[Node, ...]]:
     """The terms of a sum and the arguments of its offsets; ``others`` are the columns that "." stands for."""
     algebra = _Algebra(formula, others)
     shifts: list[Node] = []
@@ -214,7 +214,7 @@ def parse_terms(
     terms = [tuple(labels[k] for k in _bits(mask)) for mask in found if mask]
     terms.sort(key=len)
     used = {label for term in terms for label in term}
-    return Terms(algebra.intercept, tuple(terms), {k: v for k, v in algebra.nodes.items() if k in used}), tuple(shifts)
+    return FormulaTerms(algebra.intercept, tuple(terms), {k: v for k, v in algebra.nodes.items() if k in used}), tuple(shifts)
 
 
 def _bits(mask: int) -> list[int]:
@@ -341,8 +341,8 @@ def _expand_bar(formula: str, bar: Node) -> list[Bar]:
     parts = [terms]
     if bar.text == "||":
         # As lme4: split by term, each without an intercept of its own; the columns of one factor stay together.
-        parts = [Terms(False, (term,), terms.nodes) for term in terms.terms]
-        parts = [Terms(True, (), {}), *parts] if terms.intercept else parts
+        parts = [FormulaTerms(False, (term,), terms.nodes) for term in terms.terms]
+        parts = [FormulaTerms(True, (), {}), *parts] if terms.intercept else parts
     groups = [Group(label, nodes) for label, nodes in _groups(formula, right)]
     return [Bar(text, bar.start, part, group) for part in parts for group in groups]
 

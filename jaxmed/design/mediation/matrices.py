@@ -184,31 +184,6 @@ def assemble(specification: Specification, source: Source) -> Design:
     return design
 
 
-def resample_rows(codes: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a draw of whole clusters.
-
-    ``codes`` (n,) numbers the rows' clusters, negative for rows that belong to none; ``drawn`` (D,) holds cluster
-    numbers, repeats allowed. Returns the positions of the rows, each copy contiguous and in the original
-    order, and the number 0..D-1 of the copy each belongs to. A drawn cluster without rows gives none.
-    """
-    codes = np.asarray(codes)
-    drawn = np.asarray(drawn, dtype=np.intp)
-    if len(drawn) == 0:
-        return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
-    if drawn.min() < 0:
-        raise InputError(f"drawn holds the negative cluster number {drawn.min()}; cluster numbers start at 0.")
-    order = np.argsort(codes, kind="stable")[np.count_nonzero(codes < 0) :]
-    counts = np.bincount(codes[order], minlength=drawn.max() + 1)
-    starts = np.cumsum(counts) - counts
-    sizes = counts[drawn]
-    copies = np.repeat(np.arange(len(drawn)), sizes)
-    within_copy = np.arange(len(copies)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return order[starts[drawn][copies] + within_copy], copies
-
-
-# ---------------------------------------------------------------------------------------------- rows in memory
-
-
 @dataclass(frozen=True)
 class Rows:
     """Columns of a table in memory."""

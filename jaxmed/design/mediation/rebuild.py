@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -41,36 +40,6 @@ def matrices(design: Design, k: int, values: Mapping[str, np.ndarray] | None = N
         columns = {f.column: np.asarray(new.get(f.column, design.columns[f.column])) for f in recipe}
         fixed[..., at] = product(recipe, columns, design.table_codes, len(design.clusters))[..., equation.rows]
     return fixed, fixed[..., equation.positions()]
-
-
-def on_rows(design: Design, rows: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[Equation, ...]:
-    """The equations of a new table: ``rows`` (m,) of the old one, repeats allowed, in clusters ``codes`` (m,).
-
-    ``rows`` of the result count from 0 in the new table. A row is complete in an equation where it was before; an equation
-    at level 2 takes the first such row of every cluster.
-    """
-    columns = {name: column[rows] for name, column in design.columns.items()}
-    out = []
-    for equation in design.equations:
-        used = np.zeros(len(design.table_codes), bool)
-        used[equation.rows] = True
-        if equation.level == 2:  # any complete row stands for its cluster
-            used = np.isin(design.table_codes, equation.codes) & complete(equation, design.columns)
-        here = np.flatnonzero(used[rows])
-        if equation.level == 2:
-            here = here[np.sort(np.unique(codes[here], return_index=True)[1])]
-        fixed = np.column_stack([product(recipe, columns, codes, n_clusters)[here] for recipe in equation.recipes])
-        out.append(
-            replace(
-                equation,
-                fixed=fixed,
-                random=fixed[:, equation.positions()],
-                y=columns[equation.response][here],
-                codes=codes[here],
-                rows=here,
-            )
-        )
-    return tuple(out)
 
 
 class NewRows(NamedTuple):
