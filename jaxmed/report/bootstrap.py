@@ -30,6 +30,7 @@ from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import FitResult, Picture, Section
 from jaxmed.report.shown import Curved
 
+MONTE_CARLO = ["mc_std_error", "mc_conf_low", "mc_conf_high"]  # columns that printed tables leave out
 MANY = 0.01  # share of failed replicates above which tables warn
 
 
@@ -410,7 +411,7 @@ class BootstrapResult(Curved):
             ratio = np.nanmax(table["mc_std_error"].to_numpy(float) / table["std_error"].to_numpy(float), initial=0.0)
         if ratio > 0:
             notes.append(f"Monte Carlo error of the standard errors: at most {ratio:.1%} of them; tidy() has that of the limits.")
-        shown = table.drop(columns=["mc_std_error", "mc_conf_low", "mc_conf_high"])
+        shown = table.drop(columns=MONTE_CARLO)
         blocks: list[tables.Block] = [(None, head), *self.fit._row_blocks(shown, f"{name} intervals, 95%")]
         return [*blocks, ("Notes", "\n".join(f"- {x}" for x in notes))] if notes else blocks
 
@@ -460,7 +461,8 @@ class BootstrapResult(Curved):
 
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
         table, name = self._shown_table()
-        own = self.fit._row_blocks(table, f"{self.kind} bootstrap, {name} intervals, 95%")
+        shown = table.drop(columns=MONTE_CARLO)
+        own = self.fit._row_blocks(shown, f"{self.kind} bootstrap, {name} intervals, 95%")
         return [*own, *self.fit._parameter_tables()]
 
     def _pictures(self) -> list[Picture]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-from typing import Any
 
 from jaxmed.design.system import Design, Equation
+from jaxmed.report.result import Mixed
 
 PART = {"within": "W", "between": "B", "conflated": ""}
 
@@ -25,7 +25,7 @@ def system(design: Design) -> list[str]:
     return [*lines, f"{closing}{residuals} are independent, with one variance per equation.</p>"]
 
 
-def mixed_model(fit: Any) -> list[str]:
+def mixed_model(fit: Mixed) -> list[str]:
     """The formula, and its random part in words."""
     groups = ", ".join(f"{n:,} levels of {html.escape(str(name))}" for name, n in fit.n_groups.items())
     kind = "restricted maximum likelihood" if fit.reml else "maximum likelihood"

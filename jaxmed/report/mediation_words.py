@@ -49,6 +49,8 @@ class MediationFit(FitResult, Curved):
         singular: Any
         sigma: Any
         n_clusters: Any
+        n_obs: Any
+        influence: Any
         fixef: Any
         effects: Any
         varcorr: Any

@@ -49,6 +49,7 @@ class MixedFit(FitResult, Shown):
         n_groups: Any
         fixef: Any
         fixef_correlation: Any
+        ranef: Any
         varcorr: Any
         residuals: Any
         glance: Any
@@ -117,8 +118,7 @@ class MixedFit(FitResult, Shown):
         return document.pictures([*(["coefficients"] if self.design.fixed_names else []), "ranef"])
 
     def _diagnostics(self) -> list[str]:
-        said = ["The fit converged: a minimum of the criterion was found."] if self.converged else []
-        return [*said, *self._sentences()]
+        return self._sentences()
 
     def _sentences(self) -> list[str]:
         words = mixed_tables.words(self.converged, self.singular, self.varcorr())

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from jaxmed.design.system import Design
+from jaxmed.report.result import Drawn, Mediation
 from jaxmed.report.tables import format_p
 
 SCHEMES = {
@@ -27,12 +28,12 @@ MOST = 8  # effects in one sentence
 PLACES = {"within": "Within clusters", "between": "Between clusters", "conflated": "Within and between clusters together"}
 
 
-def paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) -> str:
+def paragraph(boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
     """What was done, then the effects component by component with interval and p value."""
     return _told(boot.fit, table, level, [_intervals(boot, level, method)])
 
 
-def fit_paragraph(fit: Any, table: pd.DataFrame, level: float, method: str) -> str:
+def fit_paragraph(fit: Mediation, table: pd.DataFrame, level: float, method: str) -> str:
     """As :func:`paragraph`, with the intervals of the fit itself."""
     from jaxmed.inference.effects import MONTE_CARLO  # with it comes JAX, which reports of mixed models do without
 
@@ -48,7 +49,7 @@ def fit_paragraph(fit: Any, table: pd.DataFrame, level: float, method: str) -> s
     return _told(fit, table, level, how)
 
 
-def _told(fit: Any, table: pd.DataFrame, level: float, how: Sequence[str]) -> str:
+def _told(fit: Mediation, table: pd.DataFrame, level: float, how: Sequence[str]) -> str:
     """The model, ``how`` the numbers were made, and the effects."""
     design: Design = fit.design
     x, mediators, y = variables(design)
@@ -72,7 +73,7 @@ def _told(fit: Any, table: pd.DataFrame, level: float, how: Sequence[str]) -> st
     return " ".join(said)
 
 
-def mixed_paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | None) -> str:
+def mixed_paragraph(boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
     """What was done, then the coefficients of a mixed model with interval and p value."""
     fit = boot.fit
     groups = _and([f"{n:,} levels of {name}" for name, n in fit.n_groups.items()])
@@ -92,7 +93,7 @@ def mixed_paragraph(boot: Any, table: pd.DataFrame, level: float, method: str | 
     return " ".join(said)
 
 
-def _intervals(boot: Any, level: float, method: str | None) -> str:
+def _intervals(boot: Drawn, level: float, method: str | None) -> str:
     """Where the intervals come from."""
     chosen = method or ("normal" if boot.kind == "jackknife" else "percentile")
     singular = ", ".join(f"{int((boot.status == s).sum()):,} {s}" for s in ("singular", "failed"))
@@ -107,14 +108,14 @@ def _coding(design: Design, column: str) -> str:
     return f" ({said})" if said else ""
 
 
-def rows_used(fit: Any, each: str) -> str:
+def rows_used(fit: Mediation, each: str) -> str:
     """How many rows of the data the equations use, and in brackets how many each of them."""
     distinct = fit.design.rows_used
     rows = ", ".join(each.format(name=name, n=n) for name, n in fit.n_obs.items())
     return rows if distinct is None else f"{distinct:,} ({rows})"
 
 
-def _rows(fit: Any) -> str:
+def _rows(fit: Mediation) -> str:
     return "" if fit.design.rows_used is None else f"{fit.design.rows_used:,} rows in "
 
 
@@ -139,7 +140,7 @@ def variables(design: Design) -> tuple[str, list[str], str]:
     return x, list(dict.fromkeys(p.mediator for p in design.paths if p.mediator)), design.equations[-1].response
 
 
-def design_sentences(fit: Any) -> list[str]:
+def design_sentences(fit: Mediation) -> list[str]:
     """The design in words: who, which levels, what is random, centring, moderators."""
     design: Design = fit.design
     x, mediators, y = variables(design)
