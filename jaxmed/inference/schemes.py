@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from jaxmed.inference.draws import FACTORS, KINDS, RESPONSES, STRATIFIED, WEIGHT
 from jaxmed.inference.reflation import reflated, root
 from jaxmed.reml import compilation
 from jaxmed.reml import refit as reml
+from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.gram import Gram
 from jaxmed.reml.padded import SizeClass, ragged
@@ -84,8 +85,8 @@ class Scheme:
         return cores()
 
     def alone(self) -> AbstractContextManager[object]:
-        """The context that a run needs: none."""
-        return nullcontext()
+        """The context of a run: replicates that need the search on the host run in its threads, each on one core."""
+        return few_threads(0)
 
     def refits(self, span: range, rows: int, first_step: bool) -> draws.Draws:
         """The draws of some replicates, at most ``rows``, refitted in one go; ``first_step`` as that of reml.refit."""

@@ -6,8 +6,9 @@ without importing JAX, thousands of replicates by the same formulas compiled.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -86,9 +87,34 @@ def _inner(a, b):
 HOST = Arrays(np, _as_it_is, _rsqrt, _whiten, _put, _add, _inner)
 
 
+class _OneThread:
+    """BLAS at one thread while anybody here wants it; what the user had comes back when the last one leaves.
+
+    Threads of the user may fit side by side: limits that are nested across threads would restore each other's.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.limit = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self.limit = _blas().limit(limits=1, user_api="blas")
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0 and self.limit is not None:
+                self.limit.restore_original_limits()
+
+
+_one_thread = _OneThread()
+
+
 def few_threads(n_rows: int) -> AbstractContextManager[Any]:
     """One BLAS thread for small matrices: they gain nothing from more, and lose much where others want the cores."""
-    return _blas().limit(limits=1 if n_rows < THREADED else None, user_api="blas")
+    return _one_thread if n_rows < THREADED else nullcontext()
 
 
 @cache

@@ -157,7 +157,7 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fitt
     if not np.isfinite(relative).all():
         relative, ratio, converged = covariance.square(factors[0]), log_ratio, False
     exact = covariance.snapped(relative, pattern)
-    if evaluate(exact, ratio)[0] <= evaluate(relative, ratio)[0] + 1e-8:
+    if evaluate(exact, ratio)[0] <= best.value + 1e-8:
         relative = exact
     return _describe(built, equations, reml, Point(covariance.packed(relative), ratio), converged, best.decrement, evaluations)
 

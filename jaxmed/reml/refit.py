@@ -15,7 +15,7 @@ from jaxmed.reml.compilation import double_precision
 from jaxmed.reml.covariance import packed
 from jaxmed.reml.gram import Gram
 from jaxmed.reml.information import Covariance
-from jaxmed.reml.problem import FAILED, Estimates, FittedBlock, Refits
+from jaxmed.reml.problem import FAILED, Estimates, FittedBlock, Point, Refits
 
 CHUNK = 1024  # replicates of one compiled program
 WEIGHT_BYTES = 2**26  # that the cluster weights of a chunk may take
@@ -64,7 +64,7 @@ def refit(
     w = jnp.asarray(padded)
     own = data is not None
     shared = compilation.on_device(built.gram) if data is None else data
-    base = newton.Point(jnp.asarray(block.point.relative), jnp.asarray(block.point.log_ratio))
+    base = Point(jnp.asarray(block.point.relative), jnp.asarray(block.point.log_ratio))
     if first_step and not own:
         expansion = block.influence, block.evaluation, block.expected_hessian
         start = compilation.run(newton.start_points, base, *expansion, w, pattern=pattern)
@@ -106,17 +106,17 @@ def _lanes(n_clusters: int) -> int:
     return 1024
 
 
-def _inside(base: newton.Point, pattern) -> newton.Point:
+def _inside(base: Point, pattern) -> Point:
     """The point moved off the boundary, where the criterion is stationary whatever the weights."""
     L = covariance.positive(covariance.symmetric(np.asarray(base.relative))[None], pattern)[0]
-    return newton.Point(jnp.asarray(covariance.packed(covariance.square(L))), base.log_ratio)
+    return Point(jnp.asarray(covariance.packed(covariance.square(L))), base.log_ratio)
 
 
 @double_precision
 def covariances(block: FittedBlock, estimates: Estimates, weights: np.ndarray, rows: int, data: Gram | None = None) -> Covariance:
     """Covariances (B, ...) at the estimates (B, ...) of one group's replicates, NaN where a replicate failed.
 
-    ``weights`` (B, J), ``rows`` and ``data`` as those of ``fit.refit``.
+    ``weights`` (B, J), ``rows`` and ``data`` as those of :func:`refit`.
     """
     built, n = block.problem, len(weights)
     G, log_ratio = built.relative(estimates.G, estimates.sigma2)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.formula.model import LmmDesign
+from jaxmed.design.frames import with_columns
 from jaxmed.errors import InputError
 from jaxmed.inference.draws import RESPONSES
 from jaxmed.inference.quantities import MixedRows, mixed_rows
@@ -223,7 +224,7 @@ class MixedFit(FitResult, Shown):
         if drawn.relabelled and group not in table:
             raise InputError(f"the grouping factor {group!r} is no column of the data; make it one to relabel its copies")
         if self.weights is not None and not isinstance(self.weights, str):
-            table = table.assign(**{WEIGHTS: self.design.weights})
+            table = with_columns(table, {WEIGHTS: self.design.weights}, "resample()")
         out = table.iloc[drawn.rows].reset_index(drop=True)
         return out.assign(**{group: drawn.codes}) if drawn.relabelled else out
 
@@ -234,9 +235,8 @@ class MixedFit(FitResult, Shown):
     def _kept_arrays(self) -> dict[str, np.ndarray]:
         from jaxmed.report.saved_tables import to_arrays
 
-        names = [str(name) for name in self.data.columns]
-        text = f"{self.formula} {self.weights if isinstance(self.weights, str) else ''}"
-        kept = names if "." in text else [name for name in names if name in text]
+        read = {*self.design.columns, self.weights if isinstance(self.weights, str) else None}
+        kept = [name for name in self.data.columns if isinstance(name, str) and name in read]
         weights = {} if self.weights is None or isinstance(self.weights, str) else {WEIGHTS: np.asarray(self.weights, float)}
         return to_arrays(self.data.loc[:, kept]) | weights
 

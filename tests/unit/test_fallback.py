@@ -6,8 +6,10 @@ import jax
 import naive
 import numpy as np
 import pytest
+import threadpoolctl
 
 from jaxmed.reml import criterion, fallback
+from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.covariance import packed, pattern, root, symmetric
 from jaxmed.reml.problem import CONVERGED, Estimates, FittedBlock, Point, build
 
@@ -182,3 +184,19 @@ def test_a_replicate_with_data_of_its_own(block):
     scale = symmetric(block.point.relative)
     np.testing.assert_allclose(ends.G[0], scale, atol=1e-5)
     assert np.isfinite(ends.value).all()
+
+
+def test_the_users_threads_of_blas_come_back_when_fits_overlap():
+    def threads():
+        return [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+
+    with threadpoolctl.threadpool_limits(2, "blas"):  # tests run with one thread themselves
+        before = threads()
+        assert 2 in before
+        first, second = few_threads(0), few_threads(0)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert set(threads()) == {1}  # the second is still at work
+        second.__exit__(None, None, None)
+        assert threads() == before

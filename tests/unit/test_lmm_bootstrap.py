@@ -264,3 +264,21 @@ def test_one_name_for_a_parameter_in_all_tables(table):
     np.testing.assert_allclose(joined["estimate_x"], joined["estimate_y"], rtol=1e-12)
     estimates = fit.tidy("ran_pars").merge(fit.conf_int(), on="parameter")
     np.testing.assert_allclose(estimates["estimate_x"], estimates["estimate_y"], rtol=1e-12)
+
+
+def test_a_folder_keeps_the_columns_that_the_model_reads(table, tmp_path):
+    """Whatever else the table holds: columns under numbers, lists, names that the formula's text happens to contain."""
+    odd = table.assign(**{"lists": [[1]] * len(table), "a.b": table["x"], "g2": 1.0})
+    odd[0] = 1.5
+    fit = jm.lmm("y ~ 0 + I(a.b * 0.5) + (1 | g)", odd, weights="w")
+    assert sorted(fit._kept_arrays()) == ["codes g", "levels g", "number a.b", "number w", "number y"]
+    boot = fit.bootstrap(20, seed=1, save_to=tmp_path, progress=False)
+    np.testing.assert_allclose(jm.load_bootstrap(tmp_path).draws, boot.draws, rtol=1e-12)
+
+
+def test_weights_overwrite_no_column_of_the_users(table):
+    boot = jm.lmm("y ~ x + (1 | g)", table.assign(**{".weights": 1.0}), weights=table["w"].to_numpy()).bootstrap(
+        5, seed=1, kind="cluster", progress=False
+    )
+    with pytest.raises(InputError, match=r"'\.weights'"):
+        boot.resample(0)

@@ -24,7 +24,7 @@ INTERCEPT = "Intercept"
 class FormulaTerms:
     """A sum of terms: whether it has an intercept, and each term as the labels of its variables.
 
-    FormulaTerms are ordered as in R: by the number of variables, then as written; the variables of a term in the order in which
+    Terms are ordered as in R: by the number of variables, then as written; the variables of a term in the order in which
     they first appear. ``nodes`` maps a variable's label to its expression.
     """
 
