@@ -26,7 +26,6 @@ from jaxmed.reml import refit as reml
 from jaxmed.reml.information import Covariance
 from jaxmed.reml.problem import Estimates
 
-FEW = 2048  # so many replicates are refitted before a program for their first steps has been compiled
 AUDITED = 256  # replicates whose covariances exist at a time
 SPAN = 1024  # replicates of a saved chunk at most, so that little is lost when a long run is cut off
 
@@ -49,7 +48,7 @@ class Refitted(Protocol):
     def memory(self, n: int, rows: int) -> tuple[int, int]: ...
     def workers(self) -> int: ...
     def alone(self) -> AbstractContextManager[object]: ...
-    def refits(self, span: range, rows: int, first_step: bool) -> Draws: ...
+    def refits(self, span: range, rows: int) -> Draws: ...
 
 
 def run(
@@ -78,7 +77,7 @@ def run(
     started, before = time.perf_counter(), compilation.compiled.seconds
 
     def chunk(span: range) -> Draws:
-        draws = scheme.refits(span, rows, n > FEW)
+        draws = scheme.refits(span, rows)
         if store:
             store.write(draws)
         return draws

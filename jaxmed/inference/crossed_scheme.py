@@ -91,7 +91,7 @@ class CrossedScheme:
         model.update(repr((self.fit.beta.shape, self.refit.reml)).encode())
         return {"data": data.hexdigest(), "model": model.hexdigest()}
 
-    def refits(self, span: range, rows: int, first_step: bool) -> Draws:
+    def refits(self, span: range, rows: int) -> Draws:
         """The draws of some replicates, one after the other."""
         found = [self.refit(self.new_responses(b)[0]) for b in span]
         ended = [FAILED if not f.converged else SINGULAR if f.singular else CONVERGED for f in found]

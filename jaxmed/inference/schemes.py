@@ -88,11 +88,11 @@ class Scheme:
         """The context of a run: replicates that need the search on the host run in its threads, each on one core."""
         return few_threads(0)
 
-    def refits(self, span: range, rows: int, first_step: bool) -> draws.Draws:
-        """The draws of some replicates, at most ``rows``, refitted in one go; ``first_step`` as that of reml.refit."""
+    def refits(self, span: range, rows: int) -> draws.Draws:
+        """The draws of some replicates, at most ``rows``, refitted in one go."""
         fits, w = self.system.fits, self.weights(span.start, span.stop)
         own = self.grams(span.start, span.stop, rows) or [None] * len(fits)
-        parts = [reml.refit(fit, w, rows=rows, first_step=first_step, data=data) for fit, data in zip(fits, own, strict=True)]
+        parts = [reml.refit(fit, w, rows=rows, data=data) for fit, data in zip(fits, own, strict=True)]
         return draws.joined(self.system, span, parts)
 
     def digests(self) -> dict[str, str]:

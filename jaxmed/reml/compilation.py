@@ -202,9 +202,9 @@ def once(fn, *args, **static):
     return compiled.run(fn, *args, options=_options(seldom=True), **static)
 
 
-def on_device(gram):
-    """The cross-products as arrays of the default device."""
-    return jax.tree.map(jnp.asarray, gram)
+def widened(tree, extra: int):
+    """Device arrays with ``extra`` zeros behind their last axis."""
+    return jax.tree.map(lambda a: jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, extra)]), tree) if extra else tree
 
 
 # --- Devices ---------------------------------------------------------------------------------------------------------

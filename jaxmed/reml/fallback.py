@@ -15,7 +15,7 @@ import numpy as np
 from jaxmed.reml import covariance, criterion
 from jaxmed.reml.covariance import Pattern
 from jaxmed.reml.gram import Gram
-from jaxmed.reml.problem import FittedBlock, Point, Problem
+from jaxmed.reml.problem import FittedBlock, Problem
 
 MAX_STEPS = 200
 TOLERANCE = 1e-10  # Newton decrement of an optimum, whose step is still taken,
@@ -133,22 +133,21 @@ def looked(built: Problem, gram: Gram, weights: np.ndarray, reml: bool, G: np.nd
     return at.value, at.gradient, at.hessian, at.beta, at.scale
 
 
-def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, shared, start: Point, own: bool) -> dict[int, str]:
+def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, own: Gram | None) -> dict[int, str]:
     """Search for the optima of replicates that have not converged, one by one; returns why some have none.
 
-    ``shared`` are the cross-products, with a replicate axis where every replicate has its ``own``.
+    ``own`` are the cross-products, with a replicate axis, where every replicate has its own.
     """
     built, pattern, reasons = block.problem, block.problem.pattern, {}
     for b in np.flatnonzero(~ends.converged):
-        data = Gram(*(np.asarray(a[b] if own else a) for a in shared))
+        data = built.gram if own is None else Gram(*(np.asarray(a[b]) for a in own))
         evaluate = on_host(built, data, weights[b], block.reml)
-        points = [
-            (covariance.root(covariance.symmetric(point.relative), pattern), point.log_ratio)
-            for point in (Point(*(np.asarray(a[b]) for a in start)), block.point)
-        ]
+        q = pattern.n_random
+        points = [(covariance.root(covariance.symmetric(block.point.relative), pattern), block.point.log_ratio)]
+        points.append((0.3 * np.eye(q), block.point.log_ratio))
         if np.isfinite(ends.G[b]).all():
             points.insert(0, (covariance.positive(ends.G[[b]], pattern)[0], ends.log_ratio[b]))
-        best = minimise(evaluate, pattern, [(L + 0.03 * np.eye(len(L)) * (np.diag(L) == 0), r) for L, r in points])
+        best = minimise(evaluate, pattern, [(L + covariance.FLOOR * np.eye(q) * (np.diag(L) == 0), r) for L, r in points])
         if not best.converged:
             reasons[int(b)] = (
                 "the criterion has no finite value: the fixed effects are not estimable in this resample"

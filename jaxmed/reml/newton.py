@@ -11,7 +11,9 @@ Converged means: the Hessian in Lambda, unmodified, has a Cholesky factor, and t
 the deviance) is below tolerance. That step is still taken, so that the error is of second order in it.
 
 A fixed number of lanes works through the replicates: a lane that is finished takes the next one, so that slow
-replicates do not hold up the others. A NaN stays in its lane and is a rejected step there.
+replicates do not hold up the others. A NaN stays in its lane and is a rejected step there. The replicates that come next
+are made ready beside the lanes: their first step, from the full sample's optimum along the influence function, needs no
+evaluation, and being a step like all others it needs no program of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from jaxtyping import Array, Float, Int
 from jaxmed.reml import covariance, linalg
 from jaxmed.reml.compilation import stage
 from jaxmed.reml.covariance import Pattern, packed, symmetric
-from jaxmed.reml.criterion import Evaluation, Influence, Totals, evaluate, profile, totals
+from jaxmed.reml.criterion import Evaluation, Totals, evaluate, profile, totals
 from jaxmed.reml.gram import Gram, Layout
 from jaxmed.reml.problem import Point
 
@@ -37,6 +39,7 @@ INNER_STEPS = 6
 INNER_TOLERANCE = 1e-6  # decrement of the quadratic model at which its minimisation stops, relative
 RAISE = 0.01  # first damping of an inner step whose Hessian is not positive definite
 MAX_STEP = 1.5  # longest move of the factor in one inner step, in residual SD per standardised column
+WAITING = 8  # replicates that are made ready at a time: a fifth of the lanes finish in every round
 
 
 class Solution(NamedTuple):
@@ -71,16 +74,14 @@ def _damped_step(g, H, damping):
     """Newton step with Levenberg damping raised until the matrix has a Cholesky factor; step, decrement, damping used."""
     size = _size(H)
 
-    def attempt(mu):
-        return linalg.solve(_add_diagonal(H, (mu + 1e-12)[:, None] * size), -g)
-
-    def body(state):
+    def attempt(state):
         mu, _, _, ok, n = state
-        mu = jnp.where(ok, mu, jnp.maximum(10 * mu, RAISE))
-        return mu, *attempt(mu), n + 1
+        mu = jnp.where(ok | (n == 0), mu, jnp.maximum(10 * mu, RAISE))
+        return mu, *linalg.solve(_add_diagonal(H, (mu + 1e-12)[:, None] * size), -g), n + 1
 
+    nothing = jnp.zeros_like(g), jnp.zeros_like(damping), jnp.zeros_like(damping, bool)
     damping, step, decrement, ok, _ = jax.lax.while_loop(
-        lambda s: ~s[3].all() & (s[4] < 8), body, (damping, *attempt(damping), jnp.zeros((), int))
+        lambda s: ~s[3].all() & (s[4] < 9), attempt, (damping, *nothing, jnp.zeros((), int))
     )
     return jnp.where(ok[:, None], step, 0.0), jnp.where(ok, decrement, 0.0), damping
 
@@ -136,15 +137,10 @@ def _point(x, J, pattern: Pattern):
     return jnp.einsum("bdx,bx->bd", J, x * np.r_[np.full(f, 0.5), np.ones(x.shape[1] - f)])
 
 
-def _certificate(J, gradient, hessian, order, pattern: Pattern):
-    """The Newton decrement in (Lambda, log s), and whether the Hessian, unmodified, is positive definite; where not, infinity."""
-    g, H = _in_factor(J, gradient, hessian, order, pattern)
-    _, decrement, definite = linalg.solve(_add_diagonal(H, 1e-12 * _size(H)), -g)
-    return jnp.where(definite, decrement, jnp.inf), definite
-
-
 def _propose(base: Point, gradient, hessian, expected_hessian, damping, pattern: Pattern, inner: int):
     """Minimise the quadratic model in (G, log s) over (Lambda, log s): trial point, decrement at the base, damping.
+
+    The decrement is infinite where the Hessian in (Lambda, log s), unmodified, is not positive definite.
 
     Without the constraint G >= 0 the minimum is one Newton step in (G, log s). Its Cholesky factor, with pivots kept
     positive, is where Newton iterations in Lambda start if the model is lower there than at the base; they change nothing
@@ -154,20 +150,34 @@ def _propose(base: Point, gradient, hessian, expected_hessian, damping, pattern:
     free, order = factor_of(symmetric(base.relative), pattern)
     x = jnp.concatenate([free, base.log_ratio], 1)
     J = _jacobian(x, order, pattern)
-    decrement, definite = _certificate(J, gradient, hessian, order, pattern)
+    g, H = _in_factor(J, gradient, hessian, order, pattern)
     gradient, hessian, expected_hessian = _without_zeros(gradient, hessian, expected_hessian, pattern)
-    step, _, inside = linalg.solve(hessian + damping[:, None, None] * expected_hessian, -gradient)
+    (_, decrement, definite), (step, _, inside) = _solve_both(
+        (_add_diagonal(H, 1e-12 * _size(H)), -g), (hessian + damping[:, None, None] * expected_hessian, -gradient)
+    )
     # a Hessian that is definite in Lambda needs no help, though at the boundary it often is indefinite in G
     damping = jnp.where(inside | definite, damping, jnp.maximum(4 * damping, 0.25))
     model = _Model(pattern, order, _point(x, J, pattern), gradient, hessian + damping[:, None, None] * expected_hessian)
     here = _Place(x, J, gradient, jnp.zeros_like(damping))
-    first = _first_place(model, here, step, inside, definite, damping)
+    # where the search over the factor starts: Newton's step if the model is lower there. At a saddle the gradient is 0 in every
+    # column of Lambda that is: a search starts from a factor without such columns, unless steps from there were refused
+    stepped = model.near(model.base + jnp.where(inside[:, None], step, 0.0))
+    first = _choose((inside & (stepped.value < 0)) | (~definite & (damping <= 1)), stepped, here)
     # a model that is not convex may fall without end beyond the region where it is good: no further than twice what Newton's
     # step in Lambda promises, half the decrement
     lowest = jnp.where(inside | ~definite, -jnp.inf, -decrement)
     last = _descend(model, first, lowest, inner)
     trial, t = _point(last.x, last.jacobian, pattern), base.relative.shape[1]
-    return Point(trial[:, :t], trial[:, t:]), decrement, damping
+    return Point(trial[:, :t], trial[:, t:]), jnp.where(definite, decrement, jnp.inf), damping
+
+
+def _solve_both(first, second):
+    """Two systems by lane; in one elimination of twice as many lanes where they are of one size: half the program."""
+    if first[1].shape != second[1].shape:
+        return linalg.solve(*first), linalg.solve(*second)
+    n = len(first[1])
+    both = linalg.solve(*(jnp.concatenate(pair) for pair in zip(first, second, strict=True)))
+    return tuple(a[:n] for a in both), tuple(a[n:] for a in both)
 
 
 def _without_zeros(gradient, hessian, expected_hessian, pattern: Pattern):
@@ -180,21 +190,6 @@ def _without_zeros(gradient, hessian, expected_hessian, pattern: Pattern):
         jnp.where(both, hessian, np.eye(len(moves))),
         jnp.where(both, expected_hessian, 0.0),
     )
-
-
-def _first_place(model: _Model, here: _Place, step, inside, definite, damping) -> _Place:
-    """Where the search over the factor starts: Newton's step in (G, log s) if the model is lower there than ``here``."""
-    stepped = model.near(model.base + step)
-    better = inside & (stepped.value < 0)
-    first = _choose(better, stepped, here)
-    usable = definite | better
-
-    def leave():
-        # at a saddle the gradient is 0 in every column of Lambda that is: start from a factor without such columns, unless
-        # steps from there were refused
-        return _choose(usable | (damping > 1), first, model.near(model.base))
-
-    return jax.lax.cond(usable.all(), lambda: first, leave)
 
 
 def _descend(model: _Model, first: _Place, lowest, inner: int) -> _Place:
@@ -221,38 +216,11 @@ def _choose(mask, a, b):
     return jax.tree.map(lambda x, y: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y), a, b)
 
 
-def start_points(
-    base: Point,
-    influence: Influence,
-    evaluation: Evaluation,
-    expected_hessian: Float[Array, "d d"],
-    weights: Float[Array, "B J"],
-    *,
-    pattern: Pattern,
-    inner: int = 10,
-) -> Point:
-    """Starting points of replicates from the full sample's optimum ``base`` (t,), and the criterion's ``evaluation`` there.
-
-    With the gradient of each weight vector and the expected Hessian, the quadratic model is convex in G and its minimum
-    close to the replicate's own optimum (the influence function's first step).
-    """
-    ratio = evaluation.degrees / (weights @ influence.quad)
-    gradient = weights @ influence.logdet + ratio[:, None] * (weights @ influence.quadratic)
-
-    def some(gradient):
-        b = len(gradient)
-        points = jax.tree.map(lambda a: jnp.broadcast_to(a, (b, *a.shape)), base)
-        hessian = jnp.broadcast_to(expected_hessian, (b, *expected_hessian.shape))
-        return _propose(points, gradient, hessian, expected_hessian, jnp.zeros(b), pattern, inner)[0]
-
-    blocks = gradient.reshape(-1, 16, gradient.shape[1]) if len(gradient) % 16 == 0 else gradient[None]
-    return jax.tree.map(lambda a: a.reshape(len(gradient), -1), jax.lax.map(some, blocks))
-
-
 def minimise(
     gram: Gram,
     weights: Float[Array, "B J"],
-    start: Point,
+    gradient: Float[Array, "B d"],
+    base: Point,
     expected_hessian: Float[Array, "d d"],
     count: Int[Array, ""],
     *,
@@ -265,32 +233,45 @@ def minimise(
     inner: int = INNER_STEPS,
     own: bool = False,
 ) -> Solution:
-    """Minimise the criterion for the first ``count`` rows of ``weights`` from ``start`` (one point per row).
+    """Minimise the criterion for the first ``count`` rows of ``weights``.
 
-    With ``own`` every row has data of its own: the arrays of ``gram`` have a leading axis of B. ``expected_hessian`` (d, d) is
-    that near the optimum (minus the Hessian of the log-determinants), not just any definite matrix. Rows from ``count`` on are
-    left alone: one compiled program of B rows serves any smaller number of replicates.
+    Every replicate starts with a step from the full sample's optimum ``base`` (t,), by its ``gradient`` there and the expected
+    Hessian (d, d), which is that near the optimum (minus the Hessian of the log-determinants), not just any definite matrix:
+    the model is then convex in G, and its minimum close to the replicate's own optimum (the influence function's first step).
+
+    With ``own`` every row has data of its own: the arrays of ``gram`` have a leading axis of B; gradients are 0, and the base
+    itself is looked at first. Rows from ``count`` on are left alone: one compiled program of B rows serves any smaller number
+    of replicates.
     """
-    batch = _Batch(gram, weights, jax.vmap(totals, (0 if own else None, 0))(gram, weights), start, layout, reml, own)
+    batch = _Batch(gram, weights, jax.vmap(totals, (0 if own else None, 0))(gram, weights), gradient, base, layout, reml, own)
     lanes = min(lanes, batch.rows)
+    ready = min(WAITING, lanes)
 
     def body(state):
         lane, waiting, ends = state
         lane, accepted = _judged(lane, batch.evaluate(lane.replicate, lane.trial))
-        lane, decrement = _proposed(lane, expected_hessian, pattern, inner, own)
+        coming = batch.lane(jnp.minimum(waiting + jnp.arange(ready), batch.rows), expected_hessian)
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), lane, coming)
+        both, decrement = _proposed(both, expected_hessian, pattern, inner, own)
+        lane, coming = jax.tree.map(lambda a: a[:lanes], both), jax.tree.map(lambda a: a[lanes:], both)
+        decrement = decrement[:lanes]
         # a step that rounding alone refuses, from a point whose decrement is already negligible, is the optimum too
         done = (decrement < tolerance) & jnp.isfinite(lane.value) & (accepted | (decrement < 100 * tolerance))
         done = done & (lane.evaluations > 1) if own else done
-        stop = done | (lane.evaluations >= max_evaluations)
-        end = _Ends(_choose(done, lane.trial, lane.base), decrement, lane.evaluations, done)
-        row = jnp.where(stop & (lane.replicate < count), lane.replicate, batch.rows)
+        free = done | (lane.evaluations >= max_evaluations) | (lane.replicate >= count)
+        end = _Ends(_choose(done, lane.trial, lane.base), lane.value - decrement / 2, decrement, lane.evaluations, done)
+        row = jnp.where(free & (lane.replicate < count), lane.replicate, batch.rows)
         ends = jax.tree.map(lambda a, v: a.at[row].set(v, mode="drop"), ends, end)
-        following = jnp.minimum(waiting + jnp.cumsum(stop) - 1, count)
-        lane = _choose(stop, batch.lane(jnp.where(stop, following, lane.replicate)), lane)
-        return lane, jnp.minimum(waiting + stop.sum(), count), ends
+        place = jnp.cumsum(free) - 1
+        taken = free & (place < ready)
+        following = jax.tree.map(lambda a: a[jnp.clip(place, 0, ready - 1)], coming)
+        lane = _choose(taken, following, lane._replace(replicate=jnp.where(free, batch.rows, lane.replicate)))
+        return lane, jnp.minimum(waiting + taken.sum(), count), ends
 
-    state = (batch.lane(jnp.minimum(jnp.arange(lanes), count)), jnp.minimum(lanes, count), batch.nowhere())
-    _, _, ends = jax.lax.while_loop(lambda s: (s[0].replicate < count).any(), body, state)
+    nobody = batch.lane(jnp.full(lanes, batch.rows), expected_hessian)
+    _, _, ends = jax.lax.while_loop(
+        lambda s: (s[0].replicate < count).any() | (s[1] < count), body, (nobody, jnp.zeros_like(count), batch.nowhere())
+    )
     return _finished(batch, ends, count, max(k for k in range(1, lanes + 1) if batch.rows % k == 0), pattern)
 
 
@@ -311,6 +292,7 @@ class _Ends(NamedTuple):
     """Where replicates ended, by row."""
 
     point: Point
+    value: Array  # that the last step promises
     decrement: Array
     evaluations: Array
     done: Array
@@ -322,7 +304,8 @@ class _Batch(NamedTuple):
     gram: Gram
     weights: Float[Array, "B J"]
     total: Totals
-    start: Point
+    gradient: Float[Array, "B d"]
+    base: Point
     layout: Layout
     reml: bool
     own: bool
@@ -351,16 +334,18 @@ class _Batch(NamedTuple):
     def _taken(self, tree, index):
         return jax.tree.map(lambda a: a[jnp.minimum(index, self.rows - 1)], tree)
 
-    def lane(self, index) -> _Lane:
-        """Lanes that begin with the replicates ``index``."""
-        first, zero = self._taken(self.start, index), jnp.zeros(len(index))
-        d = self.start.relative.shape[1] + self.start.log_ratio.shape[1]
-        identity = jnp.broadcast_to(jnp.eye(d), (len(index), d, d))
-        return _Lane(index, first, first, zero + jnp.inf, jnp.zeros((len(index), d)), identity, zero, jnp.zeros(len(index), int))
+    def lane(self, index, expected_hessian) -> _Lane:
+        """Lanes that begin with the replicates ``index``, their trial still to be proposed."""
+        n, zero = len(index), jnp.zeros(len(index))
+        base, hessian = jax.tree.map(lambda a: jnp.broadcast_to(a, (n, *a.shape)), (self.base, expected_hessian))
+        gradient = self._taken(self.gradient, index)
+        return _Lane(index, base, base, zero + jnp.inf, gradient, hessian, zero, jnp.zeros(n, int))
 
     def nowhere(self) -> _Ends:
-        start, rows = jax.tree.map(jnp.asarray, self.start), self.rows
-        return _Ends(start, jnp.full(rows, jnp.inf), jnp.zeros(rows, int), jnp.zeros(rows, bool))
+        rows = self.rows
+        base = jax.tree.map(lambda a: jnp.broadcast_to(a, (rows, *a.shape)), self.base)
+        infinite = jnp.full(rows, jnp.inf)
+        return _Ends(base, infinite, infinite, jnp.zeros(rows, int), jnp.zeros(rows, bool))
 
 
 def _slice(tree, first, size: int):
@@ -379,16 +364,17 @@ def _judged(lane: _Lane, new: Evaluation) -> tuple[_Lane, Array]:
     )
     eased = jnp.where(lane.damping > 1, lane.damping / 4, 0.0)
     damping = jnp.where(accepted, eased, jnp.maximum(lane.damping * 4, 0.5))
-    return lane._replace(base=base, value=value, gradient=gradient, hessian=hessian, damping=damping), accepted
+    evaluations = lane.evaluations + 1
+    return _Lane(lane.replicate, lane.trial, base, value, gradient, hessian, damping, evaluations), accepted
 
 
 def _proposed(lane: _Lane, expected_hessian, pattern: Pattern, inner: int, own: bool) -> tuple[_Lane, Array]:
     """The next trial from the base, and the decrement there."""
     hessian = lane.hessian
     if own:  # the first step from a point that knows nothing of the replicate: the expected Hessian makes a convex model
-        hessian = jnp.where((lane.evaluations == 0)[:, None, None], expected_hessian, hessian)
+        hessian = jnp.where((lane.evaluations == 1)[:, None, None], expected_hessian, hessian)
     trial, decrement, damping = _propose(lane.base, lane.gradient, hessian, expected_hessian, lane.damping, pattern, inner)
-    return lane._replace(trial=trial, damping=damping, evaluations=lane.evaluations + 1), decrement
+    return lane._replace(trial=trial, damping=damping), decrement
 
 
 def _finished(batch: _Batch, ends: _Ends, count, size: int, pattern: Pattern) -> Solution:
@@ -397,10 +383,19 @@ def _finished(batch: _Batch, ends: _Ends, count, size: int, pattern: Pattern) ->
 
     def finish(block, out):
         first = block * size
-        relative, r = _slice((ends.point.relative, ratio), first, size)
+        relative, r, promised = _slice((ends.point.relative, ratio, ends.value), first, size)
         exact = packed(covariance.snapped(symmetric(relative), pattern, jnp, stage))
-        before, after = (batch.profile(first, size, Point(G, r)) for G in (relative, exact))
-        estimates = _choose(after[0] <= before[0] + 1e-8, (exact, *after), (relative, *before))
+
+        # rounding alone may make the difference where deviances are large
+        bound = promised + 1e-8 + 1e-13 * jnp.abs(promised)
+
+        def look(state):  # at the exact zeros; where they cost something, at the end itself
+            n, tried, found, fine = state
+            found = _choose(fine, found, (tried, *batch.profile(first, size, Point(tried, r))))
+            return n + 1, relative, found, fine | (found[1] <= bound) | (n > 0)
+
+        state = (jnp.zeros((), int), exact, _slice(out, first, size), jnp.zeros(size, bool))
+        estimates = jax.lax.while_loop(lambda s: ~s[3].all(), look, state)[2]
         return jax.tree.map(lambda a, v: jax.lax.dynamic_update_slice_in_dim(a, v, first, 0), out, estimates)
 
     nan = jnp.full(batch.rows, jnp.nan)

@@ -39,46 +39,51 @@ def fitting(rows: int, each: int, budget: int) -> int:
     return most // STEP * STEP if most >= STEP else 2 ** (max(most, 1).bit_length() - 1)
 
 
+def size_class(n_clusters: int) -> int:
+    """How many clusters programs are made for: a model after some clusters were dropped finds one that is there.
+
+    At most an eighth more than there are. The others have no rows and weight 0.
+
+    Example:
+        >>> [size_class(n) for n in (3, 15, 17, 99, 100, 104, 105, 3000)]
+        [3, 15, 18, 104, 104, 104, 112, 3072]
+    """
+    step = 2 ** max(n_clusters.bit_length() - 4, 0)
+    return -(-n_clusters // step) * step
+
+
 def chunk_rows(n_clusters: int, rows: int = CHUNK) -> int:
     """How many of ``rows`` replicates with weights of clusters make a chunk."""
-    return fitting(rows, 8 * n_clusters, WEIGHT_BYTES)
+    return fitting(rows, 8 * size_class(n_clusters), WEIGHT_BYTES)
 
 
 @double_precision
-def refit(
-    block: FittedBlock, weights: np.ndarray, rows: int = CHUNK, first_step: bool = True, data: gram.Gram | None = None
-) -> Refits:
+def refit(block: FittedBlock, weights: np.ndarray, rows: int = CHUNK, data: gram.Gram | None = None) -> Refits:
     """Refit one group for every row of ``weights`` (at most ``rows``).
 
     With ``data``, cross-products with a leading replicate axis of length ``rows``, every replicate has data of its own,
-    made of columns standardised as the full sample's (``Problem.columns``); there is no first step then.
-
-    Each starts from the influence function's first step, or, without ``first_step``, from the full sample's optimum: one
-    evaluation more per replicate, and a program of some seconds less to compile. The optimum is the same.
+    made of columns standardised as the full sample's (``Problem.columns``).
     """
     built, reml = block.problem, block.reml
     layout, pattern = built.layout, built.pattern
-    n = len(weights)
-    padded = np.ones((rows, weights.shape[1]))
-    padded[:n] = weights
-    w = jnp.asarray(padded)
-    own = data is not None
-    shared = compilation.on_device(built.gram) if data is None else data
-    base = Point(jnp.asarray(block.point.relative), jnp.asarray(block.point.log_ratio))
-    if first_step and not own:
-        expansion = block.influence, block.evaluation, block.expected_hessian
-        start = compilation.run(newton.start_points, base, *expansion, w, pattern=pattern)
+    n, own = len(weights), data is not None
+    w, shared = _padded(block, weights, rows, data)
+    base = Point(np.asarray(block.point.relative), np.asarray(block.point.log_ratio))
+    gradient = np.zeros((rows, len(block.expected_hessian)))
+    if own:
+        base = _inside(base, pattern)
     else:
-        start = jax.tree.map(lambda a: jnp.broadcast_to(a, (rows, *a.shape)), _inside(base, pattern))
-    expected = jnp.asarray(block.expected_hessian)
-    out = _minimise(shared, w, start, expected, jnp.asarray(n), layout=layout, pattern=pattern, reml=reml, own=own)
+        gradient[:n] = _first_gradient(block, weights)
+    arguments = (shared, w, gradient, base, block.expected_hessian, np.array(n))
+    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(w.shape[1])}
+    out = compilation.spread(newton.minimise, arguments, (own, True, True, False, False, None), static)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
     ends = fallback.Endpoints(
         covariance.symmetric(out.point.relative), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
         out.evaluations, out.converged,
     )  # fmt: skip
     slow = np.flatnonzero(~ends.converged)
-    reason = fallback.rescue(block, ends, weights, shared, jax.tree.map(np.asarray, start), own)
+    reason = fallback.rescue(block, ends, weights, data)
     relative, ratio, beta, scale, value, decrement, evaluations, converged = ends
     status = np.where(converged, fit.statuses(relative, ratio, layout), FAILED)
     counts = weights @ built.gram.n.T if data is None else np.einsum("bj,bkj->bk", weights, np.asarray(data.n)[:n])
@@ -93,13 +98,28 @@ def refit(
     return Refits(estimates, deviance, status, decrement, evaluations, taken, reason)
 
 
-def _minimise(data, weights, start, expected, count, *, layout, pattern, reml, own=False) -> newton.Solution:
-    """:func:`newton.minimise`, with the number of lanes chosen for this machine, spread over its devices."""
-    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(weights.shape[1])}
-    return compilation.spread(newton.minimise, (data, weights, start, expected, count), (own, True, True, False, None), static)
+def _padded(block: FittedBlock, weights: np.ndarray, rows: int, data: Gram | None) -> tuple[np.ndarray, Gram]:
+    """Weights and cross-products as programs take them: ``rows`` replicates, and clusters up to a size class."""
+    n, J = weights.shape
+    extra = size_class(J) - J
+    w = np.zeros((rows, J + extra))
+    w[n:, :J] = 1.0
+    w[:n, :J] = weights
+    if data is not None:
+        return w, compilation.widened(data, extra)
+    return w, Gram(*(np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, extra)]) if extra else a for a in block.problem.gram))
+
+
+def _first_gradient(block: FittedBlock, weights: np.ndarray) -> np.ndarray:
+    """Gradients (B, d) of replicates at the full sample's optimum, with beta and the common scale held there."""
+    influence, at = block.influence, block.evaluation
+    assert influence is not None
+    ratio = at.degrees / (weights @ influence.quad)
+    return weights @ influence.logdet + ratio[:, None] * (weights @ influence.quadratic)
 
 
 def _lanes(n_clusters: int) -> int:
+    """Replicates side by side."""
     # enough clusters in flight to fill vectors and hide call overhead, few enough to stay in cache; measured in bench/
     if jax.default_backend() == "cpu":
         return int(np.clip(3200 // max(n_clusters, 1), 4, 64))
@@ -109,7 +129,7 @@ def _lanes(n_clusters: int) -> int:
 def _inside(base: Point, pattern) -> Point:
     """The point moved off the boundary, where the criterion is stationary whatever the weights."""
     L = covariance.positive(covariance.symmetric(np.asarray(base.relative))[None], pattern)[0]
-    return Point(jnp.asarray(covariance.packed(covariance.square(L))), base.log_ratio)
+    return Point(covariance.packed(covariance.square(L)), base.log_ratio)
 
 
 @double_precision
@@ -123,13 +143,12 @@ def covariances(block: FittedBlock, estimates: Estimates, weights: np.ndarray, r
     sound = np.asarray(np.isfinite(G).all((1, 2)) & np.isfinite(log_ratio).all(1))
     G = np.where(sound[:, None, None], G, np.eye(G.shape[1]))
     own = data is not None
-    shared = compilation.on_device(built.gram) if data is None else data
-    padded = [np.ones((rows, weights.shape[1])), np.zeros((rows, *G.shape[1:])), np.zeros((rows, log_ratio.shape[1]))]
-    padded[1][:] = np.eye(G.shape[1])
-    for target, values in zip(padded, (weights, G, log_ratio), strict=True):
+    w, shared = _padded(block, weights, rows, data)
+    padded = [np.tile(np.eye(G.shape[1]), (rows, 1, 1)), np.zeros((rows, log_ratio.shape[1]))]
+    for target, values in zip(padded, (G, log_ratio), strict=True):
         target[:n] = np.where(np.isfinite(values), values, 0.0)
     lanes = max(k for k in range(1, LANES + 1) if rows % k == 0)
-    at = compilation.on_one_device(_evaluate, shared, *padded, layout=built.layout, reml=block.reml, own=own, lanes=lanes)
+    at = compilation.on_one_device(_evaluate, shared, w, *padded, layout=built.layout, reml=block.reml, own=own, lanes=lanes)
 
     def clean(a):
         a = np.asarray(a)[:n]

@@ -75,10 +75,11 @@ def minimise(layout, pattern, reml):
 def optimum(problem, weights):
     """Log-likelihood, estimates in the user's units and standard errors of beta from a cold start."""
     q, K = problem.layout.n_random, problem.layout.n_equations
-    start = Point(covariance.packed(0.49 * np.eye(q))[None], np.zeros((1, K - 1)))
-    expected_hessian = 30 * np.eye(q * (q + 1) // 2 + K - 1)
+    start = Point(covariance.packed(0.49 * np.eye(q)), np.zeros(K - 1))
+    d = q * (q + 1) // 2 + K - 1
     with jax.enable_x64(True):
-        found = minimise(problem.layout, problem.pattern, True)(problem.gram, weights[None], start, expected_hessian, 1)
+        solve = minimise(problem.layout, problem.pattern, True)
+        found = solve(problem.gram, weights[None], np.zeros((1, d)), start, 30 * np.eye(d), np.array(1))
         G = covariance.symmetric(found.point.relative)
         root = profile(problem.layout, True)(problem.gram, weights, G[0], found.point.log_ratio[0])[3]
     G, found, root = np.asarray(G)[0], jax.tree.map(lambda a: np.asarray(a)[0], found), np.asarray(root)

@@ -121,18 +121,18 @@ def test_derivatives_in_a_pivoted_factor(problem, weights):
 def test_new_numbers_of_the_same_shape_are_not_traced_again(problem, weights):
     traces = 0
 
-    def counted(gram, weights, start, expected, count):
+    def counted(*arguments):
         nonlocal traces
         traces += 1
-        return newton.minimise(gram, weights, start, expected, count, layout=problem.layout, pattern=problem.pattern, lanes=2)
+        return newton.minimise(*arguments, layout=problem.layout, pattern=problem.pattern, lanes=2)
 
     run = jax.jit(counted)
-    start = Point(np.tile([0.49, 0.0, 0.49], (5, 1)), np.zeros((5, 1)))
-    first = run(problem.gram, weights, start, 30 * np.eye(4), 5)
+    start = np.zeros((5, 4)), Point(np.array([0.49, 0.0, 0.49]), np.zeros(1))
+    first = run(problem.gram, weights, *start, 30 * np.eye(4), np.array(5))
     other = build(naive.system(NAME, seed=1), np.ones((2, 2), bool), J)
     assert other.layout == problem.layout
     assert other.pattern == problem.pattern
-    second = run(other.gram, weights[::-1].copy(), start, 20 * np.eye(4), 3)
+    second = run(other.gram, weights[::-1].copy(), *start, 20 * np.eye(4), np.array(3))
     assert traces == 1
     assert np.asarray(first.converged).all()
     assert np.asarray(second.converged).tolist() == [True] * 3 + [False] * 2

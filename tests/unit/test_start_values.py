@@ -1,6 +1,7 @@
 """Where searches begin: EM for a cold fit, the influence function for replicates."""
 
 from functools import cache, partial
+from types import SimpleNamespace
 
 import jax
 import naive
@@ -65,21 +66,21 @@ def test_em_keeps_structural_zeros():
 def expanded(name):
     """The full sample's optimum, clusters' influences and the expected Hessian there, and the starts of replicates."""
     problem = problem_of(name)
-    evaluate = jax.jit(partial(criterion.evaluate, layout=problem.layout))
     q, K = problem.layout.n_random, problem.layout.n_equations
-    start = [(0.7 * np.eye(q), np.zeros(K - 1))]
-    best = fallback.minimise(lambda G, r: evaluate(problem.gram, np.ones(J), G, r)[:3], problem.pattern, start)
+    evaluate = fallback.on_host(problem, problem.gram, np.ones(J), True)
+    best = fallback.minimise(evaluate, problem.pattern, [(0.7 * np.eye(q), np.zeros(K - 1))])
     assert best.converged
-    expand = jax.jit(partial(criterion.expand, layout=problem.layout))
-    at, influence, expected = expand(problem.gram, np.ones(J), best.G, best.log_ratio)
+    at, influence, expected = criterion.expand(problem.gram, np.ones(J), best.G, best.log_ratio, layout=problem.layout)
     base = Point(covariance.packed(best.G), best.log_ratio)
-    run = jax.jit(partial(newton.start_points, pattern=problem.pattern))
-    return (
-        np.concatenate(base),
-        jax.tree.map(np.asarray, influence),
-        np.asarray(expected),
-        lambda weights: np.concatenate(run(base, influence, at, expected, weights), 1),
-    )
+    propose = jax.jit(partial(newton._propose, pattern=problem.pattern, inner=newton.INNER_STEPS))
+
+    def start(weights):
+        gradient = refit._first_gradient(SimpleNamespace(influence=influence, evaluation=at), weights)
+        n = len(weights)
+        place, hessian = jax.tree.map(lambda a: np.broadcast_to(a, (n, *a.shape)), (base, expected))
+        return np.concatenate(propose(place, gradient, hessian, expected, np.zeros(n))[0], 1)
+
+    return np.concatenate(base), influence, expected, start
 
 
 def test_without_a_change_of_weights_the_start_is_the_optimum():
@@ -99,14 +100,7 @@ def test_a_replicate_starts_one_step_of_the_expected_hessian_from_the_optimum():
     np.testing.assert_allclose(start(weights), base + steps, atol=1e-6)
 
 
-def test_starts_are_made_in_blocks_of_sixteen():
-    *_, start = expanded("random intercepts")
-    weights = np.random.default_rng(5).multinomial(J, np.full(J, 1 / J), size=32).astype(float)
-    together, apart = start(weights), start(weights[:5])
-    np.testing.assert_allclose(together[:5], apart, atol=1e-10)
-
-
-def test_replicates_without_a_first_step_start_off_the_boundary():
+def test_replicates_with_data_of_their_own_start_off_the_boundary():
     """There the criterion is stationary whatever the weights."""
     pattern = covariance.pattern(np.ones((3, 3), bool))
     G = np.diag([0.5, 0.0, 0.0])
