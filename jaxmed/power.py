@@ -77,6 +77,7 @@ def power(
     from jaxmed.api import fit_mediation
     from jaxmed.inference import effects
     from jaxmed.inference import planning as simulations
+    from jaxmed.reml.compilation import compiled
     from jaxmed.reml.problem import FAILED
     from jaxmed.report.progress import progress_bar
 
@@ -87,7 +88,7 @@ def power(
     number = read_seed(seed)
     tables = []
     sizes = list(product(n_clusters, cluster_size))
-    with progress_bar(len(sizes) * int(n_simulations), progress, "data sets") as update:
+    with progress_bar(len(sizes) * int(n_simulations), progress, "data sets", waits=compiled.told) as update:
         for J, m in sizes:
             rng = np.random.default_rng([number, J, m])
             table, arguments = (

@@ -144,13 +144,45 @@ def _older_emitters() -> dict:
 KEPT = 24
 
 
+PATIENCE = 2.0  # seconds of compiling after which whoever waits is told
+
+
 class Programs:
-    """The last ``KEPT`` programs in use by structure and shapes, with the seconds that compiling took."""
+    """The last ``KEPT`` programs in use by structure and shapes, with the seconds that compiling took.
+
+    ``listeners`` are called with True when a compilation takes longer than ``PATIENCE``, and with False at its end.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.programs: OrderedDict[Any, Callable] = OrderedDict()
         self.seconds = 0.0
+        self.listeners: list[Callable[[bool], object]] = []
+
+    @contextmanager
+    def told(self, listener: Callable[[bool], object]) -> Iterator[None]:
+        """Add a listener, which may be called from another thread, while the context lasts."""
+        self.listeners.append(listener)
+        try:
+            yield
+        finally:
+            self.listeners.remove(listener)
+
+    @contextmanager
+    def _announced(self) -> Iterator[None]:
+        def tell(compiling: bool) -> None:
+            for listener in tuple(self.listeners):
+                listener(compiling)
+
+        timer = threading.Timer(PATIENCE, tell, (True,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            tell(False)
 
     def run(self, fn, *args, options=None, **static):
         """``fn(*args, **static)``, compiled on first use for these shapes; safe to call from several threads."""
@@ -166,7 +198,8 @@ class Programs:
             program = self.programs.pop(key, None)
             if program is None:
                 started = time.perf_counter()
-                program = _compiled(jax.jit(partial(fn, **static), compiler_options=options), args)
+                with self._announced():
+                    program = _compiled(jax.jit(partial(fn, **static), compiler_options=options), args)
                 self.seconds += time.perf_counter() - started
             self.programs[key] = program  # the last one used is the last one to go
             while len(self.programs) > KEPT:

@@ -23,6 +23,7 @@ from jaxmed.inference.curves import Bands
 from jaxmed.inference.draws import RESPONSES, Draws
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.inference.schemes import Scheme, make
+from jaxmed.reml.compilation import compiled
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS
 from jaxmed.report import document, tables
 from jaxmed.report.effect_tables import with_figures
@@ -257,7 +258,7 @@ class BootstrapResult(Curved):
     def _acceleration(self) -> np.ndarray:
         system = self._batched.system
         J = len(system.design.clusters)
-        with progress_bar(J, self.progress) as update:
+        with progress_bar(J, self.progress, waits=compiled.told) as update:
             draws = bootstrap.run(range(J), make(system, "jackknife", 0), progress=update)
         return intervals.acceleration(self.fit._quantities.values(draws.estimates), strata=self.scheme.strata)
 

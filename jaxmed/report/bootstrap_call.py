@@ -17,6 +17,7 @@ from jaxmed.inference import bootstrap, hosts, schemes, storage, weights
 from jaxmed.inference.draws import FACTORS, KINDS
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.reml import refit as reml
+from jaxmed.reml.compilation import compiled
 from jaxmed.report.bootstrap import BootstrapResult
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import FitResult
@@ -50,7 +51,7 @@ def run(
     if kind == "wild" and factor == "rademacher":
         warn_rademacher(fit._of_products())
     store = None if save_to is None else _folder(fit, save_to, scheme)
-    with progress_bar(len(chosen), progress) as update:
+    with progress_bar(len(chosen), progress, waits=compiled.told) as update:
         draws = bootstrap.run(chosen, scheme, chunk_size=chunk_size or reml.CHUNK, progress=update, store=store)
     return BootstrapResult(fit, draws, scheme, draws.seconds | {"total": time.perf_counter() - started}, progress)
 

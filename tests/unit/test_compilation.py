@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxmed.reml import compilation
+import jaxmed as jm
+from jaxmed.datasets import split_model
+from jaxmed.reml import compilation, refit
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -50,3 +52,29 @@ def test_the_programs_last_in_use_are_kept(monkeypatch):
     assert not compiled()
     np.testing.assert_array_equal(store.run(double, np.arange(2.0)), [0, 2])
     assert compiled()
+
+
+def test_after_clusters_were_dropped_a_bootstrap_compiles_nothing():
+    """Programs are made for a class of sizes; clusters beyond those there are have weight 0 and change no number."""
+    data = split_model(n_clusters=39).data
+    options = {"x": "x", "m": "m", "y": "y", "cluster": "id", "covariance": "diagonal"}
+
+    def draws(clusters, kind="cluster"):
+        fit = jm.mediate(data[data["id"] <= clusters], **options)
+        return fit, fit.bootstrap(16, seed=1, kind=kind, progress=False)
+
+    draws(39)
+    before = compilation.compiled.seconds
+    fit, boot = draws(38)
+    assert compilation.compiled.seconds == before
+    assert refit.size_class(38) == refit.size_class(39) == 40
+    for i in (0, 7):  # as that replicate's rows fitted by themselves
+        alone = jm.mediate(boot.resample(i), **options).effects()["estimate"]
+        assert boot.draws.iloc[i].to_numpy() == pytest.approx(alone.to_numpy(), rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [*range(1, 40), 63, 64, 65, 129, 1000, 20_000])
+def test_size_classes(n):
+    size = refit.size_class(n)
+    assert n <= size <= n * 9 / 8
+    assert refit.size_class(size) == size

@@ -3,10 +3,13 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
+import numpy as np
 import pytest
 
 import jaxmed as jm
+from jaxmed.reml import compilation
 from jaxmed.report.progress import progress_bar
 
 # few draws are enough here, and few draws are warned of
@@ -23,6 +26,29 @@ def test_a_bar_shows_the_rate_and_the_time_left(capsys):
     assert "20/30" in seen.err
     assert "replicates/s" in seen.err
     assert "<00:0" in seen.err  # time left
+
+
+@pytest.mark.usefixtures("x64")
+def test_who_waits_for_a_compilation_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(compilation, "PATIENCE", 0.1)
+    slow = partial(time.sleep, 0.4)
+
+    def traced(x):  # run while the program is made
+        slow()
+        return x
+
+    with progress_bar(10, True, waits=compilation.compiled.told) as update:
+        compilation.run(traced, np.ones(3))
+        compilation.run(traced, np.ones(3))  # there already: nothing to say
+        update(10)
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert seen.err.count("compiling the refits of this model, once per structure") == 1
+    assert seen.err.rstrip("\r ").rsplit("\r", 1)[-1].startswith("100%")  # said no longer when it is over
+    with progress_bar(10, False, waits=compilation.compiled.told):
+        compilation.run(traced, np.ones(4))
+    compilation.run(traced, np.ones(5))  # nobody waits
+    assert capsys.readouterr() == ("", "")
 
 
 def test_off_means_silent(capsys):
