@@ -31,6 +31,7 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "kind": ("type", "scheme", "boottype"),
     "seed": ("randomstate", "rng", "randomseed"),
     "progress": ("verbose", "progressbar"),
+    "executor": ("pool", "client", "workers"),
     "data": ("df", "dataframe", "frame", "dataset"),
     "dataset": ("df", "dataframe", "frame", "data"),
     "center": ("centering", "centre", "centeringtype"),

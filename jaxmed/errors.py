@@ -16,7 +16,7 @@ class StorageError(JaxmedError, OSError):
 
 
 class ProcessError(JaxmedError, RuntimeError):
-    """Work that cannot be done in this process: a fork of one in which JAX had run."""
+    """Work that cannot be done in this process, a fork of one in which JAX had run, or that no worker of an executor did."""
 
 
 class ArgumentError(InputError, TypeError):

@@ -17,6 +17,7 @@ from jaxmed.inference.statistics import require_draws
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
+    from jaxmed.inference.executors import Executor
     from jaxmed.report.mediation import MediationResult
 
 Figures = dict[str, float]  # estimate, std_error, conf_low, conf_high, p_value
@@ -57,6 +58,7 @@ def boot_mlmem(
     level: float = 0.95,
     method: Literal["percentile", "basic", "normal", "bc", "bca"] = "percentile",
     progress: bool = True,
+    executor: Executor | None = None,
 ) -> MlmemResult:
     """Fit a multilevel mediation with up to three mediators and bootstrap its indirect effects.
 
@@ -84,6 +86,7 @@ def boot_mlmem(
         level: coverage of the intervals.
         method: kind of the intervals: "percentile", "basic", "normal", "bc" or "bca".
         progress: show a progress bar.
+        executor: a pool whose workers refit, as of ``bootstrap``.
 
     Returns:
         A MlmemResult (model, indirect_effects, contrasts): the fitted system, and two dictionaries from the labels of
@@ -125,7 +128,7 @@ def boot_mlmem(
         moderators={path: names for path, names in (("a", modS1), ("b", modS2), ("cprime", modS)) if names is not None},
         center=centering_type,
     )
-    table = model.bootstrap(n_boot, seed=number, progress=progress).tidy(level=level, method=method)
+    table = model.bootstrap(n_boot, seed=number, progress=progress, executor=executor).tidy(level=level, method=method)
     of_indirect = table["of"].astype(str).str.startswith(("indirect", "total_indirect"))
     indirect = table["effect"].isin(["indirect", "total_indirect"])
     compared = table["effect"].isin(["mediator_contrast", "index", "slope"]) | ((table["effect"] == "contrast") & of_indirect)

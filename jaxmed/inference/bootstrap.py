@@ -3,21 +3,22 @@
 On CPU each core works on chunks of its own, in threads: a compiled program runs outside Python's lock, on one core, and
 nothing of the user's JAX configuration has to change for it. Where JAX has several local devices, one program spreads a chunk
 over all of them (compilation.py). Where JAX runs on several hosts (jax.distributed), every host does its share of the chunks.
+With an executor the chunks go to its workers (executors.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager, closing
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from jaxmed.errors import StorageError
-from jaxmed.inference import hosts, memory
+from jaxmed.inference import executors, hosts, memory
 from jaxmed.inference.draws import Draws, blank, from_arrays, missing, select
 from jaxmed.inference.quantities import Quantities
 from jaxmed.inference.schemes import Scheme
@@ -48,6 +49,7 @@ class Refitted(Protocol):
     def memory(self, n: int, rows: int) -> tuple[int, int]: ...
     def workers(self) -> int: ...
     def alone(self) -> AbstractContextManager[object]: ...
+    def bare(self) -> Any: ...
     def refits(self, span: range, rows: int) -> Draws: ...
 
 
@@ -58,14 +60,17 @@ def run(
     chunk_size: int = reml.CHUNK,
     progress: Callable[[int], object] = lambda done: None,
     store: Store | None = None,
+    executor: executors.Executor | None = None,
 ) -> Draws:
     """Refit the model of a scheme for some of its replicates; ``progress`` is called with counts done.
 
-    With a ``store`` every chunk is written as soon as it is finished, and those written before are not done again.
+    With a ``store`` every chunk is written as soon as it is finished, and those written before are not done again. Chunks are
+    done by threads of this process, or by the workers of an ``executor``.
     """
     rows = chunk_of(scheme, chunk_size, len(replicates))
-    workers = scheme.workers()
-    threads = memory.threads(workers, *scheme.memory(len(replicates), rows), rows)
+    workers = scheme.workers() if executor is None else executors.n_workers(executor)
+    fixed, each = scheme.memory(len(replicates), rows)
+    threads = memory.threads(workers, fixed, each, rows) if executor is None else memory.threads(1, fixed, 0, rows)
     if store:
         store.ask(replicates)
     left = missing(replicates, store.done()) if store else [replicates]
@@ -82,17 +87,17 @@ def run(
             store.write(draws)
         return draws
 
-    done: list[Draws] = []
     share = spans[jax.process_index() :: jax.process_count()]
-    with scheme.alone(), ThreadPoolExecutor(threads) as pool:
-        try:
-            for span, draws in zip(share, pool.map(chunk, share), strict=True):
-                done.append(draws)
-                progress(len(span))
-        except BaseException:  # Ctrl-C or a full disk: what has not begun need not begin
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    done: list[Draws] = []
+    chunks = here(scheme, share, threads, chunk) if executor is None else executors.there(executor, scheme, share, rows)
+    with closing(chunks):
+        for draws in chunks:
+            if store and executor is not None:
+                store.write(draws)
+            done.append(draws)
+            progress(len(draws.index))
     total, compiling = time.perf_counter() - started, compilation.compiled.seconds - before
+    compiling += max((draws.seconds.get("compilation", 0.0) for draws in done), default=0.0)  # of one worker: they do so at once
     seconds = {"compilation": compiling, "replicates": total - compiling}
     mine = [draws.arrays() for draws in done]
     if store:
@@ -107,6 +112,16 @@ def run(
     if jax.process_count() > 1:
         mine = hosts.gather(from_arrays(mine, seconds).arrays() if mine else blank(scheme.estimates).arrays())
     return from_arrays(mine, seconds)
+
+
+def here(scheme: Refitted, spans: Sequence[range], threads: int, chunk: Callable[[range], Draws]) -> Generator[Draws, None, None]:
+    """Chunks done by threads of this process, in their order. Closing the iterator cancels what has not begun."""
+    with scheme.alone(), ThreadPoolExecutor(threads) as pool:
+        try:
+            yield from pool.map(chunk, spans)
+        except BaseException:  # Ctrl-C or a full disk: what has not begun need not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def chunk_of(scheme: Refitted, chunk_size: int, n: int) -> int:

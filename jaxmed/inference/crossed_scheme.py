@@ -71,6 +71,10 @@ class CrossedScheme:
         """Threads of BLAS would fight with ours."""
         return few_threads(0)
 
+    def bare(self) -> CrossedScheme:
+        """Everything: new responses are made of the rows."""
+        return self
+
     def chunk(self, rows: int) -> int:
         """How many of ``rows`` replicates make a chunk."""
         return min(rows, CHUNK)

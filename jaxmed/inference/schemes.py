@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -87,6 +87,25 @@ class Scheme:
     def alone(self) -> AbstractContextManager[object]:
         """The context of a run: replicates that need the search on the host run in its threads, each on one core."""
         return few_threads(0)
+
+    def bare(self) -> Scheme:
+        """The scheme with what :meth:`refits` needs and no more: no rows of the table, labels or functions of the user."""
+        design = self.system.design
+        equations = tuple(
+            replace(
+                e,
+                fixed=e.fixed[:0],
+                random=e.random[:0],
+                y=e.y[:0],
+                codes=e.codes[:0],
+                rows=e.rows[:0],
+                recipes=(),
+                products=None,
+            )
+            for e in design.equations
+        )
+        bare = Design(equations, np.arange(len(design.clusters)), design.free)
+        return replace(self, system=FittedSystem(self.system.fits, bare))
 
     def refits(self, span: range, rows: int) -> draws.Draws:
         """The draws of some replicates, at most ``rows``, refitted in one go."""

@@ -13,7 +13,7 @@ from jaxmed.arguments import read_seed, require_bool, require_option, require_wh
 from jaxmed.design.checks import check_columns
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import bootstrap, hosts, schemes, storage, weights
+from jaxmed.inference import bootstrap, executors, hosts, schemes, storage, weights
 from jaxmed.inference.draws import FACTORS, KINDS
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.reml import refit as reml
@@ -35,10 +35,11 @@ def run(
     factor: Any,
     save_to: str | os.PathLike[str] | None,
     replicates: Any,
+    executor: Any,
 ) -> BootstrapResult:
     """What ``fit.bootstrap(...)`` of every fit does."""
     started = time.perf_counter()
-    kind = check_bootstrap(n_resamples, kind, progress, chunk_size, replicates)
+    kind = check_bootstrap(n_resamples, kind, progress, chunk_size, replicates, executor)
     factor = require_option("factor", factor, FACTORS)
     fit._require_scheme(kind, strata is not None)
     if not fit.converged:
@@ -52,7 +53,9 @@ def run(
         warn_rademacher(fit._of_products())
     store = None if save_to is None else _folder(fit, save_to, scheme)
     with progress_bar(len(chosen), progress, waits=compiled.told) as update:
-        draws = bootstrap.run(chosen, scheme, chunk_size=chunk_size or reml.CHUNK, progress=update, store=store)
+        draws = bootstrap.run(
+            chosen, scheme, chunk_size=chunk_size or reml.CHUNK, progress=update, store=store, executor=executor
+        )
     return BootstrapResult(fit, draws, scheme, draws.seconds | {"total": time.perf_counter() - started}, progress)
 
 
@@ -65,7 +68,9 @@ def _folder(fit: FitResult, save_to: str | os.PathLike[str], scheme: AnyScheme) 
     return folder
 
 
-def check_bootstrap(n_resamples: Any, kind: Any, progress: Any, chunk_size: Any, replicates: Any = None) -> str:
+def check_bootstrap(
+    n_resamples: Any, kind: Any, progress: Any, chunk_size: Any, replicates: Any = None, executor: Any = None
+) -> str:
     """The kind that is meant; an InputError for arguments of ``bootstrap`` that are wrong whatever the model."""
     kind = require_option("kind", kind, KINDS)
     require_whole("n_resamples", n_resamples, 1)
@@ -81,6 +86,8 @@ def check_bootstrap(n_resamples: Any, kind: Any, progress: Any, chunk_size: Any,
             raise InputError(
                 "replicates= is for schemes with n_resamples replicates; a jackknife has one per cluster: leave it out"
             )
+    if executor is not None:
+        executors.require_executor(executor)
     return kind
 
 

@@ -27,6 +27,7 @@ from jaxmed.report.progress import progress_bar
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
+    from jaxmed.inference.executors import Executor
     from jaxmed.report.bootstrap import BootstrapResult
 
 
@@ -505,6 +506,7 @@ class MediationResult(MediationFit):
         factor: Literal["mammen", "rademacher"] = "mammen",
         save_to: str | os.PathLike[str] | None = None,
         replicates: range | None = None,
+        executor: Executor | None = None,
     ) -> BootstrapResult:
         """Refit the whole system for resampled or newly made data.
 
@@ -530,6 +532,9 @@ class MediationResult(MediationFit):
                 n_resamples adds to what is there. :func:`jaxmed.load_bootstrap` opens it.
             replicates: only these numbers, such as range(2000, 3000) in one job of an array; :func:`jaxmed.merge_bootstraps`
                 puts the jobs' results together.
+            executor: a pool whose workers refit, beyond this machine if it reaches there: any
+                ``concurrent.futures.Executor``, such as those of Dask (``client.get_executor()``), loky and MPI. The draws
+                are those of this process. None: threads of this process, one per core.
 
         Returns:
             A BootstrapResult: draws of effects and parameters, a status per replicate, tables.
@@ -539,6 +544,7 @@ class MediationResult(MediationFit):
                 with a scheme that draws none, a scheme that the model does not allow, a folder with other draws, replicates from
                 2**32 on, more than fits into memory.
             StorageError: a folder that cannot be written to, or with files that are damaged or were changed.
+            ProcessError: replicates that came back from no worker of the executor; a fork of a process in which JAX had run.
 
         Example:
             >>> fit.bootstrap(200, seed=1, progress=False).draws.shape[0]
@@ -552,7 +558,7 @@ class MediationResult(MediationFit):
 
         return bootstrap_call.run(
             self, n_resamples, seed=seed, kind=kind, progress=progress, chunk_size=chunk_size, strata=strata, factor=factor,
-            save_to=save_to, replicates=replicates,
+            save_to=save_to, replicates=replicates, executor=executor,
         )  # fmt: skip
 
     def _by_equation(self, values: list[np.ndarray]) -> pd.DataFrame:

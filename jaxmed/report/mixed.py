@@ -30,6 +30,7 @@ from jaxmed.report.mixed_words import MixedFit
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
 
+    from jaxmed.inference.executors import Executor
     from jaxmed.report.bootstrap import BootstrapResult
 
 
@@ -379,6 +380,7 @@ class LMMResult(MixedFit):
         factor: Literal["mammen", "rademacher"] = "mammen",
         save_to: str | os.PathLike[str] | None = None,
         replicates: range | None = None,
+        executor: Executor | None = None,
     ) -> BootstrapResult:
         """Refit the model to new responses, or to resampled groups.
 
@@ -402,6 +404,9 @@ class LMMResult(MixedFit):
                 n_resamples adds to what is there. :func:`jaxmed.load_bootstrap` opens it.
             replicates: only these numbers, such as range(2000, 3000) in one job of an array; :func:`jaxmed.merge_bootstraps`
                 puts the jobs' results together.
+            executor: a pool whose workers refit, beyond this machine if it reaches there: any
+                ``concurrent.futures.Executor``, such as those of Dask (``client.get_executor()``), loky and MPI. The draws
+                are those of this process. None: threads of this process, one per core.
 
         Returns:
             A BootstrapResult: ``tidy()``, ``draws``, ``status``, ``resample(i)``, ``response(i)``, ``summary()``.
@@ -410,6 +415,7 @@ class LMMResult(MixedFit):
             InputError: n_resamples < 1, a seed that is none, an unknown kind or one that does not fit the model, strata that
                 split a group, a folder with other draws, more than fits into memory.
             StorageError: a folder that cannot be written to, or with files that are damaged or were changed.
+            ProcessError: replicates that came back from no worker of the executor; a fork of a process in which JAX had run.
 
         Example:
             >>> mixed.bootstrap(200, seed=1, progress=False).draws.columns.tolist()
@@ -420,7 +426,7 @@ class LMMResult(MixedFit):
 
         return bootstrap_call.run(
             self, n_resamples, seed=seed, kind=kind, progress=progress, chunk_size=chunk_size, strata=strata, factor=factor,
-            save_to=save_to, replicates=replicates,
+            save_to=save_to, replicates=replicates, executor=executor,
         )  # fmt: skip
 
     # tidy ------------------------------------------------------------------------------------------------------------
