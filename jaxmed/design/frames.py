@@ -2,7 +2,8 @@
 
 Columns keep their meaning on the way: missing values stay missing, whole numbers beside missing ones stay whole, decimals
 become floats, dates stay dates. Categories keep their order where their library has one: pandas categories, polars Enum,
-DuckDB ENUM and Arrow dictionaries in their own order; a polars Categorical has none and sorts as text, as in polars.
+DuckDB ENUM, Arrow dictionaries and known categories of Dask in their own order; a polars Categorical has none and sorts as text,
+as in polars.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def to_pandas(data: IntoFrame, argument: str = "data") -> pd.DataFrame:
     if isinstance(frame, nw.LazyFrame):
         raise InputError(
             f"{argument} is a {kind_of(data)}, whose rows are not in memory, and this needs rows; "
-            f"give a table: {_collected(frame)}."
+            f"give a table: {collected(data)}."
         )
     if not isinstance(frame, nw.DataFrame):
         raise InputError(f"{argument} is a {kind_of(data)}, not a data frame; {_remedy(data)}.")
@@ -128,6 +129,16 @@ def from_pandas(table: pd.DataFrame | pd.Series, like: object) -> Any:
         raise InputError(f"as_frame: like={shown(like)} needs the package {kind}; install it with pip.") from error
 
 
+def categories(frame: nw.LazyFrame, column: str, dtype: Any) -> list[Any] | None:
+    """The categories of a query's column in their own order; None where it has none, or they have no order."""
+    if isinstance(dtype, nw.Enum):
+        return list(dtype.categories)
+    if isinstance(dtype, nw.Categorical) and frame.implementation.is_dask():  # pandas' own, unless they are yet to be found
+        of = cast(Any, frame.to_native())[column].cat
+        return of.categories.tolist() if of.known else None
+    return None
+
+
 def kind_of(data: object) -> str:
     """A type in words: "polars.DataFrame"."""
     return f"{type(data).__module__}.{type(data).__qualname__}"
@@ -192,13 +203,19 @@ def _without_arrow_type(series: pd.Series) -> pd.Series:
     return to_series(column.alias(cast(Any, series.name))).set_axis(series.index)
 
 
-def _collected(frame: nw.LazyFrame) -> str:
+def collected(data: object) -> str:
+    """How a query's rows come into memory, in the engine's own words."""
+    frame = _seen(data, "data")
     if frame.implementation.is_polars():
         return "data.collect()"
-    return "data.compute()" if frame.implementation.is_dask() else "data.df() or data.toPandas() as your engine calls it"
+    if frame.implementation.is_dask():
+        return "data.compute()"
+    return "data.df()" if frame.implementation.is_duckdb() else "data.toPandas(), or what your engine calls it"
 
 
 def _remedy(data: object) -> str:
+    if kind_of(data).startswith("dask"):
+        return "install narwhals-dask, by which jaxmed reads the frames of Dask, or give data.compute()"
     if isinstance(data, Mapping):
         return "give a table, for example pandas DataFrame(data)"
     if isinstance(data, np.ndarray):

@@ -6,7 +6,8 @@ group_by().agg(): the only form that runs on every engine. Only one row per clus
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,9 +15,10 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import shown
 from jaxmed.design import dirty
 from jaxmed.design.checks import check_clusters, check_columns
-from jaxmed.design.frames import is_lazy, to_pandas, to_series
+from jaxmed.design.frames import categories, collected, is_lazy, kind_of, to_pandas, to_series
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.centering import Coded, carry, check_range, code_column, refuse_coding
 from jaxmed.design.mediation.matrices import Rows, Specification, plan
@@ -24,7 +26,7 @@ from jaxmed.design.mediation.roles import Roles
 from jaxmed.design.mediation.summary import Summary
 from jaxmed.design.mediation.sums import Monomial, RawSums, Sums, monomials
 from jaxmed.design.mediation.terms import Terms
-from jaxmed.errors import InputError
+from jaxmed.errors import InputError, JaxmedError
 
 MOST_LEVELS = 1000  # distinct values of a column of text that come back to be coded
 FIGURES = ("count", "mean", "low", "high", "variance")
@@ -53,10 +55,13 @@ class Query:
 
 def sums_of(data: Any, specification: Specification) -> Sums:
     """The sums that a model needs of a table or of a query that an engine runs."""
-    query = open_query(data, specification)
-    found = summarised(query, specification.roles)
+    with _step(data, "columns and their codings"):
+        query = open_query(data, specification)
+    with _step(data, "counts, means, extremes and variances per cluster"):
+        found = summarised(query, specification.roles)
     _, _, terms = plan(specification, found)
-    return summed(query, found, specification.roles, terms)
+    with _step(data, "sums of products per cluster"):
+        return summed(query, found, specification.roles, terms)
 
 
 def open_query(data: Any, specification: Specification) -> Query:
@@ -90,9 +95,11 @@ def summarised(query: Query, roles: Roles) -> Sums:
     wanted = [nw.len().alias("n"), *(nw.col(f"{c}_infinite").sum() for c in places)]
     for c in places:
         column = nw.col(c)
-        made = (column.count(), column.mean(), column.min(), column.max(), column.var(ddof=0))
+        made = (column.count(), column.mean(), column.min(), column.max(), nw.col(f"{c}_near").var(ddof=0))
         wanted += [one.alias(f"{c}_{name}") for name, one in zip(FIGURES, made, strict=True)]
     frame = query.frame.with_columns(*infinite).with_columns(*finite, *flags)
+    origins = _means(frame, places) if frame.implementation.is_dask() else dict.fromkeys(places, 0.0)
+    frame = frame.with_columns(*((nw.col(c) - origins[c]).alias(f"{c}_near") for c in places))
     found = _collect(frame.group_by("g").agg(*wanted))
     if len(found) == 0:
         raise InputError("data has no rows; give a table with one row per observation.")
@@ -200,8 +207,8 @@ def _coded(
     if len(distinct) > MOST_LEVELS:
         raise InputError(f"{where}: the column is not numeric and has more than {MOST_LEVELS} values; give another column.")
     counts = dict(zip(distinct, found.get_column("n").to_numpy()[distinct.index].tolist(), strict=True))
-    if isinstance(dtype, nw.Enum):
-        counts, distinct = {}, pd.Series(pd.Categorical(distinct, categories=list(dtype.categories)), name=column)
+    if (ordered := categories(frame, column, dtype)) is not None:
+        counts, distinct = {}, pd.Series(pd.Categorical(distinct, categories=ordered), name=column)
     coded = code_column(distinct, argument, asked, counts)
     if empty := [label for label in distinct if dirty.is_empty(label)]:
         value = nw.when(~value.is_in(empty)).then(value)
@@ -242,6 +249,29 @@ def _codes(frame: nw.LazyFrame, column: str) -> dict[float, int]:
 
 
 # ------------------------------------------------------------------------------------------------------- pieces
+
+
+def _means(frame: nw.LazyFrame, places: Sequence[str]) -> dict[str, float]:
+    """The columns' means, for engines that have variances as mean squares less squared means: rounding, far away from 0."""
+    found = _collect(frame.select(*(nw.col(c).mean() for c in places)))
+    return {c: np.nan_to_num(found.get_column(c).to_numpy().astype(float)[0]) for c in places}
+
+
+@contextmanager
+def _step(data: Any, what: str) -> Iterator[None]:
+    """An InputError, with the step and the remedy, for what an engine cannot do."""
+    try:
+        yield
+    except JaxmedError:
+        raise
+    except Exception as error:
+        if not is_lazy(data):
+            raise
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"data: the engine of {kind_of(data)} could not compute {what} ({type(error).__name__}: {shown(said)}); give a table "
+            f"in memory ({collected(data)}), or the rows as Parquet files to polars or DuckDB, which can do all of it."
+        ) from error
 
 
 def _named(monomial: Monomial, query: Query) -> str:
