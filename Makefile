@@ -10,7 +10,7 @@ DATA := $(or $(JAXMED_SHARED_DATA),../shared/data)
 
 help:
 	@echo "make demo        the main job on real data: minority status -> family SES -> maths, pupils in schools"
-	@echo "make test        the tests"
+	@echo "make test        the tests, Dask and PySpark installed for some of them (560 MB)"
 	@echo "make test-fast   most of them: those that compile little (tests/fast.py)"
 	@echo "make test-lowest the same with the lowest versions of all that jaxmed needs, in .venv-lowest"
 	@echo "make coverage    the tests, and which lines they run; HTML into build/coverage/"
@@ -24,7 +24,7 @@ help:
 demo: $(VENV)/.installed
 	$(PY) -m jaxmed.demo
 
-test: $(VENV)/.group-test
+test: $(VENV)/.group-test $(VENV)/.group-engines
 	$(PY) -m pytest
 
 test-fast: $(VENV)/.group-test
@@ -36,7 +36,7 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet --constraint tests/lowest.txt --editable . --group test
 	.venv-lowest/bin/python -m pytest -m "not slow and not full"
 
-coverage: $(VENV)/.group-test $(VENV)/.group-coverage
+coverage: $(VENV)/.group-test $(VENV)/.group-engines $(VENV)/.group-coverage
 	$(PY) -m pytest --cov=jaxmed --cov-report=term --cov-report=html:build/coverage
 
 lint: $(VENV)/.group-lint $(VENV)/.group-test

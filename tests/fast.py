@@ -33,6 +33,7 @@ FULL = (
     "unit/test_designs.py",
     "unit/test_devices.py",
     "unit/test_docstrings.py::test_an_example",
+    "unit/test_engines.py",
     "unit/test_executors.py",
     "unit/test_figures.py",
     "unit/test_files.py",

@@ -97,7 +97,7 @@ def run(
             done.append(draws)
             progress(len(draws.index))
     total, compiling = time.perf_counter() - started, compilation.compiled.seconds - before
-    compiling += max((draws.seconds.get("compilation", 0.0) for draws in done), default=0.0)  # of one worker: they do so at once
+    compiling = max([compiling, *(draws.seconds.get("compilation", 0.0) for draws in done)])  # workers do so side by side
     seconds = {"compilation": compiling, "replicates": total - compiling}
     mine = [draws.arrays() for draws in done]
     if store:

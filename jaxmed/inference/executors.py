@@ -1,10 +1,10 @@
 """Chunks of replicates on the workers of a pool that others made: concurrent.futures, loky, Dask, MPI, Ray.
 
 Anything with ``submit`` that returns futures will do. A task is (seed, range) and the fit: what is common to all tasks of a run
-is pickled once, and a worker keeps it under its digest. Those tasks that go out first carry it: as many as the pool has
-workers, and as fill ``CARRIED`` bytes. The others have the digest alone; one that reaches a worker without the fit, because it
-came late or died and came back, returns at once and is sent again with it. So nothing needs to be known of who does what, and
-lost workers cost their chunks only.
+is pickled once, and a worker keeps it under its digest. The tasks that go out first carry it: as many as the pool has workers,
+or as fill ``CARRIED`` bytes where these are more. The others have the digest alone; one that reaches a worker without the fit,
+because it came late or died and came back, returns at once and is sent again with it. So nothing needs to be known of who does
+what, and lost workers cost their chunks only.
 
 What goes wrong in the computation itself comes back as a value (``Answer.error``) and is raised here as it is. So an exception
 of a future is always one of the pool: a worker that died, a lost connection. Such a chunk is sent again, ``TRIES`` times in all.
@@ -22,6 +22,7 @@ from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Task(NamedTuple):
     fit: bytes | None  # the scheme, pickled; None: the worker may have it
     span: range
     rows: int
-    attempt: int  # Dask takes equal tasks for the same one, and would answer with the old failure
+    ticket: str  # no two have the same: Dask takes equal tasks for one, and would answer the second try with the old failure
     version: str = __version__
 
 
@@ -158,16 +159,13 @@ def there(executor: Executor, scheme: Sent, spans: Sequence[range], rows: int) -
     lost: Counter[int] = Counter()  # by first replicate
     reasons: list[BaseException] = []
     given_up: list[range] = []
-    sent = 0
 
     def send(span: range, with_fit: bool) -> None:
-        nonlocal sent
         if given_up:  # no more tries: what is under way may still come back
             given_up.append(span)
             return
-        sent += 1
         try:
-            future = executor.submit(work, Task(digest, fit if with_fit else None, span, rows, sent))
+            future = executor.submit(work, Task(digest, fit if with_fit else None, span, rows, uuid4().hex))
         except Exception as error:
             reasons.append(error)
             given_up.append(span)
