@@ -10,7 +10,7 @@ DATA := $(or $(JAXMED_SHARED_DATA),../shared/data)
 
 help:
 	@echo "make demo        the main job on real data: minority status -> family SES -> maths, pupils in schools"
-	@echo "make test        the tests, Dask and PySpark installed for some of them (560 MB)"
+	@echo "make test        the tests"
 	@echo "make test-fast   most of them: those that compile little (tests/fast.py)"
 	@echo "make test-lowest the same with the lowest versions of all that jaxmed needs, in .venv-lowest"
 	@echo "make coverage    the tests, and which lines they run; HTML into build/coverage/"
@@ -24,7 +24,7 @@ help:
 demo: $(VENV)/.installed
 	$(PY) -m jaxmed.demo
 
-test: $(VENV)/.group-test $(VENV)/.group-engines
+test: $(VENV)/.group-test
 	$(PY) -m pytest
 
 test-fast: $(VENV)/.group-test

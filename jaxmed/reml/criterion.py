@@ -174,7 +174,8 @@ def _value(logdet_V, logdet_H, quad, s, total: Totals, layout: Layout, reml: boo
 
 def _crossproduct(F, weights, s, total: Totals, on: Arrays):
     """sum_j w_j C'V^-1 C."""
-    inside = sum(on.inner(f * weights, f) for f in F) if F else 0.0
+    together = on.xp.concatenate([f * on.xp.sqrt(weights) for f in F], 1) if F else None
+    inside = on.inner(together, together) if F else 0.0
     return inside + on.xp.einsum("k,kab->ab", 1 / s, total.rest)
 
 
@@ -275,20 +276,21 @@ def evaluate(
     # ML has no log|H|: there only the residual column takes part in the second derivatives
     active = slice(0, p + 1) if reml else slice(p, p + 1)
 
-    def project(TU, basis):
-        return sum(TU[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used))
+    # P carries the roots of the weights: one array then serves all sums of its products
+    def project(TU, basis, root):
+        return sum(TU[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used)) * root
 
     def curvature(T, P, weights):
         P = P[:, active]
-        terms = [2 * sum(P[i, r] * P[: i + 1, r] for r in range(P.shape[1])) - T[i, : i + 1] for i in range(q)]
-        return _padded(xp.concatenate(terms) * weights, xp)
+        terms = [2 * sum(P[i, r] * P[: i + 1, r] for r in range(P.shape[1])) - T[i, : i + 1] * weights for i in range(q)]
+        return _padded(xp.concatenate(terms), xp)
 
-    P = on.stage(project)(TU, basis)
+    P = on.stage(project)(TU, basis, xp.sqrt(weights))
     N = on.stage(curvature)(TU, P, weights)
     T = on.stage(lambda T: xp.concatenate([T[i, : i + 1] for i in range(q)]))(TU)
     M = on.inner(T, N)
     PP = P.reshape(q * (p + 1), -1)
-    PP = on.inner(PP, on.stage(lambda P, w: _padded(P * w, xp))(PP, weights))
+    PP = on.inner(PP, PP)
     moments, trace, direct = on.stage(partial(_covariance_directions, q=q, p=p, xp=xp))(M, PP, CVC)
     if K > 1:
         rows = _residual_directions(F, columns, scales, P, basis, weights, s, total, layout, active, on)
@@ -307,7 +309,7 @@ def _covariance_directions(M, PP, CVC, *, q: int, p: int, xp):
     """Moments, traces and the direct term of the Hessian for the elements of G."""
     i, l = np.tril_indices(q)
     half = np.where(i == l, 0.5, 1.0)
-    PP = PP[:, : q * (p + 1)].reshape(q, p + 1, q, p + 1)
+    PP = PP.reshape(q, p + 1, q, p + 1)
     moments = xp.concatenate([xp.swapaxes(PP[i, :, : i + 1], 0, 1) for i in range(q)])
     moments = (moments + xp.swapaxes(moments, 1, 2)) * half[:, None, None]
     index, factor = _hessian_index(q)
@@ -427,11 +429,11 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
     if q > first:
         Y, Vi = _solve_last(F, columns, scales, first, on)
 
-        def project(Y, basis):
-            return sum(Y[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used))
+        def project(Y, basis, root):
+            return sum(Y[:, a, None] * basis[r][None, :, None] for r, a in enumerate(used)) * root
 
-        def cross(P, Y, YP):
-            return 2 * sum(P[None, :, r] * YP[:, None, r] for r in range(P.shape[1])) - Y[:, :q]
+        def cross(P, Y, YP, weights):
+            return 2 * sum(P[None, :, r] * YP[:, None, r] for r in range(P.shape[1])) - Y[:, :q] * weights
 
         def own_moments(YP):
             return xp.concatenate([sum(YP[m, r] * YP[m, : r + 1] for m in a) for a in rows_of if a for r in range(p + 1)])
@@ -440,16 +442,18 @@ def _residual_directions(F, columns, scales, P, basis, weights, s, total: Totals
             pairs = [[A[m, i] * Y[m, : i + 1] + Y[m, i] * A[m, : i + 1] for m in a] for a in rows_of if a for i in range(q)]
             return xp.concatenate([sum(pair) for pair in pairs])
 
-        def squares(Vi, YP):
-            YY = 2 * sum(YP[:, None, r] * YP[None, :, r] for r in range(YP.shape[1]))
-            return xp.concatenate([(Vi * (YY - Vi)).reshape(-1, Vi.shape[2]), xp.stack([Vi[r, r] for r in range(q - first)])])
+        def squares(Vi, YP, weights):
+            YY = 2 * sum(YP[:, None, r] * YP[None, :, r] for r in range(YP.shape[1])) - Vi * weights
+            diagonal = xp.stack([Vi[r, r] for r in range(q - first)])
+            return xp.concatenate([(Vi * YY).reshape(-1, Vi.shape[2]), diagonal * weights])
 
-        YP = on.stage(project)(Y, basis)
-        A = on.stage(cross)(P[:, active], Y, YP[:, active])
-        # packed rows by cluster, and their weighted sums, for the mediators that have random effects
-        E = on.stage(own_moments)(YP) @ weights
-        X = on.stage(own_mixed)(A, Y) @ weights
-        D = on.stage(squares)(Vi, YP[:, active]) @ weights
+        YP = on.stage(project)(Y, basis, xp.sqrt(weights))
+        A = on.stage(cross)(P[:, active], Y, YP[:, active], weights)
+        # packed rows by cluster, and their sums, for the mediators that have random effects
+        ones = xp.ones_like(weights)
+        E = on.stage(own_moments)(YP) @ ones
+        X = on.stage(own_mixed)(A, Y) @ ones
+        D = on.stage(squares)(Vi, YP[:, active], weights) @ ones
         with_rows = np.array([k for k in mediators if rows_of[k]])
         i, l = np.tril_indices(q)
         half = np.where(i == l, 0.5, 1.0)

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int
 from jaxmed.reml import covariance, linalg
 from jaxmed.reml.compilation import stage
 from jaxmed.reml.covariance import Pattern, packed, symmetric
-from jaxmed.reml.criterion import Evaluation, Totals, evaluate, profile, totals
+from jaxmed.reml.criterion import Totals, evaluate, profile, totals
 from jaxmed.reml.gram import Gram, Layout
 from jaxmed.reml.problem import Point
 
@@ -39,7 +39,7 @@ INNER_STEPS = 6
 INNER_TOLERANCE = 1e-6  # decrement of the quadratic model at which its minimisation stops, relative
 RAISE = 0.01  # first damping of an inner step whose Hessian is not positive definite
 MAX_STEP = 1.5  # longest move of the factor in one inner step, in residual SD per standardised column
-WAITING = 8  # replicates that are made ready at a time: a fifth of the lanes finish in every round
+READY = 1 / 3  # replicates made ready beside the lanes, as a share of these: more than finish in a round, some four evaluations each
 
 
 class Solution(NamedTuple):
@@ -228,6 +228,7 @@ def minimise(
     pattern: Pattern,
     reml: bool = True,
     lanes: int = 16,
+    abreast: int = 16,
     tolerance: float = TOLERANCE,
     max_evaluations: int = MAX_EVALUATIONS,
     inner: int = INNER_STEPS,
@@ -241,11 +242,12 @@ def minimise(
 
     With ``own`` every row has data of its own: the arrays of ``gram`` have a leading axis of B; gradients are 0, and the base
     itself is looked at first. Rows from ``count`` on are left alone: one compiled program of B rows serves any smaller number
-    of replicates.
+    of replicates. Steps are made for all ``lanes`` together, evaluations for as many ``abreast`` as stay in cache.
     """
-    batch = _Batch(gram, weights, jax.vmap(totals, (0 if own else None, 0))(gram, weights), gradient, base, layout, reml, own)
+    total = jax.vmap(totals, (0 if own else None, 0))(gram, weights)
+    batch = _Batch(gram, weights, total, gradient, base, layout, reml, own, abreast)
     lanes = min(lanes, batch.rows)
-    ready = min(WAITING, lanes)
+    ready = int(np.ceil(READY * lanes))
 
     def body(state):
         lane, waiting, ends = state
@@ -309,27 +311,29 @@ class _Batch(NamedTuple):
     layout: Layout
     reml: bool
     own: bool
+    abreast: int
 
     @property
     def rows(self) -> int:
         return self.weights.shape[0]
 
-    def evaluate(self, index, point: Point) -> Evaluation:
-        """The criterion of the replicates ``index``, each at a point of its own."""
+    def evaluate(self, index, point: Point):
+        """The criterion of the replicates ``index``, each at a point of its own: value, gradient and Hessian."""
         w, total = self._taken((self.weights, self.total), index)
         return self._each(evaluate, self._taken(self.gram, index) if self.own else self.gram, w, total, point)
 
     def profile(self, first, size: int, point: Point):
         """Value, beta and scale of ``size`` replicates from ``first`` on."""
         w, total = _slice((self.weights, self.total), first, size)
-        return self._each(profile, _slice(self.gram, first, size) if self.own else self.gram, w, total, point)[:3]
+        return self._each(profile, _slice(self.gram, first, size) if self.own else self.gram, w, total, point)
 
     def _each(self, fn, gram, weights, total, point: Point):
-        def one(gram, w, t, G, r):
-            return fn(gram, w, G, r, layout=self.layout, reml=self.reml, total=Totals(*t))
+        def one(args):
+            *mine, w, t, G, r = args
+            return fn(mine[0] if self.own else gram, w, G, r, layout=self.layout, reml=self.reml, total=Totals(*t))[:3]
 
-        axes = (0 if self.own else None, 0, 0, 0, 0)
-        return jax.vmap(one, axes)(gram, weights, total, symmetric(point.relative), point.log_ratio)
+        args = (*((gram,) if self.own else ()), weights, total, symmetric(point.relative), point.log_ratio)
+        return jax.vmap(one)(args) if len(weights) <= self.abreast else jax.lax.map(one, args, batch_size=self.abreast)
 
     def _taken(self, tree, index):
         return jax.tree.map(lambda a: a[jnp.minimum(index, self.rows - 1)], tree)
@@ -352,15 +356,17 @@ def _slice(tree, first, size: int):
     return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size), tree)
 
 
-def _judged(lane: _Lane, new: Evaluation) -> tuple[_Lane, Array]:
-    """The trial becomes the base where the criterion has not risen there, and whether it has not; the damping follows."""
+def _judged(lane: _Lane, new) -> tuple[_Lane, Array]:
+    """The trial becomes the base where the criterion has not risen there, and whether it has not; the damping follows.
+
+    ``new`` are the criterion, its gradient and Hessian at the trial.
+    """
+    value, gradient, hessian = new
     slack = 1e-12 * (1 + jnp.abs(lane.value))
-    sound = jnp.isfinite(new.value) & jnp.isfinite(new.gradient).all(1) & jnp.isfinite(new.hessian).all((1, 2))
-    accepted = sound & ~(new.value > lane.value + slack)
+    sound = jnp.isfinite(value) & jnp.isfinite(gradient).all(1) & jnp.isfinite(hessian).all((1, 2))
+    accepted = sound & ~(value > lane.value + slack)
     base, value, gradient, hessian = _choose(
-        accepted,
-        (lane.trial, new.value, new.gradient, new.hessian),
-        (lane.base, lane.value, lane.gradient, lane.hessian),
+        accepted, (lane.trial, value, gradient, hessian), (lane.base, lane.value, lane.gradient, lane.hessian)
     )
     eased = jnp.where(lane.damping > 1, lane.damping / 4, 0.0)
     damping = jnp.where(accepted, eased, jnp.maximum(lane.damping * 4, 0.5))

@@ -21,6 +21,7 @@ CHUNK = 1024  # replicates of one compiled program
 WEIGHT_BYTES = 2**26  # that the cluster weights of a chunk may take
 GRAM_BYTES = 2**28  # that the cross-products of a chunk of replicates with data of their own may take
 LANES = 16  # replicates whose optima are looked at side by side
+CACHE = 2**21  # bytes that evaluations may take side by side on a core
 STEP = 16  # replicates that programs work on side by side: chunks are multiples of it
 
 
@@ -75,7 +76,7 @@ def refit(block: FittedBlock, weights: np.ndarray, rows: int = CHUNK, data: gram
     else:
         gradient[:n] = _first_gradient(block, weights)
     arguments = (shared, w, gradient, base, block.expected_hessian, np.array(n))
-    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, "lanes": _lanes(w.shape[1])}
+    static = {"layout": layout, "pattern": pattern, "reml": reml, "own": own, **_lanes(layout, w.shape[1])}
     out = compilation.spread(newton.minimise, arguments, (own, True, True, False, False, None), static)
     out = jax.tree.map(lambda a: np.array(a)[:n], out)
     ends = fallback.Endpoints(
@@ -118,12 +119,16 @@ def _first_gradient(block: FittedBlock, weights: np.ndarray) -> np.ndarray:
     return weights @ influence.logdet + ratio[:, None] * (weights @ influence.quadratic)
 
 
-def _lanes(n_clusters: int) -> int:
-    """Replicates side by side."""
-    # enough clusters in flight to fill vectors and hide call overhead, few enough to stay in cache; measured in bench/
-    if jax.default_backend() == "cpu":
-        return int(np.clip(3200 // max(n_clusters, 1), 4, 64))
-    return 1024
+def _lanes(layout: gram.Layout, n_clusters: int) -> dict[str, int]:
+    """Replicates that steps are made for side by side, and how many of them are evaluated abreast; measured in bench/."""
+    if jax.default_backend() != "cpu":
+        return {"lanes": 1024, "abreast": 1024}
+    # enough clusters in flight to fill vectors and hide the overhead of calls; evaluated in parts where all would not stay in
+    # a core's caches
+    lanes = int(np.clip(3200 // max(n_clusters, 1), 4, 64))
+    q, c, p = layout.n_random, layout.n_columns, layout.n_fixed
+    each = 8 * n_clusters * q * (q + 2 * c + 2 * (p + 1))
+    return {"lanes": lanes, "abreast": lanes if lanes * each <= CACHE else max(1, CACHE // (4 * each))}
 
 
 def _inside(base: Point, pattern) -> Point:

@@ -59,13 +59,12 @@ def test_after_clusters_were_dropped_a_bootstrap_compiles_nothing():
     data = split_model(n_clusters=39).data
     options = {"x": "x", "m": "m", "y": "y", "cluster": "id", "covariance": "diagonal"}
 
-    def draws(clusters, kind="cluster"):
-        fit = jm.mediate(data[data["id"] <= clusters], **options)
-        return fit, fit.bootstrap(16, seed=1, kind=kind, progress=False)
+    def draws(clusters):
+        return jm.mediate(data[data["id"] <= clusters], **options).bootstrap(16, seed=1, progress=False)
 
     draws(39)
     before = compilation.compiled.seconds
-    fit, boot = draws(38)
+    boot = draws(38)
     assert compilation.compiled.seconds == before
     assert refit.size_class(38) == refit.size_class(39) == 40
     for i in (0, 7):  # as that replicate's rows fitted by themselves
