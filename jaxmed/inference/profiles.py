@@ -27,7 +27,9 @@ from scipy import optimize, special
 from jaxmed.reml import crossed, crossed_fit
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed import Bar, Blocks, GroupingFactor
+from jaxmed.reml.crossed_criterion import CrossedEvaluation
 from jaxmed.reml.crossed_fit import CrossedFit, Standardised
+from jaxmed.reml.crossed_search import newton_step
 
 PRECISION = 1e-7  # relative, of the end of an interval
 TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
@@ -169,7 +171,7 @@ def _changed(blocks: Blocks, change: np.ndarray) -> Blocks:
     return replace(blocks, first_x=blocks.first_x @ change, rest_x=blocks.rest_x @ change, xx=change.T @ blocks.xx @ change)
 
 
-def _at_sigma(at: crossed.CrossedEvaluation, n: int, log_sigma: float) -> float:
+def _at_sigma(at: CrossedEvaluation, n: int, log_sigma: float) -> float:
     """The deviance at a residual variance other than the best."""
     logdet = at.value - n * (1 + np.log(2 * np.pi * at.quad / n))
     return float(logdet + n * (np.log(2 * np.pi) + 2 * log_sigma) + at.quad * np.exp(-2 * log_sigma))
@@ -201,7 +203,7 @@ def _least(value: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarra
         if not fresh:
             H = np.array([(value(x + e)[1] - g) / STEP for e in np.eye(len(x)) * STEP])
             H = (H + H.T) / 2
-        step, decrement, downhill = crossed_fit.newton_step(g, H)
+        step, decrement, downhill = newton_step(g, H)
         step *= min(1.0, LONGEST / max(np.linalg.norm(step), 1e-300))
         for _ in range(30):
             new, slope = value(x + step)

@@ -1,4 +1,4 @@
-r"""The restricted likelihood of one response with any grouping factors: nested, crossed, or both.
+r"""One response with any grouping factors, nested, crossed, or both, as cross-products.
 
 The relative covariance G_g of a grouping factor's random effects stands in k x k blocks, one for each of its levels. The
 factor with most random effects is absorbed first: its part of Z'Z has one small block per level (Bates et al. 2015,
@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
 from jaxmed.design.identified import Levels, Pairs
 from jaxmed.design.identified import not_identified as not_identified_of
@@ -35,7 +36,6 @@ from jaxmed.design.identified import not_identified as not_identified_of
 DENSE = 2e7  # elements of an intermediate dense block that may exist at a time
 FILLED = 0.1  # share of non-zeros from which Z_2'Z_1 is kept as a dense array,
 SMALL = 1e5  # as it is where it has no more elements than this
-INVERTIBLE = 1e-2  # diagonal of Lambda from which T is found by way of its inverse
 
 
 class GroupingFactor(NamedTuple):
@@ -69,7 +69,7 @@ class Blocks:
     row: np.ndarray  # (nnz,) positions of Z_2'Z_1: column of Z_2,
     level: np.ndarray  # (nnz,) level of factor 1 (sorted),
     mixed: np.ndarray  # (nnz, k) and values
-    dense: np.ndarray | None  # (q2, L, k): the same, where few elements are 0 or there are few
+    dense: np.ndarray | None  # (L, q2, k): the same, where few elements are 0 or there are few
     rest: np.ndarray  # (q2, q2): Z_2'Z_2
     rest_x: np.ndarray  # (q2, p + 1): Z_2'[X y]
     xx: np.ndarray  # (p + 1, p + 1)
@@ -80,27 +80,20 @@ class Blocks:
     def n_fixed(self) -> int:
         return len(self.xx) - 1
 
-    @property
+    @cached_property
+    def elements(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows and columns of the free elements of each factor's Lambda."""
+        return [np.nonzero(m) for m in self.masks]
+
+    @cached_property
     def sizes(self) -> list[int]:
         """Free elements of each factor's Lambda."""
-        return [int(m.sum()) for m in self.masks]
+        return [len(rows) for rows, _ in self.elements]
 
-
-class CrossedEvaluation(NamedTuple):
-    """The criterion at one theta; lists go by factor in the order of ``Blocks``."""
-
-    value: float  # -2 log (restricted) likelihood
-    gradient: np.ndarray  # (t,) of the profiled criterion in theta
-    logdet_gradient: np.ndarray  # (t,) of log|V| + log|H|
-    quad_gradient: np.ndarray  # (t,) of quad
-    quad: float
-    degrees: float
-    beta: np.ndarray  # (p,)
-    root: np.ndarray  # (p, p): root @ root.T = H^-1, relative
-    curvature: list[np.ndarray]  # (k, k): derivative of the criterion in G
-    v: list[np.ndarray]  # (L, k): Z'V^-1 (y - X beta); G v are the random effects
-    U: list[np.ndarray]  # (L, k, p): Z'V^-1 X
-    T: list[np.ndarray] | None  # (L, k, k): Z'V^-1 Z by level, where asked for
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """(L + 1,): where each level of factor 1 begins among the positions of Z_2'Z_1."""
+        return np.searchsorted(self.level, np.arange(self.levels[0] + 1))
 
 
 def build(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Blocks, list[int]]:
@@ -125,8 +118,8 @@ def build(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: 
     row, level, mixed = _mixed(Z2, q2, first.codes, Z1)
     dense = None
     if mixed.shape[0] > FILLED * L * q2 or L * k * q2 <= SMALL:
-        dense = np.zeros((q2, L, k))
-        dense[row, level] = mixed
+        dense = np.zeros((L, q2, k))
+        dense[level, row] = mixed
     blocks = Blocks(
         widths=tuple(factors[g].width for g in order),
         levels=tuple(factors[g].n_levels for g in order),
@@ -258,180 +251,3 @@ def triangular(root: np.ndarray, mask: np.ndarray) -> np.ndarray:
         R = np.asarray(np.linalg.qr(root[bar, bar].T, mode="r"))
         L[bar, bar] = (R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]).T
     return L
-
-
-def unpack(theta: np.ndarray, blocks: Blocks) -> list[np.ndarray]:
-    """The factors' Lambda from theta: their free elements, row by row, factor by factor."""
-    out, offset = [], 0
-    for mask, size in zip(blocks.masks, blocks.sizes, strict=True):
-        L = np.zeros(mask.shape)
-        L[mask] = theta[offset : offset + size]
-        out.append(L)
-        offset += size
-    return out
-
-
-def evaluate(theta: np.ndarray, blocks: Blocks, *, reml: bool = True, by_level: bool = False) -> CrossedEvaluation:
-    """The criterion and its gradient at theta; beta and the residual variance are profiled out.
-
-    Raises numpy.linalg.LinAlgError where X'V^-1 X is not positive definite. ``by_level`` also gives T level by level.
-    """
-    lambdas = unpack(theta, blocks)
-    p = blocks.n_fixed
-    absorbed = _absorb(blocks, lambdas[0])
-    _, logdet, Mx, T1, U1 = absorbed
-    xx = blocks.xx - np.einsum("lka,lkb->ab", Mx, Mx, optimize=True)
-    Us, sums, Ts = [U1], [T1.sum(0)], [T1]
-    if len(blocks.widths) > 1:
-        rest = _Rest(blocks, lambdas, absorbed)
-        logdet += rest.logdet
-        xx = xx - rest.Nx.T @ rest.omega_x
-        Us[0] = U1 - rest.first_u()
-        correction = rest.first_t(by_level)
-        Ts[0] = T1 - correction if by_level else T1
-        sums[0] = sums[0] - (correction.sum(0) if by_level else correction)
-        for u, t in zip(rest.others_u(), rest.others_t(by_level), strict=True):
-            Us.append(u)
-            Ts.append(t)
-            sums.append(t.sum(0) if by_level else t)
-    H = np.linalg.cholesky(xx[:p, :p])
-    half = linalg.solve_triangular(H, xx[:p, p], lower=True, check_finite=False)
-    root = linalg.solve_triangular(H, np.eye(p), lower=True, check_finite=False).T
-    beta = root @ half
-    quad = float(xx[p, p] - half @ half)
-    degrees = blocks.n - (p if reml else 0)
-    fixed = 2 * np.log(np.diag(H)).sum() if reml else 0.0
-    value = logdet + fixed - blocks.log_weights + degrees * (1 + np.log(2 * np.pi * quad / degrees))
-    vs = [U[:, :, p] - U[:, :, :p] @ beta for U in Us]
-    logs, quads, curvature = [], [], []
-    for U, v, T, L, mask in zip(Us, vs, sums, lambdas, blocks.masks, strict=True):
-        if reml:
-            projected = (U[:, :, :p] @ root).transpose(1, 0, 2).reshape(len(L), -1)
-            T = T - projected @ projected.T
-        vv = v.T @ v
-        logs.append((2 * T @ L)[mask])
-        quads.append((-2 * vv @ L)[mask])
-        curvature.append(T - vv * (degrees / quad))
-    a, b = np.concatenate(logs), np.concatenate(quads)
-    return CrossedEvaluation(
-        float(value), a + b * (degrees / quad), a, b, quad, degrees, beta, root, curvature, vs,
-        [U[:, :, :p] for U in Us], Ts if by_level else None,
-    )  # fmt: skip
-
-
-def _absorb(blocks: Blocks, L: np.ndarray):
-    """Factor 1 alone: P, log|V_1|, P'Z_1'[X y], Z_1'V_1^-1 Z_1 and Z_1'V_1^-1 [X y], by level."""
-    M, k = blocks.first, len(L)
-    ML = M @ L
-    C = np.linalg.cholesky(L.T @ ML + np.eye(k))
-    logdet = 2 * np.log(np.diagonal(C, axis1=1, axis2=2)).sum()
-    inverse = np.linalg.inv(C) if k > 1 else 1 / C
-    P = L @ inverse.transpose(0, 2, 1)
-    MP = M @ P
-    Px = P.transpose(0, 2, 1) @ blocks.first_x
-    T = M - MP @ MP.transpose(0, 2, 1)
-    return P, logdet, Px, T, blocks.first_x - MP @ Px
-
-
-class _Rest:
-    """The other factors, dense, once factor 1 is absorbed."""
-
-    def __init__(self, blocks: Blocks, lambdas: list[np.ndarray], absorbed):
-        P, _, Px, _, _ = absorbed
-        self.blocks, self.lambdas, self.q = blocks, lambdas[1:], len(blocks.rest)
-        ends = np.cumsum([n * k for n, k in zip(blocks.levels[1:], blocks.widths[1:], strict=True)])
-        self.parts = [slice(int(b) - n * k, int(b)) for b, n, k in zip(ends, blocks.levels[1:], blocks.widths[1:], strict=True)]
-        MP = P.transpose(0, 2, 1) @ blocks.first
-        if blocks.dense is not None:
-            C = np.einsum("ilk,lkm->ilm", blocks.dense, P) if P.shape[1] > 1 else blocks.dense * P[:, 0]
-            self.R = blocks.dense - (np.einsum("ilm,lmk->ilk", C, MP) if P.shape[1] > 1 else C * MP[:, 0])
-            flat = C.reshape(self.q, -1)
-            N, Nx = blocks.rest - flat @ flat.T, blocks.rest_x - flat @ Px.reshape(-1, Px.shape[2])
-        else:
-            C = np.einsum("nk,nkm->nm", blocks.mixed, P[blocks.level])
-            self.R = blocks.mixed - np.einsum("nm,nmk->nk", C, MP[blocks.level])
-            N, Nx = blocks.rest.copy(), blocks.rest_x.copy()
-            for a in range(C.shape[1]):
-                c = self._sparse(C[:, a])
-                N -= (c @ c.T).toarray()
-                Nx -= c @ Px[:, a]
-        self.N, self.Nx = N, Nx
-        S = self._times(self._times(N).T)
-        S[np.arange(self.q), np.arange(self.q)] += 1.0
-        lower, info = linalg.lapack.dpotrf(S, lower=1, overwrite_a=1, clean=0)  # pyright: ignore[reportAttributeAccessIssue]
-        if info:
-            raise np.linalg.LinAlgError("the random effects' matrix is not positive definite")
-        self.logdet = 2 * np.log(np.diag(lower)).sum()
-        inverse, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)  # pyright: ignore[reportAttributeAccessIssue]
-        self.inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        self.omega = self._times_transposed(self._times_transposed(self.inverse).T)
-        self.omega_x = self.omega @ Nx
-
-    def _times(self, A: np.ndarray, transposed: bool = False) -> np.ndarray:
-        """A Lambda, with Lambda the block-diagonal one of all levels of the other factors."""
-        out = np.empty_like(A)
-        for part, L in zip(self.parts, self.lambdas, strict=True):
-            L = L.T if transposed else L
-            own = A[:, part]
-            out[:, part] = own * L[0, 0] if len(L) == 1 else (own.reshape(len(A), -1, len(L)) @ L).reshape(len(A), -1)
-        return out
-
-    def _times_transposed(self, A: np.ndarray) -> np.ndarray:
-        return self._times(A, transposed=True)
-
-    def _sparse(self, values: np.ndarray) -> sparse.csr_array:
-        b = self.blocks
-        return sparse.coo_array((values, (b.row, b.level)), shape=(self.q, b.levels[0])).tocsr()
-
-    def first_u(self) -> np.ndarray:
-        """What the other factors take from factor 1's U."""
-        if self.blocks.dense is not None:
-            return np.einsum("ilk,ix->lkx", self.R, self.omega_x, optimize=True)
-        return np.stack([self._sparse(self.R[:, a]).T @ self.omega_x for a in range(self.R.shape[1])], 1)
-
-    def first_t(self, by_level: bool) -> np.ndarray:
-        """What the other factors take from factor 1's T, (L, k, k) or its sum (k, k); in pieces that fit in memory."""
-        b, k = self.blocks, self.R.shape[-1]
-        if b.dense is not None:
-            solved = (self.omega @ self.R.reshape(self.q, -1)).reshape(self.R.shape)
-            return np.einsum("ilk,ilm->lkm" if by_level else "ilk,ilm->km", solved, self.R)
-        out = np.zeros((b.levels[0], k, k)) if by_level else np.zeros((k, k))
-        piece = max(1, int(DENSE // max(self.q, 1)))
-        for start in range(0, b.levels[0], piece):
-            lo, hi = np.searchsorted(b.level, [start, start + piece])
-            row, level, R = b.row[lo:hi], b.level[lo:hi] - start, self.R[lo:hi]
-            n = min(piece, b.levels[0] - start)
-            for a in range(k):
-                solved = sparse.coo_array((R[:, a], (level, row)), shape=(n, self.q)).tocsr() @ self.omega
-                entries = solved[level, row]
-                for c in range(k):
-                    if by_level:
-                        out[start : start + n, a, c] = np.bincount(level, entries * R[:, c], minlength=n)
-                    else:
-                        out[a, c] += entries @ R[:, c]
-        return out
-
-    def others_u(self) -> list[np.ndarray]:
-        U = self.Nx - self.N @ self.omega_x
-        return [U[part].reshape(-1, len(L), U.shape[1]) for part, L in zip(self.parts, self.lambdas, strict=True)]
-
-    def others_t(self, by_level: bool) -> list[np.ndarray]:
-        """Diagonal blocks of Z_2'V^-1 Z_2, (L, k, k), or their sums (k, k)."""
-        out = []
-        K = None
-        for part, L in zip(self.parts, self.lambdas, strict=True):
-            k = len(L)
-            if np.abs(np.diag(L)).min() > INVERTIBLE:
-                # Lambda' T Lambda = I - S^-1: no product of large matrices
-                members = np.arange(part.start, part.stop).reshape(-1, k)
-                back = np.linalg.inv(L)
-                T = back.T @ (np.eye(k) - self.inverse[members[:, :, None], members[:, None]]) @ back
-            else:
-                K = self.N @ self.omega if K is None else K
-                T = np.empty(((part.stop - part.start) // k, k, k))
-                for a in range(k):
-                    for c in range(k):
-                        rows, cols = np.arange(part.start + a, part.stop, k), np.arange(part.start + c, part.stop, k)
-                        T[:, a, c] = self.N[rows, cols] - np.einsum("lj,lj->l", K[rows], self.N[cols])
-            out.append(T if by_level else T.sum(0))
-        return out

@@ -1,9 +1,7 @@
-"""Fit one response with any grouping factors: quasi-Newton on the exact gradient, then Newton steps to the optimum.
+"""Fit one response with any grouping factors.
 
 The search is over the free elements of Lambda without bounds (a column's sign does not matter), on columns that are
-orthonormal within each bar, so that neither their origin nor their unit matters. The Hessian is a central difference of the
-exact gradient: for the last Newton steps, for the check that the point is a minimum, and for the covariance of the variance
-parameters.
+orthonormal within each bar, so that neither their origin nor their unit matters.
 """
 
 from __future__ import annotations
@@ -12,20 +10,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg, optimize
+from scipy import linalg
 
 from jaxmed.reml import crossed
 from jaxmed.reml.arrays import few_threads
-from jaxmed.reml.crossed import Bar, Blocks, CrossedEvaluation, GroupingFactor
+from jaxmed.reml.crossed import Bar, Blocks, GroupingFactor
+from jaxmed.reml.crossed_criterion import CrossedEvaluation, evaluate, unpack
+from jaxmed.reml.crossed_search import End, minimise, value_at
 
-TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
-STEP = 1e-4  # of the central differences, in units of residual SD per standardised column
-SNAP = 1e-4  # elements of Lambda below it are tried at 0 (lme4's tolerance)
 STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
-NEWTON_STEPS = 20
 NOTHING = 1e-12  # share of its length below which what is left of a column is rounding
 MOVED = 1e-6  # relative change from which a number depends on what is not identified
-KEEP = 1e-7  # decrement below which the next step may use the same Hessian
 
 
 class Unidentified(NamedTuple):
@@ -160,7 +155,7 @@ def fit(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np
     with few_threads(len(problem.blocks.rest)):
         for size in STARTS:
             start = np.concatenate([(np.eye(len(m)) * size)[m] for m in problem.blocks.masks])
-            end = _minimise(problem.blocks, start, reml)
+            end = minimise(problem.blocks, start, reml)
             if best is None or (end.converged, -end.point.value) > (best.converged, -best.point.value):
                 best = end
             if best.converged:
@@ -220,7 +215,7 @@ def _look(problem: Standardised, G: list[np.ndarray], sigma2: float):
     effects and their conditional variances, in the user's units."""
     blocks = problem.blocks
     theta = np.concatenate([np.linalg.cholesky(block)[mask] for block, mask in zip(G, blocks.masks, strict=True)])
-    point = crossed.evaluate(theta, blocks, reml=True, by_level=True)
+    point = evaluate(theta, blocks, reml=True, second="exact")
     assert point.T is not None
     vcov = sigma2 * problem.back @ point.root @ point.root.T @ problem.back.T  # back has the response's unit
     modes = [problem.unit * v @ block @ A.T for v, block, A in zip(point.v, G, problem.maps, strict=True)]
@@ -251,8 +246,8 @@ class Refitting:
     def __call__(self, y: np.ndarray) -> Refit:
         problem = self.problem
         blocks = crossed.with_response(problem.blocks, self.factors, self.X, y / problem.unit * self.root)
-        end = _minimise(blocks, self.start, self.reml)
-        lambdas, point = crossed.unpack(end.theta, blocks), end.point
+        end = minimise(blocks, self.start, self.reml)
+        lambdas, point = unpack(end.theta, blocks), end.point
         sigma2 = point.quad / point.degrees * problem.unit**2
         G: list[np.ndarray] = [np.empty(0)] * len(lambdas)
         for L, A, g in zip(lambdas, problem.maps, problem.order, strict=True):
@@ -285,143 +280,32 @@ def internal(problem: Standardised, theta: list[np.ndarray]) -> list[np.ndarray]
 
 def profile(problem: Standardised, theta: np.ndarray, reml: bool) -> CrossedEvaluation:
     """The criterion at theta, or infinity where it has no value."""
-    return _evaluated(theta, problem.blocks, reml)
+    return value_at(theta, problem.blocks, reml)
 
 
-class _End(NamedTuple):
-    theta: np.ndarray
-    point: CrossedEvaluation
-    hessian: np.ndarray  # profiled
-    slopes: tuple[np.ndarray, np.ndarray]  # derivatives of logdet_gradient and quad_gradient
-    decrement: float
-    converged: bool
-    evaluations: int
-
-
-def _evaluated(theta: np.ndarray, blocks: Blocks, reml: bool) -> CrossedEvaluation:
-    try:
-        return crossed.evaluate(theta, blocks, reml=reml)
-    except np.linalg.LinAlgError:  # SciPy's is the same class
-        return _nowhere(blocks)
-
-
-def _nowhere(blocks: Blocks) -> CrossedEvaluation:
-    t, p = sum(blocks.sizes), blocks.n_fixed
-    bad = np.full(t, np.nan)
-    return CrossedEvaluation(np.inf, bad, bad, bad, np.nan, 1.0, np.full(p, np.nan), np.zeros((p, p)), [], [], [], None)
-
-
-def _minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> _End:
-    count = 0
-
-    def look(theta):
-        nonlocal count
-        count += 1
-        return _evaluated(theta, blocks, reml)
-
-    def both(theta):
-        point = look(theta)
-        return point.value, np.nan_to_num(point.gradient)
-
-    theta = optimize.minimize(both, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-10, "gtol": 1e-4, "maxls": 40}).x
-    point, converged, decrement = look(theta), False, np.inf
-    hessian, slopes, fresh = np.eye(len(theta)), (np.eye(len(theta)), np.eye(len(theta))), False
-    before = np.inf
-    for _ in range(NEWTON_STEPS):
-        if not np.isfinite(point.value):
-            break
-        # one Hessian serves the step after a small one too, unless that step has gained little: near a corner of the
-        # boundary the curvature itself is near 0 and changes with every step
-        if not fresh or decrement > KEEP or decrement > before / 10:
-            hessian, slopes = _hessian(look, theta, point)
-            fresh = True
-        before = decrement
-        step, decrement, downhill = newton_step(point.gradient, hessian)
-        new, taken = _line(look, theta, point, step)
-        theta, point = theta + taken, new
-        if decrement < TOLERANCE and not downhill:
-            converged = True
-            break
-        if not taken.any():  # rounding alone is left
-            converged = decrement < 1e-6 and not downhill
-            break
-    theta, point, snapped = _snap(look, theta, point)
-    if snapped:
-        hessian, slopes = _hessian(look, theta, point)
-    return _End(theta, point, hessian, slopes, decrement, converged, count)
-
-
-def newton_step(gradient: np.ndarray, hessian: np.ndarray) -> tuple[np.ndarray, float, bool]:
-    """Newton step on the absolute Hessian, its decrement, and whether there is negative curvature."""
-    lam, V = np.linalg.eigh(hessian)
-    largest = np.abs(lam).max(initial=1e-300)
-    flat, downhill = np.abs(lam) < 1e-7 * largest, lam < -1e-6 * largest
-    slope = V.T @ gradient
-    step = np.where(flat, 0.0, -slope / np.where(flat, 1.0, np.abs(lam)))
-    # at a saddle, a column of Lambda at 0, there is no slope along negative curvature: leave it by a step of some size
-    step = np.where(downhill & (np.abs(step) < 0.1), np.where(slope > 0, -0.1, 0.1), step)
-    return V @ step, float((slope[~flat] ** 2 / np.abs(lam[~flat])).sum()), bool(downhill.any())
-
-
-def _line(look, theta, point, step):
-    """The step, halved until the criterion does not rise; 0 where it always does."""
-    for _ in range(12):
-        new = look(theta + step)
-        if new.value <= point.value + 1e-13 * abs(point.value):
-            return new, step
-        step = step / 2
-    return point, np.zeros_like(step)
-
-
-def _hessian(look, theta, point) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Hessian of the profiled criterion, and the derivatives of the two parts of the gradient it consists of."""
-    t = len(theta)
-    A, B = np.empty((t, t)), np.empty((t, t))
-    for i in range(t):
-        step = np.zeros(t)
-        step[i] = STEP
-        up, down = look(theta + step), look(theta - step)
-        A[i] = (up.logdet_gradient - down.logdet_gradient) / (2 * STEP)
-        B[i] = (up.quad_gradient - down.quad_gradient) / (2 * STEP)
-    A, B = (A + A.T) / 2, (B + B.T) / 2
-    scale = point.degrees / point.quad
-    return A + B * scale - np.outer(point.quad_gradient, point.quad_gradient) * scale / point.quad, (A, B)
-
-
-def _snap(look, theta, point):
-    """Set small elements to exactly 0 where the criterion does not rise by more than 1e-8."""
-    small = (np.abs(theta) < SNAP) & (theta != 0)
-    if small.any():
-        new = look(np.where(small, 0.0, theta))
-        if new.value <= point.value + 1e-8:
-            return np.where(small, 0.0, theta), new, True
-    return theta, point, False
-
-
-def _finish(problem: Standardised, end: _End, reml: bool) -> CrossedFit:
+def _finish(problem: Standardised, end: End, reml: bool) -> CrossedFit:
     """Units and the covariances."""
     blocks, point, theta = problem.blocks, end.point, end.theta
     if not np.isfinite(point.value):
         return _failed(problem, end)
-    lambdas = crossed.unpack(theta, blocks)
+    lambdas = unpack(theta, blocks)
     signs = [np.where(np.diag(L) < 0, -1.0, 1.0) for L in lambdas]
     flips = np.concatenate([np.broadcast_to(s, L.shape)[m] for s, L, m in zip(signs, lambdas, blocks.masks, strict=True)])
     change = np.append(flips, 1.0)
-    whole = crossed.evaluate(theta, blocks, reml=reml, by_level=True)
-    assert whole.T is not None
+    assert point.T is not None and point.hessian is not None
     sigma2 = point.quad / point.degrees
     unit2 = problem.unit**2
     vcov = sigma2 * problem.back @ point.root @ point.root.T @ problem.back.T
-    slope = [problem.back @ d @ problem.back.T for d in _vcov_slope(lambdas, whole, blocks, sigma2)]
+    slope = [problem.back @ d @ problem.back.T for d in _vcov_slope(lambdas, point, blocks, sigma2)]
     slope = np.array([*slope, 2 / np.sqrt(sigma2) * vcov])
     variance = _variance(end, sigma2)
     theta_user, random, spread = [None] * len(lambdas), [None] * len(lambdas), [None] * len(lambdas)
-    for L, A, g, mask, v, T in zip(lambdas, problem.maps, problem.order, blocks.masks, whole.v, whole.T, strict=True):
+    for L, A, g, mask, v, T in zip(lambdas, problem.maps, problem.order, blocks.masks, point.v, point.T, strict=True):
         G = L @ L.T
         theta_user[g] = crossed.triangular(A @ L, mask)
         random[g] = (v @ G) @ A.T * problem.unit
         spread[g] = A @ (G - G @ T @ G) @ A.T * (sigma2 * unit2)
-    lam = np.linalg.eigvalsh(end.hessian)
+    lam = np.linalg.eigvalsh(point.hessian)
     unknown = unidentified(problem)
     return CrossedFit(
         theta=theta_user,  # pyright: ignore[reportArgumentType]
@@ -455,7 +339,7 @@ def _is_singular(problem: Standardised, lambdas: list[np.ndarray], unknown: Unid
     return any(_singular(L) for L in known)
 
 
-def _failed(problem: Standardised, end: _End) -> CrossedFit:
+def _failed(problem: Standardised, end: End) -> CrossedFit:
     blocks, p, t = problem.blocks, problem.blocks.n_fixed, sum(problem.blocks.sizes)
     inverse = np.argsort(problem.order)
     sizes = [(blocks.levels[i], blocks.widths[i]) for i in inverse]
@@ -487,12 +371,14 @@ def _vcov_slope(lambdas, point: CrossedEvaluation, blocks: Blocks, sigma2: float
     return out
 
 
-def _variance(end: _End, sigma2: float) -> np.ndarray:
+def _variance(end: End, sigma2: float) -> np.ndarray:
     """Covariance of (theta, sigma): twice the inverse Hessian of the deviance in its directions of positive curvature.
 
     As lmerTest does it (Kuznetsova, Brockhoff & Christensen 2017); sigma is in standardised units.
     """
-    point, (A, B) = end.point, end.slopes
+    point = end.point
+    assert point.slopes is not None
+    A, B = point.slopes
     t = len(A)
     H = np.empty((t + 1, t + 1))
     H[:t, :t] = A + B / sigma2

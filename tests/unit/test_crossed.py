@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
 
-from jaxmed.reml import crossed, crossed_fit
+from jaxmed.reml import crossed, crossed_criterion, crossed_fit, crossed_search
 from jaxmed.reml.crossed import GroupingFactor
 
 LAYOUTS = ("one", "slope", "uncorrelated", "nested", "crossed", "three")
@@ -101,7 +102,7 @@ def test_criterion_is_the_dense_one(layout, reml, size, storage):
     assert (blocks.dense is None) == (storage == "sparse")
     theta = np.random.default_rng(1).uniform(0.2, 1.0, sum(blocks.sizes)) * size
     lambdas = lambdas_of(theta, ordered)
-    found = crossed.evaluate(theta, blocks, reml=reml, by_level=True)
+    found = crossed_criterion.evaluate(theta, blocks, reml=reml, second="exact")
     right = naive(lambdas, ordered, X, y, weights, reml)
     assert found.value == pytest.approx(right.value, rel=1e-11)
     assert found.quad == pytest.approx(right.quad, rel=1e-10)
@@ -119,19 +120,60 @@ def test_gradient_is_that_of_differences(layout, reml, storage):
     factors, X, y, weights = problem(layout, seed=2)
     blocks, _ = crossed.build(factors, X, y, weights)
     theta = np.random.default_rng(3).uniform(-0.8, 0.8, sum(blocks.sizes))
-    found = crossed.evaluate(theta, blocks, reml=reml)
+    found = crossed_criterion.evaluate(theta, blocks, reml=reml)
     for i in range(len(theta)):
         step = np.eye(len(theta))[i] * 1e-5
-        up, down = (crossed.evaluate(theta + s, blocks, reml=reml) for s in (step, -step))
+        up, down = (crossed_criterion.evaluate(theta + s, blocks, reml=reml) for s in (step, -step))
         assert found.gradient[i] == pytest.approx((up.value - down.value) / 2e-5, abs=1e-6)
         assert found.quad_gradient[i] == pytest.approx((up.quad - down.quad) / 2e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [0.8, 1e-3])
+def test_second_derivatives_are_those_of_differences(layout, reml, size, storage):
+    factors, X, y, weights = problem(layout, seed=4)
+    blocks, _ = crossed.build(factors, X, y, weights)
+    theta = np.random.default_rng(5).uniform(0.3, 1.0, sum(blocks.sizes)) * size
+    found = crossed_criterion.evaluate(theta, blocks, reml=reml, second="exact")
+    assert found.hessian is not None
+    assert found.slopes is not None
+    step = 1e-5 * np.eye(len(theta))
+    pairs = [[crossed_criterion.evaluate(theta + s, blocks, reml=reml) for s in (one, -one)] for one in step]
+    for name, right in (("gradient", found.hessian), ("logdet_gradient", found.slopes[0]), ("quad_gradient", found.slopes[1])):
+        differences = np.array([(getattr(up, name) - getattr(down, name)) / 2e-5 for up, down in pairs])
+        np.testing.assert_allclose(right, differences, rtol=1e-6, atol=1e-6 * np.abs(differences).max(), err_msg=name)
+        np.testing.assert_allclose(right, right.T, rtol=1e-9, atol=1e-9 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_average_information_has_half_of_the_quadratic_part(layout, storage):
+    """The traces of observed and expected second derivatives cancel in their mean."""
+    factors, X, y, weights = problem(layout, seed=6)
+    blocks, _ = crossed.build(factors, X, y, weights)
+    theta = np.random.default_rng(7).uniform(0.3, 1.0, sum(blocks.sizes))
+    exact = crossed_criterion.evaluate(theta, blocks, second="exact")
+    average = crossed_criterion.evaluate(theta, blocks, second="average")
+    assert exact.slopes is not None
+    assert average.hessian is not None
+    bends = []
+    for D, at in zip(exact.curvature, blocks.elements, strict=True):
+        rows, columns = at
+        bends.append(2 * D[rows[:, None], rows] * (columns[:, None] == columns))
+    scale = exact.degrees / exact.quad
+    profiled = np.outer(exact.quad_gradient, exact.quad_gradient) * scale / exact.quad
+    bend = block_diag(*bends)
+    # half of the second derivatives of quad: what is left of them without the bend of G = Lambda Lambda'
+    bent_quad = [(-2 * (v.T @ v))[at[0][:, None], at[0]] * (at[1][:, None] == at[1]) for v, at in zip(exact.v, blocks.elements, strict=True)]
+    half = (exact.slopes[1] - block_diag(*bent_quad)) / 2 * scale
+    np.testing.assert_allclose(average.hessian, half + bend - profiled, rtol=1e-8, atol=1e-8 * np.abs(half).max())
 
 
 def test_a_matrix_without_full_rank_has_no_criterion():
     factors, X, y, weights = problem("one")
     blocks, _ = crossed.build(factors, np.column_stack([X, 0 * X[:, 1]]), y, weights)
     with pytest.raises(np.linalg.LinAlgError):
-        crossed.evaluate(np.ones(1), blocks)
+        crossed_criterion.evaluate(np.ones(1), blocks)
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -229,13 +271,13 @@ def test_variance_zero_is_found_and_is_exact():
 def test_a_start_at_a_saddle_is_left():
     """At Lambda = 0 every slope is 0; negative curvature shows that it is no minimum."""
     codes, y = balanced(30.0, 4.0)
-    step, decrement, downhill = crossed_fit.newton_step(np.zeros(2), np.diag([1.0, -3.0]))
+    step, decrement, downhill = crossed_search.newton_step(np.zeros(2), np.diag([1.0, -3.0]))
     assert downhill
     assert decrement == 0
     assert abs(step[1]) == pytest.approx(0.1)
     factor = GroupingFactor(np.ones((len(y), 1)), codes, 6, np.ones((1, 1), bool))
     made = crossed_fit.standardise([factor], np.ones((len(y), 1)), y, np.ones(len(y)))
-    found = crossed_fit._minimise(made.blocks, 0.0, True)
+    found = crossed_search.minimise(made.blocks, np.zeros(1), True)
     assert found.converged
     assert found.point.value + crossed_fit.deviance_shift(made, True) == pytest.approx(one_way(codes, y).deviance, abs=1e-8)
     assert abs(found.theta[0]) > 0.5

@@ -388,9 +388,9 @@ def test_bad_input(fit, data, call, words):
 
 def test_a_fit_that_fails_is_said(data, monkeypatch):
     """A search that is cut short warns, and the summary says what to do."""
-    from jaxmed.reml import crossed_fit
+    from jaxmed.reml import crossed_search
 
-    monkeypatch.setattr(crossed_fit, "NEWTON_STEPS", 0)
+    monkeypatch.setattr(crossed_search, "NEWTON_STEPS", 0)
     with pytest.warns(jaxmed.JaxmedWarning, match="did not converge"):
         fit = jaxmed.lmm("y ~ x + (x | g)", data)
     assert not fit.converged
@@ -403,12 +403,12 @@ def test_a_fit_that_fails_is_said(data, monkeypatch):
 
 def test_a_fit_without_any_number_still_prints(data, monkeypatch):
     """Where the criterion has no value anywhere, tables hold NaN and the words say why."""
-    from jaxmed.reml import crossed
+    from jaxmed.reml import crossed_search
 
     def nowhere(*arguments, **options):
         raise np.linalg.LinAlgError
 
-    monkeypatch.setattr(crossed, "evaluate", nowhere)
+    monkeypatch.setattr(crossed_search, "evaluate", nowhere)
     with pytest.warns(jaxmed.JaxmedWarning, match="did not converge"):
         fit = jaxmed.lmm("y ~ x + f + (x | g) + (1 | h)", data)
     assert fit.fixef()["estimate"].isna().all()

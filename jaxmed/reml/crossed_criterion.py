@@ -1,0 +1,431 @@
+r"""The criterion of a model with any grouping factors at one theta, with its derivatives.
+
+Written out in :mod:`jaxmed.reml.crossed`: P_1, N, S, Omega, T, U, H, v. Second derivatives need Z'PZ, P being V^-1 less what
+the fixed effects explain. With W = U H^-1/2 and, for a factor's effects a and b, sums over pairs of levels l, m::
+
+    d2 (log|V| + log|H|) [ab, cd] = -sum (Z'PZ)_lm[a, c] (Z'PZ)_lm[b, d]       (of ML: T in the place of Z'PZ)
+    d2 quad              [ab, cd] = 2 sum v_l[b] (Z'PZ)_lm[a, c] v_m[d]
+
+    Z_1'PZ_1 = T_1 - R~' Omega~ R~,  Z_2'PZ_1 = B R~,  B = (I, 0) - (N, W_2) Omega~,  Z_2'PZ_2 = N - (N, W_2) Omega~ (N, W_2)'
+    R~ = (R; W_1'),  Omega~ = diag(Omega, I)
+
+so that all sums over levels of factor 1 are in A_ab = sum_l R~_la R~_lb', matrices of the other factors' size. The average
+information (Gilmour, Thompson & Cullis 1995) has the mean of observed and expected second derivatives, in which the traces
+cancel: it costs next to nothing beside the gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import linalg, sparse
+
+from jaxmed.reml.crossed import DENSE, Blocks
+
+INVERTIBLE = 1e-2  # diagonal of Lambda from which T is found by way of its inverse
+
+Second = Literal["none", "average", "exact"]
+
+
+class CrossedEvaluation(NamedTuple):
+    """The criterion at one theta; lists go by factor in the order of ``Blocks``."""
+
+    value: float  # -2 log (restricted) likelihood
+    gradient: np.ndarray  # (t,) of the profiled criterion in theta
+    logdet_gradient: np.ndarray  # (t,) of log|V| + log|H|
+    quad_gradient: np.ndarray  # (t,) of quad
+    quad: float
+    degrees: float
+    beta: np.ndarray  # (p,)
+    root: np.ndarray  # (p, p): root @ root.T = H^-1, relative
+    curvature: list[np.ndarray]  # (k, k): derivative of the criterion in G
+    v: list[np.ndarray]  # (L, k): Z'V^-1 (y - X beta); G v are the random effects
+    U: list[np.ndarray]  # (L, k, p): Z'V^-1 X
+    T: list[np.ndarray] | None = None  # (L, k, k): Z'V^-1 Z by level, with exact second derivatives
+    hessian: np.ndarray | None = None  # (t, t) of the profiled criterion, or its average information
+    slopes: tuple[np.ndarray, np.ndarray] | None = None  # derivatives of logdet_gradient and quad_gradient
+
+
+def unpack(theta: np.ndarray, blocks: Blocks) -> list[np.ndarray]:
+    """The factors' Lambda from theta: their free elements, row by row, factor by factor."""
+    out, offset = [], 0
+    for mask, size in zip(blocks.masks, blocks.sizes, strict=True):
+        L = np.zeros(mask.shape)
+        L[mask] = theta[offset : offset + size]
+        out.append(L)
+        offset += size
+    return out
+
+
+def evaluate(theta: np.ndarray, blocks: Blocks, *, reml: bool = True, second: Second = "none") -> CrossedEvaluation:
+    """The criterion and its gradient at theta; beta and the residual variance are profiled out.
+
+    ``second``: also the average information, or the Hessian with T level by level. Raises numpy.linalg.LinAlgError where
+    X'V^-1 X is not positive definite.
+    """
+    lambdas = unpack(theta, blocks)
+    p = blocks.n_fixed
+    first = _absorb(blocks, lambdas[0])
+    logdet, T1, U1 = first.logdet, first.T, first.U
+    xx = blocks.xx - _gram(first.Px)
+    Us, sums, Ts, rest = [U1], [T1.sum(0)], [T1], None
+    if len(blocks.widths) > 1:
+        rest = _Rest(blocks, lambdas, first)
+        logdet += rest.logdet
+        xx = xx - rest.Nx.T @ rest.omega_x
+        Us[0] = U1 - rest.first_u()
+        taken = rest.first_t(second == "exact")
+        Ts[0] = T1 - taken if second == "exact" else T1
+        sums[0] = sums[0] - (taken.sum(0) if second == "exact" else taken)
+        Us += rest.others_u()
+        Ts += rest.others_t()
+        sums += [T.sum(0) for T in Ts[1:]]
+    H = np.linalg.cholesky(xx[:p, :p])
+    both = linalg.lapack.dtrtrs(H, np.column_stack([xx[:p, p], np.eye(p)]), lower=1)[0] if p else np.zeros((0, 1))  # pyright: ignore[reportAttributeAccessIssue]
+    half, root = both[:, 0], both[:, 1:].T
+    beta = root @ half
+    quad = float(xx[p, p] - half @ half)
+    degrees = blocks.n - (p if reml else 0)
+    fixed = 2 * np.log(H.diagonal()).sum() if reml else 0.0
+    value = logdet + fixed - blocks.log_weights + degrees * (1 + np.log(2 * np.pi * quad / degrees))
+    scale = degrees / quad
+    vs = [U[:, :, p] - U[:, :, :p] @ beta for U in Us]
+    Ws = [U[:, :, :p] @ root for U in Us] if reml or second != "none" else []
+    logs, quads, curvature, squares = [], [], [], []
+    for g, (v, T, L, at) in enumerate(zip(vs, sums, lambdas, blocks.elements, strict=True)):
+        if reml:
+            projected = Ws[g].transpose(1, 0, 2).reshape(len(L), -1)
+            T = T - projected @ projected.T
+        vv = v.T @ v
+        logs.append((2 * T @ L)[at])
+        quads.append((-2 * vv @ L)[at])
+        curvature.append(T - vv * scale)
+        squares.append((T, vv))
+    a, b = np.concatenate(logs), np.concatenate(quads)
+    found = CrossedEvaluation(
+        float(value), a + b * scale, a, b, quad, degrees, beta, root, curvature, vs, [U[:, :, :p] for U in Us]
+    )
+    if second == "none":
+        return found
+    moves = [_moves(L, at) for L, at in zip(lambdas, blocks.elements, strict=True)]
+    bent = [linalg.block_diag(*parts) for parts in zip(*(_bent(*s, at) for s, at in zip(squares, blocks.elements, strict=True)))]
+    B = _quad_slopes(moves, vs, Ws, T1, rest)
+    if second == "average":
+        return found._replace(hessian=bent[0] + (bent[1] + B) * scale - np.outer(b, b) * scale / quad)
+    A = bent[0] - _logdet_slopes(moves, Ws if reml else None, T1, T1 - Ts[0], rest)
+    B = bent[1] + 2 * B
+    return found._replace(T=Ts, hessian=A + B * scale - np.outer(b, b) * scale / quad, slopes=(A, B))
+
+
+def _gram(a: np.ndarray) -> np.ndarray:
+    """Sums of products of the last axis's columns."""
+    flat = a.reshape(-1, a.shape[-1])
+    return flat.T @ flat
+
+
+# ------------------------------------------------------------------------------------------------------ one factor
+
+
+class _Absorbed(NamedTuple):
+    """Factor 1 alone, by level: P, log|V_1|, P'Z_1'Z_1, P'Z_1'[X y], Z_1'V_1^-1 Z_1 and Z_1'V_1^-1 [X y]."""
+
+    P: np.ndarray
+    logdet: float
+    PM: np.ndarray
+    Px: np.ndarray
+    T: np.ndarray
+    U: np.ndarray
+
+
+def _absorb(blocks: Blocks, L: np.ndarray) -> _Absorbed:
+    M, k = blocks.first, len(L)
+    if k == 1:
+        size = 1 + M * L[0, 0] ** 2
+        P = L[0, 0] / np.sqrt(size)
+        logdet, PM, Px = np.log(size).sum(), P * M, P * blocks.first_x
+        return _Absorbed(P, float(logdet), PM, Px, M / size, blocks.first_x / size)
+    C = np.linalg.cholesky(L.T @ (M @ L) + np.eye(k))
+    logdet = 2 * np.log(np.diagonal(C, axis1=1, axis2=2)).sum()
+    Pt = np.linalg.inv(C) @ L.T
+    P = Pt.transpose(0, 2, 1)
+    PM, Px = Pt @ M, Pt @ blocks.first_x
+    MP = PM.transpose(0, 2, 1)
+    return _Absorbed(P, float(logdet), PM, Px, M - MP @ PM, blocks.first_x - MP @ Px)
+
+
+def _moves(L: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """(t, k, k): the derivative of G = Lambda Lambda' in each free element of Lambda."""
+    rows, columns = at
+    t = np.arange(len(rows))
+    out = np.zeros((len(rows), len(L), len(L)))
+    out[t, rows] += L[:, columns].T
+    out[t, :, rows] += L[:, columns].T
+    return out
+
+
+def _bent(T: np.ndarray, vv: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(t, t): what the curvature of G = Lambda Lambda' adds to the second derivatives of log-determinants and quad."""
+    rows, columns = at
+    same = columns[:, None] == columns
+    return 2 * T[rows[:, None], rows] * same, -2 * vv[rows[:, None], rows] * same
+
+
+def _quad_slopes(moves, vs, Ws, T1: np.ndarray, rest: _Rest | None) -> np.ndarray:
+    """(t, t): half of the second derivatives of quad in the elements of Lambda, without the curvature of the map."""
+    S = [np.tensordot(v, E, ((1,), (2,))).transpose(0, 2, 1) for v, E in zip(vs, moves, strict=True)]  # (L, k, t)
+    flat = [s.reshape(-1, s.shape[2]) for s in S]
+    t, t1 = sum(s.shape[1] for s in flat), flat[0].shape[1]
+    out = np.zeros((t, t))
+    out[:t1, :t1] = flat[0].T @ (T1 @ S[0]).reshape(-1, t1)
+    if rest is not None:
+        s2 = linalg.block_diag(*flat[1:])
+        crossed = rest.to_rest(S[0])
+        z = rest.N @ s2
+        out[t1:, :t1] = s2.T @ crossed
+        out[:t1, t1:] = out[t1:, :t1].T
+        out[t1:, t1:] = s2.T @ z
+        both = np.concatenate([crossed, z], 1)
+        out -= both.T @ (rest.omega @ both)
+    along = np.concatenate([W.reshape(len(s), -1).T @ s for W, s in zip(Ws, flat, strict=True)], 1)
+    return out - along.T @ along
+
+
+def _logdet_slopes(moves, Ws, T1: np.ndarray, taken: np.ndarray, rest: _Rest | None) -> np.ndarray:
+    """(t, t): minus the second derivatives of the log-determinants, without the curvature of the map.
+
+    ``Ws`` is None where log|H| does not count; ``taken`` (L, k, k) is what the other factors take from T_1.
+    """
+    k = T1.shape[1]
+    steps = [E.reshape(len(E), -1) for E in moves]
+    if Ws is None:
+        Ws = [np.zeros((*v.shape[:2], 0)) for v in (T1, *(rest.members() if rest else ()))]
+    own = taken + Ws[0] @ Ws[0].transpose(0, 2, 1)
+    flat = T1.reshape(len(T1), -1)
+    less = own.reshape(flat.shape)
+    form = _paired(flat, flat - less, k, k) - _paired(less, flat, k, k)
+    first = steps[0] @ form @ steps[0].T
+    if rest is None:
+        return first + _low_rank(Ws[0], steps[0])
+    return rest.logdet_slopes(moves, Ws, first)
+
+
+def _paired(A: np.ndarray, B: np.ndarray, k: int, k2: int) -> np.ndarray:
+    """[(a, b), (c, d)]: sums of A[a, c] B[b, d] over the rows of A and B, (L, k k2) each."""
+    return (A.T @ B).reshape(k, k2, k, k2).transpose(0, 2, 1, 3).reshape(k * k, k2 * k2)
+
+
+def _low_rank(W: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(t, t) of the form with (W_l W_m')[a, c] (W_l W_m')[b, d], by way of whichever is smaller."""
+    L, k, p = W.shape
+    if p <= L * k:
+        flat = W.reshape(L, -1)
+        sums = (flat.T @ flat).reshape(k, p, k, p).transpose(0, 2, 1, 3).reshape(k * k, p * p)
+        half = steps @ sums
+        return half @ half.T
+    flat = W.reshape(L * k, p)
+    pairs = (flat @ flat.T).reshape(L, k, L, k).transpose(0, 2, 1, 3).reshape(L * L, k * k)
+    return steps @ _paired(pairs, pairs, k, k) @ steps.T
+
+
+# -------------------------------------------------------------------------------------------------- the other factors
+
+
+class _Rest:
+    """The other factors, dense, once factor 1 is absorbed."""
+
+    def __init__(self, blocks: Blocks, lambdas: list[np.ndarray], first: _Absorbed):
+        self.blocks, self.lambdas, self.q = blocks, lambdas[1:], len(blocks.rest)
+        ends = np.cumsum([n * k for n, k in zip(blocks.levels[1:], blocks.widths[1:], strict=True)])
+        self.parts = [slice(int(b) - n * k, int(b)) for b, n, k in zip(ends, blocks.levels[1:], blocks.widths[1:], strict=True)]
+        P, PM, k = first.P, first.PM, blocks.widths[0]
+        if blocks.dense is not None:
+            # (L, q2, k), so that the products by level are products of stacks of matrices
+            C = blocks.dense @ P
+            self.R = blocks.dense - C @ PM
+            flat = C.transpose(1, 0, 2).reshape(self.q, -1)
+            N, Nx = blocks.rest - flat @ flat.T, blocks.rest_x - flat @ first.Px.reshape(-1, first.Px.shape[2])
+        else:
+            P, PM = P[blocks.level], PM[blocks.level]
+            C = blocks.mixed * P[:, 0] if k == 1 else np.einsum("nk,nkm->nm", blocks.mixed, P)
+            self.R = blocks.mixed - (C * PM[:, 0] if k == 1 else np.einsum("nm,nmk->nk", C, PM))
+            N, Nx = blocks.rest.copy(), blocks.rest_x.copy()
+            for a in range(k):
+                c = self._sparse(C[:, a])
+                N -= (c @ c.T).toarray()
+                Nx -= c @ first.Px[:, a]
+        self.N, self.Nx = N, Nx
+        S = self._both_sides(N)
+        S.flat[:: self.q + 1] += 1.0
+        # LAPACK's matrices go by columns: the transpose of a symmetric matrix is no copy
+        lower, info = linalg.lapack.dpotrf(S.T, lower=1, overwrite_a=1, clean=1)  # pyright: ignore[reportAttributeAccessIssue]
+        if info:
+            raise np.linalg.LinAlgError("the random effects' matrix is not positive definite")
+        self.logdet = 2 * np.log(lower.diagonal()).sum()
+        half, _ = linalg.lapack.dpotri(lower, lower=1, overwrite_c=1)  # pyright: ignore[reportAttributeAccessIssue]
+        diagonal = half.diagonal().copy()
+        self.inverse = half.T + half
+        self.inverse.flat[:: self.q + 1] = diagonal
+        self.omega = self._both_sides(self.inverse, transposed=True)
+        self.omega_x = self.omega @ Nx
+
+    def _both_sides(self, A: np.ndarray, transposed: bool = False) -> np.ndarray:
+        """Lambda' A Lambda, or Lambda A Lambda', of a symmetric A: Lambda is block-diagonal over all levels."""
+        if all(len(L) == 1 for L in self.lambdas):
+            size = np.repeat([L[0, 0] for L in self.lambdas], [part.stop - part.start for part in self.parts])
+            return A * (size[0] ** 2) if len(self.lambdas) == 1 else A * size * size[:, None]
+        return self._times(self._times(A, transposed).T, transposed)
+
+    def _times(self, A: np.ndarray, transposed: bool) -> np.ndarray:
+        out = np.empty_like(A)
+        for part, L in zip(self.parts, self.lambdas, strict=True):
+            L = L.T if transposed else L
+            own = A[:, part]
+            out[:, part] = own * L[0, 0] if len(L) == 1 else (own.reshape(len(A), -1, len(L)) @ L).reshape(len(A), -1)
+        return out
+
+    def _sparse(self, values: np.ndarray) -> sparse.csc_array:
+        """(q2, L) of the values at the positions of Z_2'Z_1, which stand by level."""
+        b = self.blocks
+        return sparse.csc_array((values, b.row, b.starts), shape=(self.q, b.levels[0]))
+
+    def members(self) -> list[np.ndarray]:
+        """Arrays (L, k) of the factors' sizes."""
+        return [np.empty((n, k)) for n, k in zip(self.blocks.levels[1:], self.blocks.widths[1:], strict=True)]
+
+    def to_rest(self, S: np.ndarray) -> np.ndarray:
+        """R S (q2, t) of S (L, k, t)."""
+        if self.blocks.dense is not None:
+            return np.tensordot(self.R, S, ((0, 2), (0, 1)))
+        return sum((self._sparse(self.R[:, a]) @ S[:, a] for a in range(S.shape[1])), np.zeros((self.q, S.shape[2])))
+
+    def first_u(self) -> np.ndarray:
+        """What the other factors take from factor 1's U."""
+        if self.blocks.dense is not None:
+            return self.R.transpose(0, 2, 1) @ self.omega_x
+        return np.stack([self._sparse(self.R[:, a]).T @ self.omega_x for a in range(self.R.shape[1])], 1)
+
+    def first_t(self, by_level: bool) -> np.ndarray:
+        """What the other factors take from factor 1's T, (L, k, k) or its sum (k, k); in pieces that fit in memory."""
+        b, k = self.blocks, self.R.shape[-1]
+        if b.dense is not None:
+            solved = self.omega @ self.R
+            if by_level:
+                return solved.transpose(0, 2, 1) @ self.R
+            return np.tensordot(solved, self.R, ((0, 1), (0, 1)))
+        if not by_level:
+            return self._sums_of_first_t()
+        out = np.zeros((b.levels[0], k, k))
+        piece = max(1, int(DENSE // max(self.q, 1)))
+        for start in range(0, b.levels[0], piece):
+            lo, hi = np.searchsorted(b.level, [start, start + piece])
+            row, level, R = b.row[lo:hi], b.level[lo:hi] - start, self.R[lo:hi]
+            n = min(piece, b.levels[0] - start)
+            for a in range(k):
+                solved = sparse.coo_array((R[:, a], (level, row)), shape=(n, self.q)).tocsr() @ self.omega
+                entries = solved[level, row]
+                for c in range(k):
+                    out[start : start + n, a, c] = np.bincount(level, entries * R[:, c], minlength=n)
+        return out
+
+    def _sums_of_first_t(self) -> np.ndarray:
+        k = self.R.shape[1]
+        columns, out = [self._sparse(self.R[:, a]) for a in range(k)], np.empty((k, k))
+        for a in range(k):
+            for c in range(a, k):
+                both = (columns[a] @ columns[c].T).tocoo()
+                out[a, c] = out[c, a] = both.data @ self.omega[both.row, both.col]
+        return out
+
+    def others_u(self) -> list[np.ndarray]:
+        U = self.Nx - self.N @ self.omega_x
+        return [U[part].reshape(-1, len(L), U.shape[1]) for part, L in zip(self.parts, self.lambdas, strict=True)]
+
+    def others_t(self) -> list[np.ndarray]:
+        """Diagonal blocks of Z_2'V^-1 Z_2, (L, k, k)."""
+        out = []
+        K = None
+        for part, L in zip(self.parts, self.lambdas, strict=True):
+            k = len(L)
+            if np.abs(np.diag(L)).min() > INVERTIBLE:
+                # Lambda' T Lambda = I - S^-1: no product of large matrices
+                members = np.arange(part.start, part.stop).reshape(-1, k)
+                back = np.linalg.inv(L)
+                T = back.T @ (np.eye(k) - self.inverse[members[:, :, None], members[:, None]]) @ back
+            else:
+                K = self.N @ self.omega if K is None else K
+                T = np.empty(((part.stop - part.start) // k, k, k))
+                for a in range(k):
+                    for c in range(k):
+                        rows, cols = np.arange(part.start + a, part.stop, k), np.arange(part.start + c, part.stop, k)
+                        T[:, a, c] = self.N[rows, cols] - np.einsum("lj,lj->l", K[rows], self.N[cols])
+            out.append(T)
+        return out
+
+    def logdet_slopes(self, moves, Ws, first: np.ndarray) -> np.ndarray:
+        """:func:`_logdet_slopes`; ``first`` (t_1, t_1) is what does not need pairs of different levels of factor 1."""
+        q, p, k = self.q, Ws[0].shape[2], self.blocks.widths[0]
+        t1 = len(moves[0])
+        ends = t1 + np.cumsum([0, *map(len, moves[1:])])
+        out = np.zeros((ends[-1], ends[-1]))
+        out[:t1, :t1] = first
+        W2 = np.concatenate([W.reshape(W.shape[0] * W.shape[1], p) for W in Ws[1:]])
+        n_omega, left = self._both()
+        wide_omega = np.concatenate([n_omega, W2], 1)  # (N, W_2) Omega~
+        left = left - W2 @ W2.T  # Z_2'PZ_2
+        products = self._products_of_first(Ws[0])
+        pairs = [(a, b) for a in range(k) for b in range(a + 1)]
+        # symmetric directions need symmetric sums alone
+        step = np.stack([moves[0][:, a, b] for a, b in pairs], 1)
+        solved, across = [], [np.empty((len(pairs), L.size)) for L in self.lambdas]
+        for i, A in enumerate(products):
+            G = np.concatenate([self.omega @ A[:q], A[q:]])  # Omega~ A
+            solved.append(G)
+            F = A[:q] - wide_omega @ A  # B A
+            for part, L, into in zip(self.parts, self.lambdas, across, strict=True):
+                own, members = F[part].reshape(-1, len(L), q + p), np.arange(part.start, part.stop).reshape(-1, len(L))
+                block = own @ wide_omega[part].reshape(own.shape).transpose(0, 2, 1)  # of B A B', what F [I; 0] is more
+                into[i] = (F[members[:, :, None], members[:, None]] - block).sum(0).reshape(-1)
+        flat = np.stack([G.reshape(-1) for G in solved])
+        turned = np.stack([G.T.reshape(-1) for G in solved])
+        out[:t1, :t1] += step @ (flat @ turned.T) @ step.T
+        for g, (part, L, E, into) in enumerate(zip(self.parts, self.lambdas, moves[1:], across, strict=True)):
+            here = slice(ends[g], ends[g + 1])
+            steps = E.reshape(len(E), -1)
+            out[:t1, here] = step @ into @ steps.T
+            out[here, :t1] = out[:t1, here].T
+            for h in range(g, len(self.parts)):
+                k1, k2, other = len(L), len(self.lambdas[h]), self.parts[h]
+                levels = left[part, other].reshape(-1, k1, (other.stop - other.start) // k2, k2)
+                levels = levels.transpose(0, 2, 1, 3).reshape(-1, k1 * k2)
+                there = slice(ends[h], ends[h + 1])
+                out[here, there] = steps @ _paired(levels, levels, k1, k2) @ moves[1 + h].reshape(len(moves[1 + h]), -1).T
+                out[there, here] = out[here, there].T
+        return out
+
+    def _both(self) -> tuple[np.ndarray, np.ndarray]:
+        """N Omega and Z_2'V^-1 Z_2."""
+        size = np.concatenate([np.tile(np.diag(L), n) for L, n in zip(self.lambdas, self.blocks.levels[1:], strict=True)])
+        if all(len(L) == 1 for L in self.lambdas) and np.abs(size).min() > INVERTIBLE:
+            rest = -self.inverse
+            rest.flat[:: self.q + 1] += 1.0
+            return rest / size[:, None] * size, rest / size[:, None] / size
+        n_omega = self.N @ self.omega
+        return n_omega, self.N - n_omega @ self.N
+
+    def _products_of_first(self, W: np.ndarray) -> list[np.ndarray]:
+        """A_ab + A_ba for b < a, and A_aa; (q2 + p, q2 + p) each."""
+        q, (L, k, p) = self.q, W.shape
+        dense = self.blocks.dense is not None
+        columns = [np.ascontiguousarray(self.R[:, :, a].T) if dense else self._sparse(self.R[:, a]) for a in range(k)]
+        out = []
+        for a in range(k):
+            for b in range(a + 1):
+                A = np.empty((q + p, q + p))
+                square = columns[a] @ columns[b].T
+                A[:q, :q] = square if dense else square.toarray()
+                A[:q, q:] = columns[a] @ W[:, b]
+                A[q:, :q] = (columns[b] @ W[:, a]).T
+                A[q:, q:] = W[:, a].T @ W[:, b]
+                out.append(A if a == b else A + A.T)
+        return out
