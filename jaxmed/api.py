@@ -64,6 +64,7 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     """
     # deferred, here and below: what one verb needs, a user of another should not wait for
     from jaxmed.design.formula.model import lmm_design
+    from jaxmed.reml.arrays import few_threads
     from jaxmed.reml.crossed_fit import fit_bars
     from jaxmed.report.mixed import LMMResult
 
@@ -71,7 +72,8 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     if isinstance(data, str) and not isinstance(formula, str):
         raise InputError("lmm: formula and data are swapped; write the formula first, lmm('y ~ x + (1 | g)', data).")
     table = read_table(data)
-    design = lmm_design(formula, table, weights)
+    with few_threads(0):
+        design = lmm_design(formula, table, weights)
     estimates = fit_bars(design.terms, design.fixed, design.y - design.offset, design.weights, reml=bool(reml))
     fit = LMMResult(design, estimates, table.copy(deep=False), bool(reml), weights)
     if not fit.converged:

@@ -19,6 +19,8 @@ from jaxmed.reml.crossed_criterion import CrossedEvaluation, evaluate, unpack
 from jaxmed.reml.crossed_search import End, minimise, value_at
 
 STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
+APART = 0.3  # share of a column's length left beside earlier ones from which one Cholesky factor of products is exact,
+ALIKE = 1e-3  # and a second one mends the first
 NOTHING = 1e-12  # share of its length below which what is left of a column is rounding
 MOVED = 1e-6  # relative change from which a number depends on what is not identified
 
@@ -93,7 +95,7 @@ def standardise(
     first, weighted = X[:, :1], X * root[:, None]
     part = (weighted[:, 0] @ weighted) / (weighted[:, 0] @ weighted[:, 0]) if X.shape[1] else np.zeros(0)
     part[:1] = 0.0
-    Q, R = np.linalg.qr(weighted - root[:, None] * first * part)
+    Q, R = orthonormal_columns(weighted - root[:, None] * first * part)
     shift = linalg.solve_triangular(R, Q.T @ (y * root))
     residual = y - (X - first * part) @ shift
     unit = float(np.sqrt(np.mean(residual**2 * weights))) or 1.0
@@ -108,6 +110,29 @@ def standardise(
     return Standardised(
         blocks, order, [maps[g] for g in order], back * (unit * grow), shift, unit, 2 * np.log(unit), float(log_det)
     )
+
+
+def orthonormal_columns(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Q R = ``columns``, by way of their products where these hold the digits: many times faster than Householder's way.
+
+    Twice, where once is not enough (Yamamoto et al. 2015, CholeskyQR2).
+    """
+    size = np.sqrt(np.einsum("ij,ij->j", columns, columns))
+    Q, R = columns / np.where(size > 0, size, 1.0), np.diag(size)
+    for _ in range(2):
+        try:
+            L = np.linalg.cholesky(Q.T @ Q)
+        except np.linalg.LinAlgError:
+            break
+        least = L.diagonal().min(initial=1.0)
+        if least < ALIKE:
+            break
+        Q, R = linalg.solve_triangular(L, Q.T, lower=True, check_finite=False).T, L.T @ R
+        if least > APART:
+            return Q, R
+    else:
+        return Q, R
+    return np.linalg.qr(columns)
 
 
 def orthonormal(factor: GroupingFactor, held: Sequence[int] = ()) -> np.ndarray:
@@ -150,7 +175,8 @@ def fit(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np
 
     Args: ``factors``, one for each grouping factor; ``X`` (n, p) of full rank; ``y`` (n,); row ``weights`` (n,).
     """
-    problem = standardise(factors, X, y, weights)
+    with few_threads(0):
+        problem = standardise(factors, X, y, weights)
     best = None
     with few_threads(len(problem.blocks.rest)):
         for size in STARTS:
