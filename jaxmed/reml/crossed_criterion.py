@@ -23,9 +23,10 @@ from scipy import linalg, sparse
 
 from jaxmed.reml.crossed import DENSE, Blocks
 
-INVERTIBLE = 1e-2  # diagonal of Lambda from which T is found by way of its inverse
+INVERTIBLE = 1e-2  # smallest singular value of Lambda from which T is found by way of its inverse
 
 Second = Literal["none", "average", "exact"]
+Elements = list[tuple[np.ndarray, np.ndarray]]  # by factor: rows and columns
 
 
 class CrossedEvaluation(NamedTuple):
@@ -64,7 +65,13 @@ def evaluate(theta: np.ndarray, blocks: Blocks, *, reml: bool = True, second: Se
     ``second``: also the average information, or the Hessian with T level by level. Raises numpy.linalg.LinAlgError where
     X'V^-1 X is not positive definite.
     """
-    lambdas = unpack(theta, blocks)
+    return evaluate_at(unpack(theta, blocks), blocks, blocks.elements, reml=reml, second=second)
+
+
+def evaluate_at(
+    lambdas: list[np.ndarray], blocks: Blocks, elements: Elements, *, reml: bool, second: Second
+) -> CrossedEvaluation:
+    """The same at any factors Lambda of the relative covariances, with derivatives in those of their ``elements``."""
     p = blocks.n_fixed
     first = _absorb(blocks, lambdas[0])
     logdet, T1, U1 = first.logdet, first.T, first.U
@@ -93,7 +100,7 @@ def evaluate(theta: np.ndarray, blocks: Blocks, *, reml: bool = True, second: Se
     vs = [U[:, :, p] - U[:, :, :p] @ beta for U in Us]
     Ws = [U[:, :, :p] @ root for U in Us] if reml or second != "none" else []
     logs, quads, curvature, squares = [], [], [], []
-    for g, (v, T, L, at) in enumerate(zip(vs, sums, lambdas, blocks.elements, strict=True)):
+    for g, (v, T, L, at) in enumerate(zip(vs, sums, lambdas, elements, strict=True)):
         if reml:
             projected = Ws[g].transpose(1, 0, 2).reshape(len(L), -1)
             T = T - projected @ projected.T
@@ -108,8 +115,8 @@ def evaluate(theta: np.ndarray, blocks: Blocks, *, reml: bool = True, second: Se
     )
     if second == "none":
         return found
-    moves = [_moves(L, at) for L, at in zip(lambdas, blocks.elements, strict=True)]
-    bent = [linalg.block_diag(*parts) for parts in zip(*(_bent(*s, at) for s, at in zip(squares, blocks.elements, strict=True)))]
+    moves = [_moves(L, at) for L, at in zip(lambdas, elements, strict=True)]
+    bent = [linalg.block_diag(*parts) for parts in zip(*(_bent(*s, at) for s, at in zip(squares, elements, strict=True)))]
     B = _quad_slopes(moves, vs, Ws, T1, rest)
     if second == "average":
         return found._replace(hessian=bent[0] + (bent[1] + B) * scale - np.outer(b, b) * scale / quad)
@@ -347,7 +354,7 @@ class _Rest:
         K = None
         for part, L in zip(self.parts, self.lambdas, strict=True):
             k = len(L)
-            if np.abs(np.diag(L)).min() > INVERTIBLE:
+            if np.linalg.svd(L, compute_uv=False).min() > INVERTIBLE:
                 # Lambda' T Lambda = I - S^-1: no product of large matrices
                 members = np.arange(part.start, part.stop).reshape(-1, k)
                 back = np.linalg.inv(L)

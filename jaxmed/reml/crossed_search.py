@@ -1,8 +1,9 @@
 """The search for the optimum of a model with any grouping factors: Newton's method within a trust region.
 
-Small models take exact Hessians from the start. Where an exact Hessian costs much more than the gradient, the average information
-leads close to the optimum, and exact Hessians do the rest: the last steps, the check that the point is a minimum, and what the
-covariance of the variance parameters is made of. Where Newton's method arrives nowhere, L-BFGS goes ahead of it.
+The steps are in all elements of factors F with G = F F', whatever their gauge: of triangular ones a diagonal that goes to 0 before
+the last one bends the valley that leads to a singular G, and steps become ever smaller. Rotations of F change nothing, and
+are left alone. Far from the optimum the average information leads, which is positive and nearly free; exact Hessians do the last
+steps, show that the point is a minimum, and give what the covariance of the variance parameters is made of.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-from jaxmed.reml.crossed import Blocks
-from jaxmed.reml.crossed_criterion import CrossedEvaluation, Second, evaluate
+from jaxmed.reml.crossed import Blocks, bars_of, triangular
+from jaxmed.reml.crossed_criterion import CrossedEvaluation, Second, evaluate_at, unpack
 
 TOLERANCE = 1e-9  # Newton decrement of an optimum, in units of the deviance, whose step is still taken,
-EXACT = 1e-15  # unless it is as small as this,
 CERTAIN = 1e-6  # and what will do if rounding alone is left
+NOTHING = 1e-9  # relative size below which a rotation moves nothing
 SNAP = 1e-4  # elements of Lambda below it are tried at 0 (lme4's tolerance)
 NEWTON_STEPS = 60
-LARGE = 300  # columns of the other factors from which the average information leads to the optimum
+NEAR = 1.0  # decrement by the average information from which exact Hessians are taken,
+LARGE = 300  # columns of the other factors from which they cost too much before the last step
 
 
 class End(NamedTuple):
@@ -33,16 +35,6 @@ class End(NamedTuple):
     evaluations: int
 
 
-def value_at(theta: np.ndarray, blocks: Blocks, reml: bool, second: Second = "none") -> CrossedEvaluation:
-    """The criterion at theta, infinite where it has no value."""
-    try:
-        return evaluate(theta, blocks, reml=reml, second=second)
-    except np.linalg.LinAlgError:  # SciPy's is the same class
-        t, p = sum(blocks.sizes), blocks.n_fixed
-        bad = np.full(t, np.nan)
-        return CrossedEvaluation(np.inf, bad, bad, bad, np.nan, 1.0, np.full(p, np.nan), np.zeros((p, p)), [], [], [])
-
-
 def minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> End:
     """The optimum from one start."""
     search = _Search(blocks, reml)
@@ -53,69 +45,130 @@ def minimise(blocks: Blocks, start: np.ndarray, reml: bool) -> End:
     return other if (other.converged, -other.point.value) > (end.converged, -end.point.value) else end
 
 
+def value_at(theta: np.ndarray, blocks: Blocks, reml: bool, second: Second = "none") -> CrossedEvaluation:
+    """The criterion at theta, infinite where it has no value."""
+    return _value_at(unpack(theta, blocks), blocks, blocks.elements, reml, second)
+
+
+def _value_at(lambdas, blocks: Blocks, elements, reml: bool, second: Second) -> CrossedEvaluation:
+    try:
+        return evaluate_at(lambdas, blocks, elements, reml=reml, second=second)
+    except np.linalg.LinAlgError:  # SciPy's is the same class
+        t, p = sum(len(rows) for rows, _ in elements), blocks.n_fixed
+        bad = np.full(t, np.nan)
+        return CrossedEvaluation(np.inf, bad, bad, bad, np.nan, 1.0, np.full(p, np.nan), np.zeros((p, p)), [], [], [])
+
+
 class _Search:
     def __init__(self, blocks: Blocks, reml: bool):
         self.blocks, self.reml, self.count = blocks, reml, 0
+        self.elements = [np.nonzero(mask | mask.T) for mask in blocks.masks]
 
-    def look(self, theta: np.ndarray, second: Second = "none") -> CrossedEvaluation:
+    def look(self, x: np.ndarray, second: Second) -> CrossedEvaluation:
+        """The criterion at the elements x of the factors F."""
+        self.count += 1
+        return _value_at(self.factors(x), self.blocks, self.elements, self.reml, second)
+
+    def look_at(self, theta: np.ndarray, second: Second) -> CrossedEvaluation:
+        """The criterion at the elements of triangular factors."""
         self.count += 1
         return value_at(theta, self.blocks, self.reml, second)
+
+    def factors(self, x: np.ndarray) -> list[np.ndarray]:
+        out, offset = [], 0
+        for mask, (rows, columns) in zip(self.blocks.masks, self.elements, strict=True):
+            F = np.zeros(mask.shape)
+            F[rows, columns] = x[offset : offset + len(rows)]
+            out.append(F)
+            offset += len(rows)
+        return out
+
+    def without_rotations(self, x: np.ndarray, hessian: np.ndarray) -> np.ndarray:
+        """The Hessian with curvature 0 along F A, A skew: G is the same there but for the second order, which is no curvature
+        of the criterion in G and may be of either sign away from the optimum."""
+        turns, offset = [], 0
+        for F, (rows, columns), mask in zip(self.factors(x), self.elements, self.blocks.masks, strict=True):
+            for bar in bars_of(mask):
+                i, j = np.tril_indices(bar.stop - bar.start, -1)
+                if len(i):
+                    one = np.zeros((len(i), *F.shape))
+                    t, own = np.arange(len(i)), F[bar, bar].T
+                    one[t, bar, bar.start + i] = own[j]
+                    one[t, bar, bar.start + j] = -own[i]
+                    where = np.zeros((len(i), len(x)))
+                    where[:, offset : offset + len(rows)] = one[:, rows, columns]
+                    turns.append(where)
+            offset += len(rows)
+        if not turns:
+            return hessian
+        _, size, V = np.linalg.svd(np.concatenate(turns), full_matrices=False)
+        V = V[size > NOTHING * max(size[0], 1e-300)]
+        left = hessian - V.T @ (V @ hessian)
+        return left - (left @ V.T) @ V
 
     def quasi_newton(self, start: np.ndarray) -> np.ndarray:
         """What L-BFGS finds."""
 
         def both(theta):
-            point = self.look(theta)
+            point = self.look_at(theta, "none")
             return point.value, np.nan_to_num(point.gradient)
 
         options = {"ftol": 1e-10, "gtol": 1e-4, "maxls": 40}
         return optimize.minimize(both, start, jac=True, method="L-BFGS-B", options=options).x
 
     def newton(self, theta: np.ndarray) -> End:
-        second: Second = "average" if len(self.blocks.rest) > LARGE else "exact"
-        point, radius, converged, decrement = self.look(theta, second), 1.0, False, np.inf
+        x = np.concatenate([L[at] for L, at in zip(unpack(theta, self.blocks), self.elements, strict=True)])
+        near = TOLERANCE if len(self.blocks.rest) > LARGE else NEAR
+        second: Second = "average"
+        point, radius, converged, decrement = self.look(x, second), 1.0, False, np.inf
         for _ in range(NEWTON_STEPS):
             if point.hessian is None:
                 break
-            step, decrement, downhill = newton_step(point.gradient, point.hessian)
+            step, decrement, downhill = newton_step(point.gradient, self.without_rotations(x, point.hessian))
+            exact = point.slopes is not None
             done = decrement < TOLERANCE and not downhill
-            if point.slopes is None and done:
-                second = "exact"
-            elif done and decrement < EXACT:
+            if exact and done:  # the step that the certificate is about is still taken
                 converged = True
-                break
+                return self.ended(x + step, decrement, x, point)
             longest = np.abs(step).max(initial=0.0)
             if longest > radius:
                 step *= radius / longest
-            new = self.look(theta + step, second)
-            if new.value <= point.value + 1e-13 * abs(point.value):
-                theta, point = theta + step, new
-                radius = min(max(radius, 2 * longest), 10.0) if longest <= radius else 2 * radius
-                if done and point.slopes is not None:
-                    converged = True
-                    break
-                continue
-            if point.slopes is None:  # the average information may mislead
+            if decrement < near:
                 second = "exact"
-                point = self.look(theta, second)
-                continue
-            radius = min(radius, longest) / 4
-            if radius < 1e-9 or done:  # rounding alone is left
-                converged = decrement < CERTAIN and not downhill
-                break
-        return self._snapped(theta, point, decrement, converged)
+            new = self.look(x + step, second)
+            if new.value <= point.value + 1e-13 * abs(point.value):
+                x, point = x + step, new
+                radius = max(radius, 2 * longest) if longest <= radius else 2 * radius
+            elif not exact:  # the average information may mislead
+                second = "exact"
+                point = self.look(x, second)
+            else:
+                radius = min(radius, longest) / 4
+                if radius < 1e-9:  # rounding alone is left
+                    converged = decrement < CERTAIN and not downhill
+                    break
+        return self.ended(x, decrement, x, point, converged)
 
-    def _snapped(self, theta, point, decrement: float, converged: bool) -> End:
-        """Small elements set to exactly 0 where the criterion does not rise by more than 1e-8."""
+    def ended(self, x: np.ndarray, decrement: float, before: np.ndarray, point: CrossedEvaluation, converged: bool = True) -> End:
+        """The end at x, or where that is no better at the point ``before``, in triangular factors."""
+        theta = self.triangular(x)
+        found = self.look_at(theta, "exact")
+        if not found.value <= point.value + 1e-13 * abs(point.value) and before is not x:
+            theta = self.triangular(before)
+            found = self.look_at(theta, "exact")
+        # small elements are set to exactly 0 where the criterion does not rise by more than 1e-8
         small = (np.abs(theta) < SNAP) & (theta != 0)
-        if small.any() and np.isfinite(point.value):
-            exact = np.where(small, 0.0, theta)
-            new = self.look(exact, "exact")
-            if new.value <= point.value + 1e-8:
-                theta, point = exact, new
-        if point.slopes is None and np.isfinite(point.value):
-            point = self.look(theta, "exact")
-        return End(theta, point, decrement, converged, self.count)
+        if small.any() and np.isfinite(found.value):
+            snapped = np.where(small, 0.0, theta)
+            new = self.look_at(snapped, "exact")
+            if new.value <= found.value + 1e-8:
+                theta, found = snapped, new
+        return End(theta, found, decrement, converged, self.count)
+
+    def triangular(self, x: np.ndarray) -> np.ndarray:
+        """The elements of triangular factors of the same G."""
+        parts = zip(self.factors(x), self.blocks.masks, self.blocks.elements, strict=True)
+        return np.concatenate([triangular(F, mask)[at] for F, mask, at in parts])
 
 
 def newton_step(gradient: np.ndarray, hessian: np.ndarray) -> tuple[np.ndarray, float, bool]:
@@ -125,6 +178,8 @@ def newton_step(gradient: np.ndarray, hessian: np.ndarray) -> tuple[np.ndarray, 
     flat, downhill = np.abs(lam) < 1e-7 * largest, lam < -1e-6 * largest
     slope = V.T @ gradient
     step = np.where(flat, 0.0, -slope / np.where(flat, 1.0, np.abs(lam)))
-    # at a saddle, a column of Lambda at 0, there is no slope along negative curvature: leave it by a step of some size
-    step = np.where(downhill & (np.abs(step) < 0.1), np.where(slope > 0, -0.1, 0.1), step)
-    return V @ step, float((slope[~flat] ** 2 / np.abs(lam[~flat])).sum()), bool(downhill.any())
+    decrement = float((slope[~flat] ** 2 / np.abs(lam[~flat])).sum())
+    # at a saddle, a column of Lambda at 0, there is no slope along negative curvature: leave it by a step of some size, where
+    # that promises more than the other directions do
+    leave = downhill & (np.abs(step) < 0.1) & (0.1**2 * np.abs(lam) > decrement)
+    return V @ np.where(leave, np.where(slope > 0, -0.1, 0.1), step), decrement, bool(downhill.any())

@@ -164,7 +164,10 @@ def test_average_information_has_half_of_the_quadratic_part(layout, storage):
     profiled = np.outer(exact.quad_gradient, exact.quad_gradient) * scale / exact.quad
     bend = block_diag(*bends)
     # half of the second derivatives of quad: what is left of them without the bend of G = Lambda Lambda'
-    bent_quad = [(-2 * (v.T @ v))[at[0][:, None], at[0]] * (at[1][:, None] == at[1]) for v, at in zip(exact.v, blocks.elements, strict=True)]
+    bent_quad = [
+        (-2 * (v.T @ v))[at[0][:, None], at[0]] * (at[1][:, None] == at[1])
+        for v, at in zip(exact.v, blocks.elements, strict=True)
+    ]
     half = (exact.slopes[1] - block_diag(*bent_quad)) / 2 * scale
     np.testing.assert_allclose(average.hessian, half + bend - profiled, rtol=1e-8, atol=1e-8 * np.abs(half).max())
 

@@ -408,7 +408,7 @@ def test_a_fit_without_any_number_still_prints(data, monkeypatch):
     def nowhere(*arguments, **options):
         raise np.linalg.LinAlgError
 
-    monkeypatch.setattr(crossed_search, "evaluate", nowhere)
+    monkeypatch.setattr(crossed_search, "evaluate_at", nowhere)
     with pytest.warns(jaxmed.JaxmedWarning, match="did not converge"):
         fit = jaxmed.lmm("y ~ x + f + (x | g) + (1 | h)", data)
     assert fit.fixef()["estimate"].isna().all()
