@@ -142,19 +142,24 @@ def _left_within(y: np.ndarray, fixed: np.ndarray, matrix: np.ndarray, codes: np
 def _left_of_several(y: np.ndarray, fixed: np.ndarray, effects: Sequence[GroupEffects], limit: float) -> float:
     """The norm of what all columns of crossed factors leave of y; roughly, where that is far above the limit."""
     n = len(y)
-    blocks = [sparse.csr_array(np.linalg.qr(fixed)[0])]
+    parts = []
     for e in effects:
         basis = np.linalg.qr(e.matrix)[0]
         k = basis.shape[1]
         at = (e.codes[:, None] * k + np.arange(k)).ravel()
         norms = np.sqrt(np.bincount(at, basis.ravel() ** 2))
         values = basis.ravel() / np.where(norms > 0, norms, 1.0)[at]
-        blocks.append(sparse.csr_array((values, (np.repeat(np.arange(n), k), at)), shape=(n, len(norms))))
-    width = fixed.shape[1] + sum(int(e.codes.max() + 1) * e.matrix.shape[1] for e in effects)
-    if n * width <= DENSE:
-        dense = np.column_stack([block.toarray() for block in blocks])
+        parts.append((values, np.repeat(np.arange(n), k), at, len(norms)))
+    first = np.linalg.qr(fixed)[0]
+    if n * (first.shape[1] + sum(width for *_, width in parts)) <= DENSE:
+        blocks = [first]
+        for values, rows, at, width in parts:
+            blocks.append(np.zeros((n, width)))
+            blocks[-1][rows, at] = values
+        dense = np.column_stack(blocks)
         return float(np.linalg.norm(y - dense @ np.linalg.lstsq(dense, y, rcond=1e-12)[0]))
-    columns = sparse.hstack(blocks, format="csr")
+    others = [sparse.csr_array((values, (rows, at)), shape=(n, width)) for values, rows, at, width in parts]
+    columns = sparse.hstack([sparse.csr_array(first), *others], format="csr")
     for tolerance, steps in ((1e-5, 60), (1e-12, 2000)):
         _, why, _, left, *_ = lsmr(columns, y, atol=tolerance, btol=1e-11, conlim=0, maxiter=steps)
         if left <= limit or (why == 2 and left > 1e4 * limit):

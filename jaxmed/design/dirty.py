@@ -20,9 +20,12 @@ from jaxmed.errors import InputError
 # --------------------------------------------------------------------------------------------- what is no value
 
 
+PLAIN = ("string", "integer", "floating", "mixed-integer-float", "boolean", "decimal")  # of pandas.api.types.infer_dtype
+
+
 def containers(series: pd.Series) -> str | None:
     """Why a column with lists, dictionaries or the like in it cannot be used; None for one without."""
-    if not pd.api.types.is_object_dtype(series.dtype):
+    if not pd.api.types.is_object_dtype(series.dtype) or pd.api.types.infer_dtype(series) in PLAIN:
         return None
     kinds = sorted({type(value).__name__ for value in series if not pd.api.types.is_scalar(value)})
     return (
@@ -52,6 +55,7 @@ def numbers(where: str, series: pd.Series) -> np.ndarray:
 # -1 to -9; 7, 8 and 9 written once to six times; 96 to 98 with nines before them; the last two with either sign
 _POSITIVE = {int(d * k) for d in "789" for k in range(1, 7)} | {int("9" * k + d) for k in range(1, 6) for d in "678"}
 CODES = np.array(sorted({-n for n in range(1, 10)} | _POSITIVE | {-n for n in _POSITIVE}), dtype=float)
+_CODES = frozenset(CODES.tolist())
 FAR = 6.0  # robust standard deviations from the median of the rest
 APART = 3.0  # and from the nearest other value
 TO_SD = (1.4826, 1.2533)  # median and mean absolute deviations, as standard deviations of a normal variable
@@ -85,7 +89,7 @@ class Rest:
 
 def may_hold_codes(low: float, high: float) -> bool:
     """Whether the smallest or the largest value of a column is a candidate: else none of its values is set apart."""
-    return bool(np.isin([low, high], CODES).any())
+    return low in _CODES or high in _CODES
 
 
 def set_apart(counts: Mapping[float, int], rest: Rest) -> dict[float, int]:
@@ -181,11 +185,14 @@ def warn_text_numbers(where: str, name: str, counts: Mapping[object, int]) -> No
         )
 
 
-def counts_of_text(series: pd.Series) -> dict[object, int]:
-    """The values of a column of text and how often they occur; nothing of categories, booleans and other objects."""
-    if isinstance(series.dtype, pd.CategoricalDtype) or not _may_hold_text(series):
+def counts_of_text(series: pd.Series, factorized: tuple[np.ndarray, Sequence[object]] | None = None) -> dict[object, int]:
+    """The values of a column of text and how often they occur; nothing of categories, booleans and other objects.
+
+    ``factorized``: the column, if that is known.
+    """
+    if isinstance(series.dtype, pd.CategoricalDtype) or not may_hold_text(series):
         return {}
-    codes, labels = pd.factorize(series)
+    codes, labels = pd.factorize(series) if factorized is None else factorized
     return dict(zip(labels, np.bincount(codes[codes >= 0], minlength=len(labels)).tolist(), strict=True))
 
 
@@ -208,7 +215,7 @@ def is_empty(label: object) -> bool:
 
 def without_empty(series: pd.Series) -> pd.Series:
     """The column with texts that read as no label set missing."""
-    if not _may_hold_text(series):
+    if not may_hold_text(series):
         return series
     codes, labels = pd.factorize(series)
     empty = np.array([*(is_empty(label) for label in labels), False])  # the last is for missing values
@@ -284,6 +291,7 @@ def _key(label: object) -> str:
         return hex(int(cast(int, label)))
 
 
-def _may_hold_text(series: pd.Series) -> bool:
+def may_hold_text(series: pd.Series) -> bool:
+    """Whether a column's values, or its categories, are text or objects."""
     dtype = series.dtype.categories.dtype if isinstance(series.dtype, pd.CategoricalDtype) else series.dtype
     return pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype)

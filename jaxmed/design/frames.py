@@ -235,5 +235,7 @@ def is_numeric(series: pd.Series) -> bool:
     if pd.api.types.is_numeric_dtype(dtype):
         return not pd.api.types.is_complex_dtype(dtype)
     if pd.api.types.is_object_dtype(dtype):  # numbers beside None, or decimals
+        if pd.api.types.infer_dtype(series) == "string":
+            return False
         return all(isinstance(v, Real | Decimal) and not isinstance(v, bool | np.bool_ | np.timedelta64) for v in series.dropna())
     return False

@@ -35,7 +35,7 @@ from jaxmed.design.identified import not_identified as not_identified_of
 
 DENSE = 2e7  # elements of an intermediate dense block that may exist at a time
 FILLED = 0.1  # share of non-zeros from which Z_2'Z_1 is kept as a dense array,
-SMALL = 1e5  # as it is where it has no more elements than this
+SMALL = 1e5  # as it is where it has no more elements than this, and as is what sums over levels
 
 
 class GroupingFactor(NamedTuple):
@@ -108,18 +108,29 @@ def build(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: 
     Xy = np.column_stack([X, y]) * root[:, None]
     Z1 = first.matrix * root[:, None]
     L, k = first.n_levels, first.width
-    by_level = sparse.csr_array((np.ones(len(y)), first.codes, np.arange(len(y) + 1)), shape=(len(y), L)).T.tocsr()
+    if L * len(y) <= SMALL:
+        by_level = (first.codes == np.arange(L)[:, None]).astype(float)
+    else:
+        by_level = sparse.csr_array((np.ones(len(y)), first.codes, np.arange(len(y) + 1)), shape=(len(y), L)).T.tocsr()
     M11 = np.empty((L, k, k))
     M1x = np.empty((L, k, Xy.shape[1]))
     for a in range(k):
         M11[:, a] = by_level @ (Z1 * Z1[:, a : a + 1])
         M1x[:, a] = by_level @ (Xy * Z1[:, a : a + 1])
-    Z2, q2 = _columns(others, root), sum(f.n_levels * f.width for f in others)
-    row, level, mixed = _mixed(Z2, q2, first.codes, Z1)
-    dense = None
-    if mixed.shape[0] > FILLED * L * q2 or L * k * q2 <= SMALL:
-        dense = np.zeros((L, q2, k))
-        dense[level, row] = mixed
+    Z2, q2, dense = _columns(others, root), sum(f.n_levels * f.width for f in others), None
+    if isinstance(by_level, np.ndarray) and len(y) * q2 <= SMALL and L * k * q2 <= SMALL:
+        there = Z2.copy()
+        there.data = np.ones_like(there.data)
+        there, Z2 = there.toarray(), Z2.toarray()
+        dense = np.stack([(by_level * Z1[:, a]) @ Z2 for a in range(k)], 2)
+        level, row = np.nonzero(by_level @ there)
+        mixed = dense[level, row]
+    else:
+        row, level, mixed = _mixed(Z2, q2, first.codes, Z1)
+        if mixed.shape[0] > FILLED * L * q2 or L * k * q2 <= SMALL:
+            dense = np.zeros((L, q2, k))
+            dense[level, row] = mixed
+    rest = Z2.T @ Z2
     blocks = Blocks(
         widths=tuple(factors[g].width for g in order),
         levels=tuple(factors[g].n_levels for g in order),
@@ -130,7 +141,7 @@ def build(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: 
         level=level,
         mixed=mixed,
         dense=dense,
-        rest=(Z2.T @ Z2).toarray() if q2 else np.zeros((0, 0)),
+        rest=rest if isinstance(rest, np.ndarray) else rest.toarray(),
         rest_x=Z2.T @ Xy,
         xx=Xy.T @ Xy,
         n=len(y),

@@ -16,6 +16,7 @@ cancel: it costs next to nothing beside the gradient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -116,13 +117,25 @@ def evaluate_at(
     if second == "none":
         return found
     moves = [_moves(L, at) for L, at in zip(lambdas, elements, strict=True)]
-    bent = [linalg.block_diag(*parts) for parts in zip(*(_bent(*s, at) for s, at in zip(squares, elements, strict=True)))]
+    bent = [_diagonal(parts) for parts in zip(*(_bent(*s, at) for s, at in zip(squares, elements, strict=True)), strict=True)]
     B = _quad_slopes(moves, vs, Ws, T1, rest)
     if second == "average":
         return found._replace(hessian=bent[0] + (bent[1] + B) * scale - np.outer(b, b) * scale / quad)
     A = bent[0] - _logdet_slopes(moves, Ws if reml else None, T1, T1 - Ts[0], rest)
     B = bent[1] + 2 * B
     return found._replace(T=Ts, hessian=A + B * scale - np.outer(b, b) * scale / quad, slopes=(A, B))
+
+
+def _diagonal(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Blocks along the diagonal of one matrix."""
+    if len(parts) == 1:
+        return parts[0]
+    out = np.zeros((sum(part.shape[0] for part in parts), sum(part.shape[1] for part in parts)))
+    row = column = 0
+    for part in parts:
+        out[row : row + part.shape[0], column : column + part.shape[1]] = part
+        row, column = row + part.shape[0], column + part.shape[1]
+    return out
 
 
 def _gram(a: np.ndarray) -> np.ndarray:
@@ -186,7 +199,7 @@ def _quad_slopes(moves, vs, Ws, T1: np.ndarray, rest: _Rest | None) -> np.ndarra
     out = np.zeros((t, t))
     out[:t1, :t1] = flat[0].T @ (T1 @ S[0]).reshape(-1, t1)
     if rest is not None:
-        s2 = linalg.block_diag(*flat[1:])
+        s2 = _diagonal(flat[1:])
         crossed = rest.to_rest(S[0])
         z = rest.N @ s2
         out[t1:, :t1] = s2.T @ crossed

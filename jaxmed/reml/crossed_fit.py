@@ -318,7 +318,8 @@ def _finish(problem: Standardised, end: End, reml: bool) -> CrossedFit:
     signs = [np.where(np.diag(L) < 0, -1.0, 1.0) for L in lambdas]
     flips = np.concatenate([np.broadcast_to(s, L.shape)[m] for s, L, m in zip(signs, lambdas, blocks.masks, strict=True)])
     change = np.append(flips, 1.0)
-    assert point.T is not None and point.hessian is not None
+    assert point.T is not None
+    assert point.hessian is not None
     sigma2 = point.quad / point.degrees
     unit2 = problem.unit**2
     vcov = sigma2 * problem.back @ point.root @ point.root.T @ problem.back.T

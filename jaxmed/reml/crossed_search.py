@@ -1,9 +1,9 @@
 """The search for the optimum of a model with any grouping factors: Newton's method within a trust region.
 
-The steps are in all elements of factors F with G = F F', whatever their gauge: of triangular ones a diagonal that goes to 0 before
-the last one bends the valley that leads to a singular G, and steps become ever smaller. Rotations of F change nothing, and
-are left alone. Far from the optimum the average information leads, which is positive and nearly free; exact Hessians do the last
-steps, show that the point is a minimum, and give what the covariance of the variance parameters is made of.
+The steps are in all elements of factors F with G = F F', whatever their gauge: of triangular ones a diagonal that goes to 0
+before the last one bends the valley that leads to a singular G, and steps become ever smaller. Rotations of F change nothing,
+and are left alone. Far from the optimum the average information leads, which is positive and nearly free; exact Hessians do the
+last steps, show that the point is a minimum, and give what the covariance of the variance parameters is made of.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class _Search:
     def without_rotations(self, x: np.ndarray, hessian: np.ndarray) -> np.ndarray:
         """The Hessian with curvature 0 along F A, A skew: G is the same there but for the second order, which is no curvature
         of the criterion in G and may be of either sign away from the optimum."""
+        if all(len(mask) == 1 for mask in self.blocks.masks):
+            return hessian
         turns, offset = [], 0
         for F, (rows, columns), mask in zip(self.factors(x), self.elements, self.blocks.masks, strict=True):
             for bar in bars_of(mask):

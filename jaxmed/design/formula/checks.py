@@ -38,14 +38,20 @@ class Complete(NamedTuple):
     missing: dict[str, int]
 
 
-def check_formula_columns(formula: str, columns: Mapping[str, int], data: pd.DataFrame, groups: Collection[str] = ()) -> None:
-    """Every column that the formula names, with its position there, is in the table, once, and holds what can be read.
+def check_formula_columns(
+    formula: str, columns: Mapping[str, int], data: pd.DataFrame, groups: Collection[str] = ()
+) -> dict[str, pd.Series]:
+    """The columns that the formula names, each with its position there; errors unless they can be read.
+
+    Raises:
+        InputError: a column that is not in the table, or there more than once, or holds what cannot be read.
 
     ``groups`` are the columns whose values are labels.
     """
     present = [name for name in data.columns if isinstance(name, str)]
+    found: dict[str, pd.Series] = {}
     for column, position in columns.items():
-        count = sum(name == column for name in present)
+        count = present.count(column)
         if count > 1:
             formula_error(
                 formula, position, f"formula: data has {count} columns named {column!r}; rename them so that each is unique."
@@ -53,18 +59,20 @@ def check_formula_columns(formula: str, columns: Mapping[str, int], data: pd.Dat
         if count == 0:
             hint = missing_column(column, data.columns, data.index.names, list(columns))
             formula_error(formula, position, f"formula: data has no column {column!r}; {hint}")
-        if reason := unusable(column_of(data, column), label=column in groups):
+        found[column] = column_of(data, column)
+        if reason := unusable(found[column], label=column in groups):
             formula_error(formula, position, f"formula: the column {column!r} {reason}")
+    return found
 
 
-def look_for_dirt(data: pd.DataFrame, columns: Collection[str], groups: Collection[str]) -> None:
+def look_for_dirt(table: Table, groups: Collection[str]) -> None:
     """Warnings of codes for missing values, and of labels that look alike or empty; errors for numbers kept as text."""
-    for column in columns:
-        series, where = column_of(data, column), f"formula: the column {column!r}"
+    for column, series in table.frame.items():
+        where = f"formula: the column {column!r}"
         if is_numeric(series) and column not in groups:
             dirty.warn_codes(where, column, dirty.codes_among(dirty.numbers(where, series)))
             continue
-        labels = list(pd.unique(series.dropna()))
+        labels = table.labels(column)[1]
         dirty.warn_empty(where, labels)
         labels = [label for label in labels if not dirty.is_empty(label)]
         texts = [label for label in labels if isinstance(label, str)]  # 1 beside "1" is refused later
@@ -73,7 +81,7 @@ def look_for_dirt(data: pd.DataFrame, columns: Collection[str], groups: Collecti
             dirty.check_number_labels(where, column, labels, "group")
         else:
             dirty.refuse_decimal_commas(where, column, labels)
-            dirty.warn_text_numbers(where, column, dirty.counts_of_text(series))
+            dirty.warn_text_numbers(where, column, dirty.counts_of_text(series, table.labels(column)))
 
 
 def weights_column(weights: object, data: pd.DataFrame) -> pd.Series | None:
@@ -286,7 +294,8 @@ class LeftOut(NamedTuple):
 
 def left_out(full: TermMatrix, kept: np.ndarray, *, intercept: bool) -> LeftOut:
     """The columns that are not among those ``kept``, as combinations of these."""
-    columns = np.setdiff1d(np.arange(full.matrix.shape[1]), kept)
+    there = set(kept.tolist())
+    columns = np.array([k for k in range(full.matrix.shape[1]) if k not in there], dtype=np.intp)
     means = full.matrix.mean(axis=0) if intercept else np.zeros(full.matrix.shape[1])
     if len(columns) == 0:
         return LeftOut((), columns, kept, np.zeros((len(kept), 0)), means, np.zeros(0))

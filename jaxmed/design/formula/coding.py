@@ -6,8 +6,9 @@ Axis letters: n rows, k levels, m columns of a variable.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -173,8 +174,8 @@ def _check_size(widths: dict[str, int], n: int) -> None:
         )
 
 
-def factor_levels(series: pd.Series) -> list[object]:
-    """The observed values of a column: in the order of its categories, else sorted."""
+def factor_levels(series: pd.Series, observed: Iterable[Any] | None = None) -> list[object]:
+    """The observed values of a column: in the order of its categories, else sorted; ``observed``, if they are known."""
     if isinstance(series.dtype, pd.CategoricalDtype):
         return list(series.cat.remove_unused_categories().cat.categories)
-    return sorted(pd.unique(series.dropna()))
+    return sorted(pd.unique(series.dropna()) if observed is None else observed)

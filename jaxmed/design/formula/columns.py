@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NoReturn, cast
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed
-from jaxmed.design.dirty import containers
+from jaxmed.design.dirty import containers, is_empty, may_hold_text, without_empty
 from jaxmed.design.formula.syntax import Node, formula_error, number_text
 from jaxmed.design.frames import is_numeric
 from jaxmed.errors import InputError
@@ -19,18 +20,50 @@ ROUNDED_AWAY = 1e-8  # share of a column's range that turning whole numbers into
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of the user's table, and the formula for messages. ``rows`` (n,): positions in the user's table."""
+    """Rows of the user's table, and the formula for messages. ``rows`` (n,): positions in the user's table.
+
+    ``frame`` holds the columns that the formula reads, a Series each by position: in small models, most of the time would go
+    into data frames.
+    """
 
     formula: str
-    frame: pd.DataFrame
+    frame: Mapping[str, pd.Series]
     rows: np.ndarray
+    factorized: dict[str, tuple[np.ndarray, list[object]]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, formula: str, columns: Mapping[str, pd.Series], n: int) -> Table:
+        """All n rows of the user's columns."""
+        return cls(formula, {name: _by_position(series) for name, series in columns.items()}, np.arange(n))
 
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self.rows)
 
     def take(self, positions: np.ndarray) -> Table:
-        """Some of the rows."""
-        return Table(self.formula, self.frame.iloc[positions].reset_index(drop=True), self.rows[positions])
+        """Some of the rows, in their order."""
+        if len(positions) == len(self.rows):
+            return self
+        columns = {name: pd.Series(series.array[positions], name=name) for name, series in self.frame.items()}
+        return Table(self.formula, columns, self.rows[positions])
+
+    def without_empty(self) -> Table:
+        """With texts that read as no label set missing."""
+        changed = {
+            name: without_empty(series)
+            for name, series in self.frame.items()
+            if may_hold_text(series) and any(is_empty(label) for label in self.labels(name)[1])
+        }
+        if not changed:
+            return self
+        factorized = {name: known for name, known in self.factorized.items() if name not in changed}
+        return Table(self.formula, {**self.frame, **changed}, self.rows, factorized)
+
+    def labels(self, name: str) -> tuple[np.ndarray, list[object]]:
+        """A column's values by first occurrence, and their positions (n,) there, -1 for missing ones."""
+        if name not in self.factorized:
+            codes, labels = pd.factorize(column_of(self.frame, name))
+            self.factorized[name] = codes, list(labels)
+        return self.factorized[name]
 
     def fail(self, node: Node, message: str) -> NoReturn:
         """Raise an InputError that points at an expression of the formula."""
@@ -44,7 +77,7 @@ class Table:
     def series(self, node: Node) -> pd.Series:
         """A column as it is; an error for dates and times."""
         series = column_of(self.frame, node.text)
-        if kind_of(series) == "dates or times":
+        if holds_times(series):
             self.fail(node, f"the column {node.text!r} holds dates or times; turn them into numbers first.")
         return series
 
@@ -67,9 +100,21 @@ class Table:
         return values
 
 
-def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
+def column_of(frame: pd.DataFrame | Mapping[str, pd.Series], name: str) -> pd.Series:
     """The one column of a name."""
     return cast("pd.Series", frame[name])
+
+
+def _by_position(series: pd.Series) -> pd.Series:
+    index = series.index
+    if isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1:
+        return series
+    return series.reset_index(drop=True)
+
+
+def holds_times(series: pd.Series) -> bool:
+    """The column holds dates, times or differences of such."""
+    return series.dtype.kind in "mM" or isinstance(series.dtype, pd.DatetimeTZDtype)
 
 
 def kind_of(series: pd.Series) -> str:
@@ -78,7 +123,7 @@ def kind_of(series: pd.Series) -> str:
         return "categories"
     if pd.api.types.is_bool_dtype(series.dtype):
         return "booleans"
-    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
+    if holds_times(series):
         return "dates or times"
     return f"text or objects ({listed(pd.unique(series.dropna()), 3)})"
 
@@ -107,12 +152,15 @@ def level_label(value: object) -> str:
     return str(value)
 
 
-def codes_among(series: pd.Series, levels: tuple[str, ...] | list[str]) -> np.ndarray:
+def codes_among(
+    series: pd.Series, levels: tuple[str, ...] | list[str], factorized: tuple[np.ndarray, Iterable[object]] | None = None
+) -> np.ndarray:
     """Positions (n,) of a column's values in labels of levels; -1 for others and for missing values.
 
-    Values are compared as R does, by what they read: the number 1 in new data is the level "1".
+    Values are compared as R does, by what they read: the number 1 in new data is the level "1". ``factorized``: the column, if
+    that is known.
     """
-    own, values = pd.factorize(series)
+    own, values = pd.factorize(series) if factorized is None else factorized
     position = {label: k for k, label in enumerate(levels)}
     found = np.array([position.get(level_label(value), -1) for value in values] + [-1], dtype=np.intp)
     return found[own]

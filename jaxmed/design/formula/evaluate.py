@@ -44,7 +44,9 @@ class Variable:
     faulty: np.ndarray
 
     def take(self, positions: np.ndarray) -> Variable:
-        """On some of the rows."""
+        """On some of the rows, in their order."""
+        if len(positions) == len(self.absent):
+            return self
         values = self.values.iloc[positions] if isinstance(self.values, pd.Series) else self.values[positions]
         return Variable(self.node, values, self.suffixes, self.state, self.absent[positions], self.faulty[positions])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -57,9 +57,13 @@ class GroupRecipe:
         return np.where(known & (self.combinations[at] == combined), at, -1)
 
 
-def group_columns(group: Group, frame: pd.DataFrame) -> list[pd.Series]:
+def group_columns(group: Group, frame: Mapping[str, pd.Series]) -> list[pd.Series]:
     """The columns of a grouping factor's parts."""
-    return [column_of(frame, next(iter(columns_of([node])))) for node in group.nodes]
+    return [column_of(frame, name) for name in _names(group)]
+
+
+def _names(group: Group) -> list[str]:
+    return [next(iter(columns_of([node]))) for node in group.nodes]
 
 
 def number_groups(table: Table, group: Group) -> tuple[GroupRecipe, np.ndarray, np.ndarray]:
@@ -72,18 +76,19 @@ def number_groups(table: Table, group: Group) -> tuple[GroupRecipe, np.ndarray, 
     levels: list[tuple[str, ...]] = []
     combined = np.zeros(len(table), dtype=np.int64)
     values: list[object] = []
-    for node, column in zip(group.nodes, columns, strict=True):
+    for node, column, name in zip(group.nodes, columns, _names(group), strict=True):
         if without_parens(node).kind == "call" and as_text(without_parens(node).children[0]) not in table.frame:
             table.fail(node, f"{as_text(node)} is no grouping factor; name a column.")
         try:
-            values = factor_levels(column)
+            factorized = table.labels(name)
+            values = factor_levels(column, factorized[1])
         except TypeError:
             table.fail(node, f"{as_text(node)} mixes values of different types; make them all numbers or all text.")
         labels = tuple(level_label(value) for value in values)
         if len(set(labels)) < len(labels):
             table.fail(node, f"{as_text(node)}: some of its levels read alike ({listed(labels)}); rename them.")
         levels.append(labels)
-        combined = combined * len(labels) + codes_among(column, labels)
+        combined = combined * len(labels) + codes_among(column, labels, factorized)
     combinations, codes = np.unique(combined, return_inverse=True)
     recipe = GroupRecipe(group, tuple(levels), combinations)
     if len(levels) == 1:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed, warn_user
-from jaxmed.design import dirty
 from jaxmed.design.checks import warn_two_valued
 from jaxmed.design.degenerate import check_residual
 from jaxmed.design.formula.checks import (
@@ -134,10 +133,11 @@ def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] 
     groups = columns_of(node for bar in parsed.bars for node in bar.group.nodes)
     nodes = [parsed.response, *_predictors(parsed.fixed, parsed.offsets, [bar.terms for bar in parsed.bars])]
     columns = columns_of(nodes) | groups
-    check_formula_columns(parsed.text, columns, data, set(groups) - set(columns_of(nodes)))
-    look_for_dirt(data, columns, groups)
+    series = check_formula_columns(parsed.text, columns, data, set(groups) - set(columns_of(nodes)))
+    whole = Table.of(parsed.text, series, len(data))
+    look_for_dirt(whole, groups)
     given = weights_column(weights, data)
-    whole = _table(parsed.text, data, columns)
+    whole = whole.without_empty()
     check_response_column(whole, parsed.response)
     for node in nodes:
         check_squared(whole, node)
@@ -230,8 +230,8 @@ def new_matrices(design: LmmDesign, data: pd.DataFrame, *, random: bool = True) 
     recipes = list({recipe.label: recipe for recipe in [*recipes, *coding.offsets]}.values())
     groups = columns_of(node for _, recipe in bars for node in recipe.group.nodes)
     predictors = columns_of(recipe.node for recipe in recipes)
-    check_formula_columns(parsed.text, predictors | groups, data, set(groups) - set(predictors))
-    whole = _table(parsed.text, data, predictors | groups)
+    series = check_formula_columns(parsed.text, predictors | groups, data, set(groups) - set(predictors))
+    whole = Table.of(parsed.text, series, len(data)).without_empty()
     variables = {recipe.label: compute(whole, recipe.node, recipe.state) for recipe in recipes}
     used = complete_rows(whole, variables, {}, None)
     table = whole.take(used.rows)
@@ -256,12 +256,6 @@ def _predictors(fixed: FormulaTerms, offsets: Sequence[Node], bars: Sequence[For
     for terms in bars:
         found |= terms.nodes
     return list(found.values())
-
-
-def _table(formula: str, data: pd.DataFrame, columns: Iterable[str]) -> Table:
-    """All rows of the columns that a formula names; empty texts are missing."""
-    series = {column: dirty.without_empty(pd.Series(data[column])).reset_index(drop=True) for column in columns}
-    return Table(formula, pd.DataFrame(series, index=range(len(data))), np.arange(len(data)))
 
 
 def _learn_offsets(table: Table, variables: Sequence[Variable]) -> tuple[tuple[VariableRecipe, ...], np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 
 from jaxmed.design.formula.functions import FACTOR_FUNCTIONS
@@ -95,6 +95,11 @@ def parse_formula(formula: str, columns: Sequence[str] = (), taken: Sequence[str
     """
     if not isinstance(formula, str):
         raise InputError(f"formula={formula!r} is not a string; write for example 'y ~ x + (1 | g)'.")
+    return _parsed(formula, tuple(columns), tuple(taken))
+
+
+@lru_cache(maxsize=64)
+def _parsed(formula: str, columns: tuple[str, ...], taken: tuple[str, ...]) -> ParsedFormula:
     text = "".join(" " if character.isspace() else character for character in formula)
     text = text.strip()
     tree = parse_expression(text)
