@@ -35,6 +35,7 @@ from jaxmed.design.identified import not_identified as not_identified_of
 
 DENSE = 2e7  # elements of an intermediate dense block that may exist at a time
 FILLED = 0.1  # share of non-zeros from which Z_2'Z_1 is kept as a dense array,
+WHOLE = 80  # random effects of all factors up to which the criterion is computed by matrices of all of them
 SMALL = 1e5  # as it is where it has no more elements than this, and as is what sums over levels
 
 
@@ -52,6 +53,15 @@ class GroupingFactor(NamedTuple):
     @property
     def width(self) -> int:
         return self.matrix.shape[1]
+
+
+class Whole(NamedTuple):
+    """Cross-products of all random effects, level by level within each factor."""
+
+    M: np.ndarray  # (q, q): Z'Z
+    Mx: np.ndarray  # (q, p + 1): Z'[X y]
+    parts: list[slice]  # of each factor
+    places: list[tuple[np.ndarray, np.ndarray]]  # rows and columns of the blocks of a factor's levels with themselves
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,26 @@ class Blocks:
     def sizes(self) -> list[int]:
         """Free elements of each factor's Lambda."""
         return [len(rows) for rows, _ in self.elements]
+
+    @cached_property
+    def whole(self) -> Whole | None:
+        """The same as matrices of all random effects at once, where these are few."""
+        sizes = [L * k for L, k in zip(self.levels, self.widths, strict=True)]
+        q = sum(sizes)
+        if q > WHOLE or (len(sizes) > 1 and self.dense is None):
+            return None
+        M, first = np.zeros((q, q)), sizes[0]
+        level = np.arange(self.levels[0])
+        M[:first, :first].reshape(self.levels[0], self.widths[0], self.levels[0], self.widths[0])[level, :, level] = self.first
+        if self.dense is not None:
+            M[first:, :first] = self.dense.transpose(1, 0, 2).reshape(q - first, first)
+            M[:first, first:] = M[first:, :first].T
+        M[first:, first:] = self.rest
+        Mx = np.concatenate([self.first_x.reshape(first, -1), self.rest_x])
+        ends = np.cumsum([0, *sizes]).tolist()
+        parts = [slice(a, b) for a, b in pairwise(ends)]
+        at = [np.arange(part.start, part.stop).reshape(-1, k) for part, k in zip(parts, self.widths, strict=True)]
+        return Whole(M, Mx, parts, [(own[:, :, None], own[:, None]) for own in at])
 
     @cached_property
     def starts(self) -> np.ndarray:

@@ -74,21 +74,8 @@ def evaluate_at(
 ) -> CrossedEvaluation:
     """The same at any factors Lambda of the relative covariances, with derivatives in those of their ``elements``."""
     p = blocks.n_fixed
-    first = _absorb(blocks, lambdas[0])
-    logdet, T1, U1 = first.logdet, first.T, first.U
-    xx = blocks.xx - _gram(first.Px)
-    Us, sums, Ts, rest = [U1], [T1.sum(0)], [T1], None
-    if len(blocks.widths) > 1:
-        rest = _Rest(blocks, lambdas, first)
-        logdet += rest.logdet
-        xx = xx - rest.Nx.T @ rest.omega_x
-        Us[0] = U1 - rest.first_u()
-        taken = rest.first_t(second == "exact")
-        Ts[0] = T1 - taken if second == "exact" else T1
-        sums[0] = sums[0] - (taken.sum(0) if second == "exact" else taken)
-        Us += rest.others_u()
-        Ts += rest.others_t()
-        sums += [T.sum(0) for T in Ts[1:]]
+    seen = _Whole(blocks, lambdas) if blocks.whole is not None else _ByLevel(blocks, lambdas, second == "exact")
+    Us, Ts, sums, xx = seen.U, seen.T, seen.T_sums, seen.xx
     H = np.linalg.cholesky(xx[:p, :p])
     both = linalg.lapack.dtrtrs(H, np.column_stack([xx[:p, p], np.eye(p)]), lower=1)[0] if p else np.zeros((0, 1))  # pyright: ignore[reportAttributeAccessIssue]
     half, root = both[:, 0], both[:, 1:].T
@@ -96,7 +83,7 @@ def evaluate_at(
     quad = float(xx[p, p] - half @ half)
     degrees = blocks.n - (p if reml else 0)
     fixed = 2 * np.log(H.diagonal()).sum() if reml else 0.0
-    value = logdet + fixed - blocks.log_weights + degrees * (1 + np.log(2 * np.pi * quad / degrees))
+    value = seen.logdet + fixed - blocks.log_weights + degrees * (1 + np.log(2 * np.pi * quad / degrees))
     scale = degrees / quad
     vs = [U[:, :, p] - U[:, :, :p] @ beta for U in Us]
     Ws = [U[:, :, :p] @ root for U in Us] if reml or second != "none" else []
@@ -118,12 +105,16 @@ def evaluate_at(
         return found
     moves = [_moves(L, at) for L, at in zip(lambdas, elements, strict=True)]
     bent = [_diagonal(parts) for parts in zip(*(_bent(*s, at) for s, at in zip(squares, elements, strict=True)), strict=True)]
-    B = _quad_slopes(moves, vs, Ws, T1, rest)
+    # S (L, k, t) by factor: the change of Z G v with each element; half of the second derivatives of quad are S'Z'PZ S
+    S = [(v @ E.reshape(-1, E.shape[1]).T).reshape(len(v), len(E), -1).transpose(0, 2, 1) for v, E in zip(vs, moves, strict=True)]
+    flat = [s.reshape(-1, s.shape[2]) for s in S]
+    along = np.concatenate([W.reshape(len(s), -1).T @ s for W, s in zip(Ws, flat, strict=True)], 1)
+    B = seen.quad_slopes(S, flat) - along.T @ along
+    profiled = b[:, None] * b * (scale / quad)
     if second == "average":
-        return found._replace(hessian=bent[0] + (bent[1] + B) * scale - np.outer(b, b) * scale / quad)
-    A = bent[0] - _logdet_slopes(moves, Ws if reml else None, T1, T1 - Ts[0], rest)
-    B = bent[1] + 2 * B
-    return found._replace(T=Ts, hessian=A + B * scale - np.outer(b, b) * scale / quad, slopes=(A, B))
+        return found._replace(hessian=bent[0] + (bent[1] + B) * scale - profiled)
+    A, B = bent[0] - seen.logdet_slopes(moves, Ws if reml else None), bent[1] + 2 * B
+    return found._replace(T=Ts, hessian=A + B * scale - profiled, slopes=(A, B))
 
 
 def _diagonal(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -191,45 +182,6 @@ def _bent(T: np.ndarray, vv: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> t
     return 2 * T[rows[:, None], rows] * same, -2 * vv[rows[:, None], rows] * same
 
 
-def _quad_slopes(moves, vs, Ws, T1: np.ndarray, rest: _Rest | None) -> np.ndarray:
-    """(t, t): half of the second derivatives of quad in the elements of Lambda, without the curvature of the map."""
-    S = [np.tensordot(v, E, ((1,), (2,))).transpose(0, 2, 1) for v, E in zip(vs, moves, strict=True)]  # (L, k, t)
-    flat = [s.reshape(-1, s.shape[2]) for s in S]
-    t, t1 = sum(s.shape[1] for s in flat), flat[0].shape[1]
-    out = np.zeros((t, t))
-    out[:t1, :t1] = flat[0].T @ (T1 @ S[0]).reshape(-1, t1)
-    if rest is not None:
-        s2 = _diagonal(flat[1:])
-        crossed = rest.to_rest(S[0])
-        z = rest.N @ s2
-        out[t1:, :t1] = s2.T @ crossed
-        out[:t1, t1:] = out[t1:, :t1].T
-        out[t1:, t1:] = s2.T @ z
-        both = np.concatenate([crossed, z], 1)
-        out -= both.T @ (rest.omega @ both)
-    along = np.concatenate([W.reshape(len(s), -1).T @ s for W, s in zip(Ws, flat, strict=True)], 1)
-    return out - along.T @ along
-
-
-def _logdet_slopes(moves, Ws, T1: np.ndarray, taken: np.ndarray, rest: _Rest | None) -> np.ndarray:
-    """(t, t): minus the second derivatives of the log-determinants, without the curvature of the map.
-
-    ``Ws`` is None where log|H| does not count; ``taken`` (L, k, k) is what the other factors take from T_1.
-    """
-    k = T1.shape[1]
-    steps = [E.reshape(len(E), -1) for E in moves]
-    if Ws is None:
-        Ws = [np.zeros((*v.shape[:2], 0)) for v in (T1, *(rest.members() if rest else ()))]
-    own = taken + Ws[0] @ Ws[0].transpose(0, 2, 1)
-    flat = T1.reshape(len(T1), -1)
-    less = own.reshape(flat.shape)
-    form = _paired(flat, flat - less, k, k) - _paired(less, flat, k, k)
-    first = steps[0] @ form @ steps[0].T
-    if rest is None:
-        return first + _low_rank(Ws[0], steps[0])
-    return rest.logdet_slopes(moves, Ws, first)
-
-
 def _paired(A: np.ndarray, B: np.ndarray, k: int, k2: int) -> np.ndarray:
     """[(a, b), (c, d)]: sums of A[a, c] B[b, d] over the rows of A and B, (L, k k2) each."""
     return (A.T @ B).reshape(k, k2, k, k2).transpose(0, 2, 1, 3).reshape(k * k, k2 * k2)
@@ -246,6 +198,122 @@ def _low_rank(W: np.ndarray, steps: np.ndarray) -> np.ndarray:
     flat = W.reshape(L * k, p)
     pairs = (flat @ flat.T).reshape(L, k, L, k).transpose(0, 2, 1, 3).reshape(L * L, k * k)
     return steps @ _paired(pairs, pairs, k, k) @ steps.T
+
+
+# ---------------------------------------------------------------------------------------------------- small models
+
+
+class _Whole:
+    """T, U and what else the criterion needs, by matrices of all random effects at once: quickest where these are few."""
+
+    def __init__(self, blocks: Blocks, lambdas: list[np.ndarray]):
+        assert blocks.whole is not None
+        M, Mx, self.parts, places = blocks.whole
+        q = len(M)
+        if all(len(L) == 1 for L in lambdas):
+            size = np.concatenate([np.full(n, L[0, 0]) for n, L in zip(blocks.levels, lambdas, strict=True)])
+            half, half_x = size[:, None] * M, size[:, None] * Mx
+            S = half * size
+        else:
+            whole = np.zeros((q, q))
+            for L, place in zip(lambdas, places, strict=True):
+                whole[place] = L
+            half, half_x = whole.T @ M, whole.T @ Mx
+            S = half @ whole
+        S.flat[:: q + 1] += 1.0
+        C = np.linalg.cholesky(S)
+        self.logdet = 2 * float(np.log(C.diagonal()).sum())
+        solved = linalg.lapack.dtrtrs(C, np.concatenate([half, half_x], 1), lower=1)[0]  # pyright: ignore[reportAttributeAccessIssue]
+        B, Bx = solved[:, :q], solved[:, q:]
+        self.whole, U = M - B.T @ B, Mx - B.T @ Bx
+        self.xx = blocks.xx - Bx.T @ Bx
+        shapes = list(zip(blocks.levels, blocks.widths, strict=True))
+        self.U = [U[part].reshape(n, k, -1) for part, (n, k) in zip(self.parts, shapes, strict=True)]
+        self.T = [self._own(self.whole, part, n, k) for part, (n, k) in zip(self.parts, shapes, strict=True)]
+        self.T_sums = [T.sum(0) for T in self.T]
+
+    @staticmethod
+    def _own(T: np.ndarray, part: slice, n: int, k: int) -> np.ndarray:
+        """The blocks (n, k, k) of a factor's levels with themselves."""
+        level = np.arange(n)
+        return T[part, part].reshape(n, k, n, k)[level, :, level]
+
+    def quad_slopes(self, S: list[np.ndarray], flat: list[np.ndarray]) -> np.ndarray:
+        """S'T S."""
+        both = _diagonal(flat)
+        return both.T @ (self.whole @ both)
+
+    def logdet_slopes(self, moves: list[np.ndarray], Ws: list[np.ndarray] | None) -> np.ndarray:
+        """(t, t): minus the second derivatives of the log-determinants, without the curvature of the map to G.
+
+        ``Ws`` is None where log|H| does not count.
+        """
+        T = self.whole
+        if Ws is not None:
+            W = np.concatenate([W.reshape(-1, W.shape[2]) for W in Ws])
+            T = T - W @ W.T
+        if all(E.shape[1] == 1 for E in moves):
+            step = np.array([E[0, 0, 0] for E in moves])
+            starts = [part.start for part in self.parts]
+            return np.add.reduceat(np.add.reduceat(T * T, starts, 0), starts, 1) * step[:, None] * step
+        rows = []
+        for one, E in zip(self.parts, moves, strict=True):
+            row = []
+            for other, E2 in zip(self.parts, moves, strict=True):
+                k, k2 = E.shape[1], E2.shape[1]
+                pairs = T[one, other].reshape(-1, k, (other.stop - other.start) // k2, k2).transpose(0, 2, 1, 3)
+                pairs = pairs.reshape(-1, k * k2)
+                row.append(E.reshape(len(E), -1) @ _paired(pairs, pairs, k, k2) @ E2.reshape(len(E2), -1).T)
+            rows.append(np.concatenate(row, 1))
+        return np.concatenate(rows)
+
+
+# ---------------------------------------------------------------------------------------------------- large models
+
+
+class _ByLevel:
+    """The same by way of absorbing factor 1 level by level, the other factors then being dense."""
+
+    def __init__(self, blocks: Blocks, lambdas: list[np.ndarray], by_level: bool):
+        self.first = first = _absorb(blocks, lambdas[0])
+        self.logdet, self.xx, self.rest = first.logdet, blocks.xx - _gram(first.Px), None
+        self.U, self.T, self.T_sums = [first.U], [first.T], [first.T.sum(0)]
+        if len(blocks.widths) > 1:
+            self.rest = rest = _Rest(blocks, lambdas, first)
+            self.logdet += rest.logdet
+            self.xx = self.xx - rest.Nx.T @ rest.omega_x
+            self.U = [first.U - rest.first_u(), *rest.others_u()]
+            taken, others = rest.first_t(by_level), rest.others_t()
+            self.T = [first.T - taken if by_level else first.T, *others]
+            self.T_sums = [self.T_sums[0] - (taken.sum(0) if by_level else taken), *(T.sum(0) for T in others)]
+
+    def quad_slopes(self, S: list[np.ndarray], flat: list[np.ndarray]) -> np.ndarray:
+        """S'T S."""
+        t, t1 = sum(s.shape[1] for s in flat), flat[0].shape[1]
+        out, rest = np.zeros((t, t)), self.rest
+        out[:t1, :t1] = flat[0].T @ (self.first.T @ S[0]).reshape(-1, t1)
+        if rest is not None:
+            s2 = _diagonal(flat[1:])
+            crossed = rest.to_rest(S[0])
+            z = rest.N @ s2
+            out[t1:, :t1] = s2.T @ crossed
+            out[:t1, t1:] = out[t1:, :t1].T
+            out[t1:, t1:] = s2.T @ z
+            both = np.concatenate([crossed, z], 1)
+            out -= both.T @ (rest.omega @ both)
+        return out
+
+    def logdet_slopes(self, moves: list[np.ndarray], Ws: list[np.ndarray] | None) -> np.ndarray:
+        """See :meth:`_Whole.logdet_slopes`."""
+        T1 = self.first.T
+        k = T1.shape[1]
+        if Ws is None:
+            Ws = [np.zeros((*U.shape[:2], 0)) for U in self.U]
+        own = T1 - self.T[0] + Ws[0] @ Ws[0].transpose(0, 2, 1)
+        flat, less = T1.reshape(len(T1), -1), own.reshape(len(T1), -1)
+        steps = moves[0].reshape(len(moves[0]), -1)
+        first = steps @ (_paired(flat, flat - less, k, k) - _paired(less, flat, k, k)) @ steps.T
+        return first + _low_rank(Ws[0], steps) if self.rest is None else self.rest.logdet_slopes(moves, Ws, first)
 
 
 # -------------------------------------------------------------------------------------------------- the other factors
@@ -308,10 +376,6 @@ class _Rest:
         """(q2, L) of the values at the positions of Z_2'Z_1, which stand by level."""
         b = self.blocks
         return sparse.csc_array((values, b.row, b.starts), shape=(self.q, b.levels[0]))
-
-    def members(self) -> list[np.ndarray]:
-        """Arrays (L, k) of the factors' sizes."""
-        return [np.empty((n, k)) for n, k in zip(self.blocks.levels[1:], self.blocks.widths[1:], strict=True)]
 
     def to_rest(self, S: np.ndarray) -> np.ndarray:
         """R S (q2, t) of S (L, k, t)."""
@@ -383,7 +447,7 @@ class _Rest:
         return out
 
     def logdet_slopes(self, moves, Ws, first: np.ndarray) -> np.ndarray:
-        """:func:`_logdet_slopes`; ``first`` (t_1, t_1) is what does not need pairs of different levels of factor 1."""
+        """:meth:`_Whole.logdet_slopes`; ``first`` (t_1, t_1) is what does not need pairs of different levels of factor 1."""
         q, p, k = self.q, Ws[0].shape[2], self.blocks.widths[0]
         t1 = len(moves[0])
         ends = t1 + np.cumsum([0, *map(len, moves[1:])])

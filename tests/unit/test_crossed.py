@@ -81,9 +81,10 @@ def naive(lambdas, factors, X, y, weights, reml):
     return SimpleNamespace(value=value, beta=beta, quad=quad, H=H, parts=parts)
 
 
-@pytest.fixture(params=["dense", "sparse"])
+@pytest.fixture(params=["whole", "dense", "sparse"])
 def storage(request, monkeypatch):
-    """Both ways in which the products of two factors are kept."""
+    """Both ways to the criterion, and both in which the products of two factors are kept."""
+    monkeypatch.setattr(crossed, "WHOLE", 1000 if request.param == "whole" else 0)
     if request.param == "sparse":
         monkeypatch.setattr(crossed, "SMALL", -1.0)
         monkeypatch.setattr(crossed, "FILLED", 2.0)
