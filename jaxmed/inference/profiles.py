@@ -28,8 +28,9 @@ from jaxmed.reml import crossed, crossed_fit
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed import Bar, Blocks, GroupingFactor
 from jaxmed.reml.crossed_criterion import CrossedEvaluation
-from jaxmed.reml.crossed_fit import CrossedFit, Standardised
+from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.reml.crossed_search import newton_step
+from jaxmed.reml.crossed_standard import Standardised, deviance_shift, standardise
 
 PRECISION = 1e-7  # relative, of the end of an interval
 TOLERANCE = 1e-9  # Newton decrement, in units of the deviance
@@ -67,7 +68,7 @@ def intervals(
         for bar, a, b in wanted:
             factor, order, at = _brought_forward(bars, members, bar, a, b)
             moved, theta = _reorder(factors, best.theta, factor, order)
-            made = crossed_fit.standardise(moved, X, y, weights, held=(factor, (at,) if a == b else (at, at + 1)))
+            made = standardise(moved, X, y, weights, held=(factor, (at,) if a == b else (at, at + 1)))
             start = _start(made, theta)
             G = best.theta[factor] @ best.theta[factor].T * best.sigma2
             sd = np.sqrt(np.diag(G))
@@ -81,7 +82,7 @@ def intervals(
                 r = float(np.clip(G[i, j] / (sd[i] * sd[j]), -1, 1)) if sd[i] * sd[j] > 0 else 0.0
                 ends.append(_interval(_of_correlation(made, start, (factor, at)), best, made, r, 0.2, z, low=-1.0, high=1.0))
             progress(1)
-        made = crossed_fit.standardise(factors, X, y, weights)
+        made = standardise(factors, X, y, weights)
         start = _start(made, best.theta)
         ends.append(_interval(_of_sigma(made, start), best, made, sigma, sigma / np.sqrt(2 * len(y)), z, low=0.0))
         progress(1)
@@ -233,7 +234,7 @@ def _interval(
     low: float = -np.inf,
     high: float = np.inf,
 ) -> tuple[float, float]:
-    least = best.deviance - crossed_fit.deviance_shift(made, False)
+    least = best.deviance - deviance_shift(made, False)
 
     def distance(x: float) -> float:
         return float(np.sqrt(max(profile(x, high=least + (1.5 * z) ** 2) - least, 0.0))) - z

@@ -194,7 +194,13 @@ def with_response(blocks: Blocks, factors: list[GroupingFactor], X: np.ndarray, 
         rest_x[:, -1] = np.concatenate([p.reshape(-1) for p in products[1:]])
     xx[-1, :-1] = xx[:-1, -1] = y @ X
     xx[-1, -1] = y @ y
-    return replace(blocks, first_x=first_x, rest_x=rest_x, xx=xx)
+    made = replace(blocks, first_x=first_x, rest_x=rest_x, xx=xx)
+    made.__dict__.update({name: blocks.__dict__[name] for name in ("elements", "sizes", "starts") if name in blocks.__dict__})
+    if blocks.whole is not None:
+        Mx = blocks.whole.Mx.copy()
+        Mx[:, -1] = np.concatenate([p.reshape(-1) for p in products])
+        made.__dict__["whole"] = blocks.whole._replace(Mx=Mx)
+    return made
 
 
 def _columns(factors: list[GroupingFactor], root: np.ndarray) -> sparse.csr_array:

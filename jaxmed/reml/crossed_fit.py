@@ -17,11 +17,9 @@ from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed import Bar, Blocks, GroupingFactor
 from jaxmed.reml.crossed_criterion import CrossedEvaluation, evaluate, unpack
 from jaxmed.reml.crossed_search import End, minimise, value_at
+from jaxmed.reml.crossed_standard import Scale, Standardised, deviance_shift, standardise
 
 STARTS = (1.0, 0.2, 3.0)  # diagonal of Lambda; the later ones where the first fails
-APART = 0.3  # share of a column's length left beside earlier ones from which one Cholesky factor of products is exact,
-ALIKE = 1e-3  # and a second one mends the first
-NOTHING = 1e-12  # share of its length below which what is left of a column is rounding
 MOVED = 1e-6  # relative change from which a number depends on what is not identified
 
 
@@ -69,107 +67,6 @@ class CrossedFit(NamedTuple):
         return [self.sigma2 * L @ L.T for L in self.theta]
 
 
-class Standardised(NamedTuple):
-    """Blocks on orthonormal fixed-effect columns, random-effect columns orthonormal within bars and the residual of y on X."""
-
-    blocks: Blocks
-    order: list[int]
-    maps: list[np.ndarray]  # (k, k) by factor in the order of the blocks: random effects = map @ internal ones
-    back: np.ndarray  # (p, p): beta = shift + back @ internal beta
-    shift: np.ndarray  # (p,)
-    unit: float  # standard deviation of that residual
-    constant: float  # what the user's deviance has more, under REML (True) and ML (False)
-    log_det: float
-
-
-def standardise(
-    factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, held: tuple[int, tuple[int, ...]] = (0, ())
-) -> Standardised:
-    """Make the blocks on well-scaled columns. The spans, and with them the fit, stay the same.
-
-    ``held``: a factor and those of its random effects whose variances and correlations are wanted: they are combined with no
-    others, so that internally they are themselves but for their unit.
-    """
-    root = np.sqrt(weights)
-    # first without the part along the first column, the intercept, for the sake of columns with a far-away origin
-    first, weighted = X[:, :1], X * root[:, None]
-    part = (weighted[:, 0] @ weighted) / (weighted[:, 0] @ weighted[:, 0]) if X.shape[1] else np.zeros(0)
-    part[:1] = 0.0
-    Q, R = orthonormal_columns(weighted - root[:, None] * first * part)
-    shift = linalg.solve_triangular(R, Q.T @ (y * root))
-    residual = y - (X - first * part) @ shift
-    unit = float(np.sqrt(np.mean(residual**2 * weights))) or 1.0
-    back = np.linalg.inv(R)
-    back[:1] -= part @ back
-    shift[:1] -= part @ shift
-    maps = [orthonormal(f, held[1] if g == held[0] else ()) for g, f in enumerate(factors)]
-    scaled = [f._replace(matrix=f.matrix @ A) for f, A in zip(factors, maps, strict=True)]
-    grow = np.sqrt(len(y))
-    blocks, order = crossed.build(scaled, Q / root[:, None] * grow, residual / unit, weights)
-    log_det = 2 * np.log(np.abs(np.diag(R))).sum() - len(R) * np.log(len(y))
-    return Standardised(
-        blocks, order, [maps[g] for g in order], back * (unit * grow), shift, unit, 2 * np.log(unit), float(log_det)
-    )
-
-
-def orthonormal_columns(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Q R = ``columns``, by way of their products where these hold the digits: many times faster than Householder's way.
-
-    Twice, where once is not enough (Yamamoto et al. 2015, CholeskyQR2).
-    """
-    size = np.sqrt(np.einsum("ij,ij->j", columns, columns))
-    Q, R = columns / np.where(size > 0, size, 1.0), np.diag(size)
-    for _ in range(2):
-        try:
-            L = np.linalg.cholesky(Q.T @ Q)
-        except np.linalg.LinAlgError:
-            break
-        least = L.diagonal().min(initial=1.0)
-        if least < ALIKE:
-            break
-        Q, R = linalg.solve_triangular(L, Q.T, lower=True, check_finite=False).T, L.T @ R
-        if least > APART:
-            return Q, R
-    else:
-        return Q, R
-    return np.linalg.qr(columns)
-
-
-def orthonormal(factor: GroupingFactor, held: Sequence[int] = ()) -> np.ndarray:
-    """A (k, k): the columns of ``factor.matrix @ A`` have unit mean square and are orthogonal to each other within each bar.
-
-    The random effects of a bar are freely correlated, so that any combination of its columns leaves the model as it is. The
-    columns ``held`` are taken off no other, and the others off them. A column that is a combination of others is left alone:
-    the variances are not identified then (:mod:`jaxmed.design.identified`).
-    """
-    size = np.sqrt((factor.matrix**2).mean(0))
-    A = np.diag(1 / size)
-    for bar in crossed.bars_of(factor.mask):
-        members = sorted(range(bar.start, bar.stop), key=lambda c: c in held)
-        directions: list[np.ndarray] = []
-        effects: list[int] = []
-        for c in members if len(members) > 1 else ():
-            v, w = factor.matrix[:, c] / size[c], A[:, c].copy()
-            for _ in range(2):  # the second pass removes the rounding of the first
-                for u, effect in zip(directions, effects, strict=True):
-                    part = u @ v / len(v)
-                    v, w = v - part * u, w - part * A[:, effect]
-            length = float(np.sqrt((v**2).mean()))
-            if length < NOTHING:
-                continue
-            A[:, c] = w / length
-            if c not in held:
-                directions.append(v / length)
-                effects.append(c)
-    return A
-
-
-def deviance_shift(problem: Standardised, reml: bool) -> float:
-    """User's deviance minus that on the standardised columns."""
-    degrees = problem.blocks.n - (problem.blocks.n_fixed if reml else 0)
-    return degrees * problem.constant + (problem.log_det if reml else 0.0)
-
-
 def fit(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np.ndarray, *, reml: bool = True) -> CrossedFit:
     """Fit by REML or ML.
 
@@ -177,6 +74,11 @@ def fit(factors: list[GroupingFactor], X: np.ndarray, y: np.ndarray, weights: np
     """
     with few_threads(0):
         problem = standardise(factors, X, y, weights)
+    return fit_standardised(problem, reml)
+
+
+def fit_standardised(problem: Standardised, reml: bool) -> CrossedFit:
+    """:func:`fit` on standardised columns."""
     best = None
     with few_threads(len(problem.blocks.rest)):
         for size in STARTS:
@@ -259,28 +161,25 @@ class Refitting:
     """
 
     def __init__(self, factors: Sequence[GroupingFactor], X, y, weights, fit: CrossedFit, reml: bool):
-        self.problem, self.reml = standardise(list(factors), X, y, weights), reml
-        self.root = root = np.sqrt(weights)
-        self.X = (X * root[:, None]) @ self.problem.back / self.problem.unit
-        scaled = [factors[g].matrix @ A * root[:, None] for g, A in zip(self.problem.order, self.problem.maps, strict=True)]
-        self.factors = [factors[g]._replace(matrix=m) for g, m in zip(self.problem.order, scaled, strict=True)]
-        lambdas = internal(self.problem, fit.theta)
+        self.scale, self.reml = Scale.of(factors, X, weights), reml
+        self.X = self.scale.Q
+        lambdas = internal(self.scale.respond(y), fit.theta)
         # off the boundary, where the gradient is 0 whatever the data
         lambdas = [L + 0.03 * np.eye(len(L)) * (np.diag(L) < 0.03) for L in lambdas]
-        self.start = np.concatenate([L[m] for L, m in zip(lambdas, self.problem.blocks.masks, strict=True)])
+        self.start = np.concatenate([L[m] for L, m in zip(lambdas, self.scale.blocks.masks, strict=True)])
 
     def __call__(self, y: np.ndarray) -> Refit:
-        problem = self.problem
-        blocks = crossed.with_response(problem.blocks, self.factors, self.X, y / problem.unit * self.root)
-        end = minimise(blocks, self.start, self.reml)
-        lambdas, point = unpack(end.theta, blocks), end.point
+        problem = self.scale.respond(y)
+        end = minimise(problem.blocks, self.start, self.reml)
+        lambdas, point = unpack(end.theta, problem.blocks), end.point
         sigma2 = point.quad / point.degrees * problem.unit**2
         G: list[np.ndarray] = [np.empty(0)] * len(lambdas)
         for L, A, g in zip(lambdas, problem.maps, problem.order, strict=True):
             G[g] = sigma2 * A @ L @ L.T @ A.T
         deviance = point.value + deviance_shift(problem, self.reml)
         singular = any(_singular(L) for L in lambdas)
-        return Refit(problem.back @ point.beta, G, sigma2, deviance, end.decrement, end.evaluations, end.converged, singular)
+        beta = problem.shift + problem.back @ point.beta
+        return Refit(beta, G, sigma2, deviance, end.decrement, end.evaluations, end.converged, singular)
 
 
 class Refit(NamedTuple):

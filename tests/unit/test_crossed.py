@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import block_diag
 
-from jaxmed.reml import crossed, crossed_criterion, crossed_fit, crossed_search
+from jaxmed.reml import crossed, crossed_criterion, crossed_fit, crossed_search, crossed_standard
 from jaxmed.reml.crossed import GroupingFactor
 
 LAYOUTS = ("one", "slope", "uncorrelated", "nested", "crossed", "three")
@@ -215,7 +215,7 @@ def test_slope_of_the_covariance_of_fixed_effects():
     """d vcov / d (theta, sigma) against differences of sigma^2 (X'V^-1 X)^-1 computed densely, in the units of the fit."""
     factors, X, y, weights = problem("crossed", seed=7)
     fit = crossed_fit.fit(factors, X, y, weights)
-    made = crossed_fit.standardise(factors, X, y, weights)
+    made = crossed_standard.standardise(factors, X, y, weights)
 
     def vcov(lambdas):
         return fit.sigma2 * np.linalg.inv(naive(lambdas, factors, X, y, weights, True).H)
@@ -280,10 +280,10 @@ def test_a_start_at_a_saddle_is_left():
     assert decrement == 0
     assert abs(step[1]) == pytest.approx(0.1)
     factor = GroupingFactor(np.ones((len(y), 1)), codes, 6, np.ones((1, 1), bool))
-    made = crossed_fit.standardise([factor], np.ones((len(y), 1)), y, np.ones(len(y)))
+    made = crossed_standard.standardise([factor], np.ones((len(y), 1)), y, np.ones(len(y)))
     found = crossed_search.minimise(made.blocks, np.zeros(1), True)
     assert found.converged
-    assert found.point.value + crossed_fit.deviance_shift(made, True) == pytest.approx(one_way(codes, y).deviance, abs=1e-8)
+    assert found.point.value + crossed_standard.deviance_shift(made, True) == pytest.approx(one_way(codes, y).deviance, abs=1e-8)
     assert abs(found.theta[0]) > 0.5
 
 
