@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.arguments import require_bool, require_path, warn_user
+from jaxmed.arguments import require_bool, require_path
 from jaxmed.calls import check_names, verb
 from jaxmed.design.checks import read_table
 from jaxmed.design.frames import from_pandas, is_lazy
@@ -75,12 +75,7 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     with few_threads(0):
         design = lmm_design(formula, table, weights)
     estimates = fit_bars(design.terms, design.fixed, design.y - design.offset, design.weights, reml=bool(reml))
-    fit = LMMResult(design, estimates, table.copy(deep=False), bool(reml), weights)
-    if not fit.converged:
-        warn_user("lmm: the fit did not converge; its numbers must not be used. print(fit.summary()) says what may help.")
-    elif not fit.identified:
-        warn_user(f"lmm: {fit.unidentified_words()[0]}")
-    return fit
+    return LMMResult(design, estimates, table.copy(deep=False), bool(reml), weights)._told("lmm")
 
 
 @verb

@@ -121,6 +121,11 @@ class Blocks:
         return Whole(M, Mx, parts, [(own[:, :, None], own[:, None]) for own in at])
 
     @cached_property
+    def null(self) -> np.ndarray:
+        """The directions of the variance parameters that no likelihood depends on: :func:`not_identified`."""
+        return not_identified(self)
+
+    @cached_property
     def starts(self) -> np.ndarray:
         """(L + 1,): where each level of factor 1 begins among the positions of Z_2'Z_1."""
         return np.searchsorted(self.level, np.arange(self.levels[0] + 1))
@@ -195,7 +200,8 @@ def with_response(blocks: Blocks, factors: list[GroupingFactor], X: np.ndarray, 
     xx[-1, :-1] = xx[:-1, -1] = y @ X
     xx[-1, -1] = y @ y
     made = replace(blocks, first_x=first_x, rest_x=rest_x, xx=xx)
-    made.__dict__.update({name: blocks.__dict__[name] for name in ("elements", "sizes", "starts") if name in blocks.__dict__})
+    # what does not depend on the response is known already
+    made.__dict__.update({"elements": blocks.elements, "sizes": blocks.sizes, "starts": blocks.starts, "null": blocks.null})
     if blocks.whole is not None:
         Mx = blocks.whole.Mx.copy()
         Mx[:, -1] = np.concatenate([p.reshape(-1) for p in products])

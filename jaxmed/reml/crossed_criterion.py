@@ -250,7 +250,7 @@ class _Whole:
         """
         T = self.whole
         if Ws is not None:
-            W = np.concatenate([W.reshape(-1, W.shape[2]) for W in Ws])
+            W = np.concatenate([W.reshape(W.shape[0] * W.shape[1], -1) for W in Ws])
             T = T - W @ W.T
         if all(E.shape[1] == 1 for E in moves):
             step = np.array([E[0, 0, 0] for E in moves])
@@ -499,7 +499,7 @@ class _Rest:
 
     def _products_of_first(self, W: np.ndarray) -> list[np.ndarray]:
         """A_ab + A_ba for b < a, and A_aa; (q2 + p, q2 + p) each."""
-        q, (L, k, p) = self.q, W.shape
+        q, (_, k, p) = self.q, W.shape
         dense = self.blocks.dense is not None
         columns = [np.ascontiguousarray(self.R[:, :, a].T) if dense else self._sparse(self.R[:, a]) for a in range(k)]
         out = []

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
 
 from jaxmed.reml import crossed
 from jaxmed.reml.arrays import few_threads
@@ -103,7 +102,7 @@ def unidentified(problem: Standardised) -> Unidentified | None:
     The directions are the same at every point, so that the two may lie where G is well inside.
     """
     blocks = problem.blocks
-    null = crossed.not_identified(blocks)
+    null = blocks.null
     count = null.shape[1]
     if not count:
         return None

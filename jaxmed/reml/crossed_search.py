@@ -63,6 +63,7 @@ class _Search:
     def __init__(self, blocks: Blocks, reml: bool):
         self.blocks, self.reml, self.count = blocks, reml, 0
         self.elements = [np.nonzero(mask | mask.T) for mask in blocks.masks]
+        self.turn, self.there, self.here, self.sign, self.n_turns = _turns(blocks.masks, self.elements)
 
     def look(self, x: np.ndarray, second: Second) -> CrossedEvaluation:
         """The criterion at the elements x of the factors F."""
@@ -86,24 +87,11 @@ class _Search:
     def without_rotations(self, x: np.ndarray, hessian: np.ndarray) -> np.ndarray:
         """The Hessian with curvature 0 along F A, A skew: G is the same there but for the second order, which is no curvature
         of the criterion in G and may be of either sign away from the optimum."""
-        if all(len(mask) == 1 for mask in self.blocks.masks):
+        if not self.n_turns:
             return hessian
-        turns, offset = [], 0
-        for F, (rows, columns), mask in zip(self.factors(x), self.elements, self.blocks.masks, strict=True):
-            for bar in bars_of(mask):
-                i, j = np.tril_indices(bar.stop - bar.start, -1)
-                if len(i):
-                    one = np.zeros((len(i), *F.shape))
-                    t, own = np.arange(len(i)), F[bar, bar].T
-                    one[t, bar, bar.start + i] = own[j]
-                    one[t, bar, bar.start + j] = -own[i]
-                    where = np.zeros((len(i), len(x)))
-                    where[:, offset : offset + len(rows)] = one[:, rows, columns]
-                    turns.append(where)
-            offset += len(rows)
-        if not turns:
-            return hessian
-        _, size, V = np.linalg.svd(np.concatenate(turns), full_matrices=False)
+        turns = np.zeros((self.n_turns, len(x)))
+        turns[self.turn, self.there] = self.sign * x[self.here]
+        _, size, V = np.linalg.svd(turns, full_matrices=False)
         V = V[size > NOTHING * max(size[0], 1e-300)]
         left = hessian - V.T @ (V @ hessian)
         return left - (left @ V.T) @ V
@@ -171,6 +159,23 @@ class _Search:
         """The elements of triangular factors of the same G."""
         parts = zip(self.factors(x), self.blocks.masks, self.blocks.elements, strict=True)
         return np.concatenate([triangular(F, mask)[at] for F, mask, at in parts])
+
+
+def _turns(masks, elements) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """F A for the skew A of two effects of a bar: element ``there`` of turn number ``turn`` is ``sign`` times that ``here``."""
+    found: list[tuple[int, int, int, int]] = []
+    number = offset = 0
+    for mask, (rows, columns) in zip(masks, elements, strict=True):
+        at = {(i, j): offset + e for e, (i, j) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True))}
+        for bar in bars_of(mask):
+            for i in range(bar.start, bar.stop):
+                for j in range(bar.start, i):
+                    for row in range(bar.start, bar.stop):
+                        found += [(number, at[row, i], at[row, j], 1), (number, at[row, j], at[row, i], -1)]
+                    number += 1
+        offset += len(rows)
+    turn, there, here, sign = np.array(found, dtype=int).reshape(-1, 4).T
+    return turn, there, here, sign.astype(float), number
 
 
 def newton_step(gradient: np.ndarray, hessian: np.ndarray) -> tuple[np.ndarray, float, bool]:

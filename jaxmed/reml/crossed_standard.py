@@ -1,4 +1,7 @@
-"""Well-scaled columns of a model with any grouping factors, by exact linear maps: the spans, and with them the fit, stay the same."""
+"""Well-scaled columns of a model with any grouping factors, by exact linear maps.
+
+The spans of the columns, and with them the fit, stay the same.
+"""
 
 from __future__ import annotations
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, read_seed, require_bool, require_option, require_whole
+from jaxmed.arguments import Seed, read_seed, require_bool, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
 from jaxmed.design.checks import read_table
+from jaxmed.design.formula import response
 from jaxmed.design.formula.anova import type1_contrasts, type2_contrasts, type3_contrasts
 from jaxmed.design.formula.model import LmmDesign, new_matrices
 from jaxmed.design.frames import with_columns
@@ -22,7 +23,9 @@ from jaxmed.inference import mixed_prediction, satterthwaite
 from jaxmed.inference.mixed_prediction import TermFit
 from jaxmed.inference.satterthwaite import Estimated
 from jaxmed.reml import crossed, crossed_fit
+from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed_fit import CrossedFit
+from jaxmed.reml.crossed_standard import Scale
 from jaxmed.report import mixed_frames, mixed_hypotheses, mixed_tables
 from jaxmed.report.mixed_hypotheses import Contrast
 from jaxmed.report.mixed_words import MixedFit
@@ -494,25 +497,62 @@ class LMMResult(MixedFit):
 
     # pieces ----------------------------------------------------------------------------------------------------------
 
-    def refit(self, *, reml: bool) -> LMMResult:
-        """The same model by the other criterion (or the same one).
+    def refit(self, y: Sequence[float] | np.ndarray | pd.Series | None = None, *, reml: bool | None = None) -> LMMResult:
+        """The same model of another response, or by the other criterion: what ``lmm`` would give, without building the design.
 
         Args:
-            reml: restricted (True) or full maximum likelihood.
+            y: the new response, one number per row of the table (those of rows left out are not looked at) or per row used,
+                as lme4's ``refit`` takes it; a Series under the index of these, such as ``simulate()`` gives. None: the same.
+            reml: restricted (True) or full maximum likelihood; None: as this fit.
+
+        Returns:
+            A new LMMResult of the same rows, weights and offset; its ``data`` have y in the response's column.
 
         Raises:
-            InputError: ``reml`` is neither True nor False.
+            InputError: neither argument; ``reml`` that is no boolean; a response that is not a plain column, or is read elsewhere
+                in the model; y of another length or index, that holds no numbers, or is missing, infinite or constant in the
+                rows used; and what ``lmm`` refuses in a response.
 
         Example:
             >>> mixed.refit(reml=False).reml, mixed.refit(reml=True) is mixed
             (False, True)
+            >>> again = mixed.refit(mixed.simulate(seed=1))
+            >>> again.formula == mixed.formula, again.converged
+            (True, True)
+
+        Bates, Alday & Kokandakar's MixedModels.jl calls it ``refit!``.
         """
-        require_bool("reml", reml)
-        if reml == self.reml:
+        if y is None and reml is None:
+            raise InputError("refit: give y, a new response, or reml=True or False, the other criterion.")
+        if reml is not None:
+            require_bool("reml", reml)
+        wanted = self.reml if reml is None else bool(reml)
+        if y is None and wanted == self.reml:
             return self
+        design, data = self.design, self.data
+        if y is not None:
+            design = response.with_response(design, y, data.index, self.weights)
+            data = response.in_table(design, data)
+        with few_threads(0):
+            problem = self._scale.respond(design.y - design.offset)
+        made = LMMResult(design, crossed_fit.fit_standardised(problem, wanted), data, wanted, self.weights)
+        made.__dict__["_scale"] = self._scale
+        return made._told("refit")
+
+    @cached_property
+    def _scale(self) -> Scale:
+        """The standardised columns, which do not depend on the response."""
         d = self.design
-        estimates = crossed_fit.fit_bars(d.terms, d.fixed, d.y - d.offset, d.weights, reml=bool(reml))
-        return replace(self, estimates=estimates, reml=bool(reml))
+        with few_threads(0):
+            return Scale.of(crossed.factors_of(d.terms)[0], d.fixed, d.weights)
+
+    def _told(self, verb: str) -> LMMResult:
+        """This fit, with a warning if it failed or the data cannot tell all of its variances."""
+        if not self.converged:
+            warn_user(f"{verb}: the fit did not converge; its numbers must not be used. print(fit.summary()) says what may help.")
+        elif not self.identified:
+            warn_user(f"{verb}: {self.unidentified_words()[0]}")
+        return self
 
     @cached_property
     def _term_fits(self) -> list[TermFit]:

@@ -200,9 +200,29 @@ def check_response(table: Table, variable: Variable) -> np.ndarray:
         table.fail(node, f"the response {as_text(node)} has {variable.values.shape[1]} columns; give one.")
     y = variable.values[:, 0]
     check_size(f"formula: the response {as_text(node)}", float(np.abs(y).max()))
-    if y.max() - y.min() <= 64 * np.finfo(float).eps * np.abs(y).max():
+    if not varies(y):
         table.fail(node, f"the response {as_text(node)} is constant (all {y[0]:g}) in the {len(table)} rows used.")
     return y
+
+
+def varies(y: np.ndarray) -> bool:
+    """Whether a response (n,) is no constant but for rounding."""
+    return bool(y.max() - y.min() > 64 * np.finfo(float).eps * np.abs(y).max())
+
+
+def check_exact(where: str, fixed: np.ndarray, names: Sequence[str], y: np.ndarray, *, intercept: bool) -> None:
+    """An InputError for a response (n,) that is an exact combination of independent fixed columns (n, p)."""
+    tolerances = np.r_[np.full(len(names), RANK_TOLERANCE), EXACT_TOLERANCE]
+    _, left_out = independent_columns(np.column_stack([fixed, y]), intercept=intercept, tolerance=tolerances)
+    if len(names) in left_out:
+        raise InputError(_exact(where, names))
+
+
+def _exact(where: str, names: Sequence[str]) -> str:
+    return (
+        f"{where} is an exact linear combination of the fixed effects ({listed(names, 12)}), so that nothing is left to model; "
+        "check the columns."
+    )
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -242,10 +262,7 @@ def check_fixed_rank(response: Node, full: TermMatrix, y: np.ndarray, *, interce
             "leave out terms or give more data."
         )
     if n_columns in left_out:
-        raise InputError(
-            f"formula: the response {as_text(response)} is an exact linear combination of the fixed effects "
-            f"({listed([full.names[k] for k in kept], 12)}), so that nothing is left to model; check the columns."
-        )
+        raise InputError(_exact(f"formula: the response {as_text(response)}", [full.names[k] for k in kept]))
     return kept, notes
 
 

@@ -85,6 +85,7 @@ class LmmDesign:
     dropped: int
     missing: dict[str, int]
     notes: tuple[str, ...]
+    group_notes: tuple[str, ...]  # the last of them, which depend on the response
     columns: tuple[str, ...]  # of the user's table that the formula reads
     coding: Coding = field(repr=False)
     variables: dict[str, Values] = field(repr=False)
@@ -198,6 +199,7 @@ def lmm_design(formula: str, data: pd.DataFrame, weights: str | Sequence[float] 
         dropped=dropped,
         missing=used.missing,
         notes=tuple(notes),
+        group_notes=tuple(group_notes),
         columns=tuple(columns),
         coding=Coding(parsed, recipes, offsets, coded, kept, left_out(full, kept, intercept=parsed.fixed.intercept), bars),
         variables=fixed_variables,
