@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|memory|devices|mixed|large] [--quick]``.
+"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|memory|devices|mixed|peers|large] [--quick]``.
 
 Times depend on what else the machine does: run them on a quiet one.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from bench import cold, devices, large, memory, mixed, scaling, schemes, speed
+from bench import cold, devices, large, memory, mixed, peers, scaling, schemes, speed
 from bench.common import machine
 
 PARTS = {
@@ -19,6 +19,7 @@ PARTS = {
     "memory": memory.run,
     "devices": devices.run,
     "mixed": mixed.run,
+    "peers": peers.run,
     "large": large.run,
 }
 

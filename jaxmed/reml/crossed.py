@@ -93,7 +93,7 @@ class Blocks:
     @cached_property
     def elements(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rows and columns of the free elements of each factor's Lambda."""
-        return [np.nonzero(m) for m in self.masks]
+        return [(rows, columns) for rows, columns in map(np.nonzero, self.masks)]
 
     @cached_property
     def sizes(self) -> list[int]:
