@@ -8,6 +8,7 @@ naive one.
 FULL = (
     "properties/test_bad_input.py",
     "properties/test_invariances.py",
+    "properties/test_lmm_refit.py::test_its_bootstrap",
     "properties/test_origins.py::test_effects_do_not_depend",
     "properties/test_origins.py::test_origin_and_unit_of_a_column_of_a_mediation",
     "properties/test_origins.py::test_profile_intervals",

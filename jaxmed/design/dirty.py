@@ -44,6 +44,8 @@ def refuse_containers(where: str, series: pd.Series) -> None:
 
 def numbers(where: str, series: pd.Series) -> np.ndarray:
     """A column of numbers (n,) as 64-bit floats, NaN where missing; an InputError for whole numbers beyond their range."""
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iufb":
+        return series.to_numpy().astype(float)  # what pandas does in ten times the time
     try:
         return series.to_numpy(dtype=float, na_value=np.nan)
     except OverflowError:
@@ -115,7 +117,7 @@ def codes_among(values: np.ndarray) -> dict[float, int]:
     known = values[np.isfinite(values)]
     if len(known) == 0 or not may_hold_codes(known.min(), known.max()):
         return {}
-    candidate = np.isin(known, CODES)
+    candidate = CODES[np.minimum(np.searchsorted(CODES, known), len(CODES) - 1)] == known
     if candidate.all():
         return {}
     found, counts = np.unique(known[candidate], return_counts=True)

@@ -287,12 +287,13 @@ def _vcov_slope(lambdas, point: CrossedEvaluation, blocks: Blocks, sigma2: float
     inverse = point.root @ point.root.T
     out = []
     for L, U, mask in zip(lambdas, point.U, blocks.masks, strict=True):
-        UU = np.einsum("lap,lbq->abpq", U, U, optimize=True)
+        (_, k, p), flat = U.shape, U.reshape(len(U), -1)
+        UU = (flat.T @ flat).reshape(k, p, k, p).transpose(0, 2, 1, 3)
         for i, m in zip(*np.nonzero(mask), strict=True):
             dG = np.zeros_like(L)
             dG[i] += L[:, m]
             dG[:, i] += L[:, m]
-            out.append(sigma2 * inverse @ np.einsum("ab,abpq->pq", dG, UU) @ inverse)
+            out.append(sigma2 * inverse @ np.tensordot(dG, UU, 2) @ inverse)
     return out
 
 

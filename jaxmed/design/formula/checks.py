@@ -134,7 +134,7 @@ def complete_rows(
     for variable in variables.values():
         absent |= variable.absent
     columns = columns_of(variable.node for variable in variables.values())
-    holes = {name: np.asarray(column_of(table.frame, name).isna(), dtype=bool) for name in {**columns, **groups}}
+    holes = {name: table.missing(name) for name in {**columns, **groups}}
     for name in groups:
         absent |= holes[name]
     if weights is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import listed
-from jaxmed.design.dirty import containers, is_empty, may_hold_text, without_empty
+from jaxmed.design.dirty import containers, is_empty, may_hold_text, numbers, without_empty
 from jaxmed.design.formula.syntax import Node, formula_error, number_text
 from jaxmed.design.frames import is_numeric
 from jaxmed.errors import InputError
@@ -65,6 +65,16 @@ class Table:
             self.factorized[name] = codes, list(labels)
         return self.factorized[name]
 
+    def missing(self, name: str) -> np.ndarray:
+        """Where (n,) a column has no value."""
+        series = column_of(self.frame, name)
+        if name in self.factorized:
+            return self.factorized[name][0] < 0
+        if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iufb":
+            values = series.to_numpy()
+            return np.isnan(values) if series.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+        return np.asarray(series.isna(), dtype=bool)
+
     def fail(self, node: Node, message: str) -> NoReturn:
         """Raise an InputError that points at an expression of the formula."""
         formula_error(self.formula, node.start, f"formula: {message}")
@@ -82,7 +92,7 @@ class Table:
         return series
 
     def _numbers(self, name: str, series: pd.Series) -> np.ndarray:
-        values = series.to_numpy(dtype=float, na_value=np.nan)
+        values = numbers(f"formula: the column {name!r}", series)
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
             raise InputError(
