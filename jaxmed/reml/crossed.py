@@ -102,10 +102,10 @@ class Blocks:
 
     @cached_property
     def whole(self) -> Whole | None:
-        """The same as matrices of all random effects at once, where these are few."""
+        """The same as matrices of all random effects at once, where several factors have few of them."""
         sizes = [L * k for L, k in zip(self.levels, self.widths, strict=True)]
         q = sum(sizes)
-        if q > WHOLE or (len(sizes) > 1 and self.dense is None):
+        if len(sizes) == 1 or q > WHOLE or self.dense is None:
             return None
         M, first = np.zeros((q, q)), sizes[0]
         level = np.arange(self.levels[0])
