@@ -533,11 +533,15 @@ class LMMResult(MixedFit):
         if y is not None:
             design = response.with_response(design, y, data.index, self.weights)
             data = response.in_table(design, data)
+        return self._refitted(design, data, wanted)._told("refit")
+
+    def _refitted(self, design: LmmDesign, data: pd.DataFrame, reml: bool) -> LMMResult:
+        """A fit of the same columns, without a word."""
         with few_threads(0):
             problem = self._scale.respond(design.y - design.offset)
-        made = LMMResult(design, crossed_fit.fit_standardised(problem, wanted), data, wanted, self.weights)
+        made = LMMResult(design, crossed_fit.fit_standardised(problem, reml), data, reml, self.weights)
         made.__dict__["_scale"] = self._scale
-        return made._told("refit")
+        return made
 
     @cached_property
     def _scale(self) -> Scale:

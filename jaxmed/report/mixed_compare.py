@@ -21,7 +21,10 @@ def compare_fits(fits: Sequence[LMMResult], *, refit: bool) -> pd.DataFrame:
         note = f"{len(restricted)} of {len(fits)} models were fitted by REML and refitted by maximum likelihood for the tests."
     elif restricted:
         _check_restricted(fits)
-    used = [(fit.refit(reml=False) if refit else fit, "ML (refitted)" if refit and fit.reml else _method(fit)) for fit in fits]
+    used = [
+        (fit._refitted(fit.design, fit.data, False), "ML (refitted)") if refit and fit.reml else (fit, _method(fit))
+        for fit in fits
+    ]
     used.sort(key=lambda pair: pair[0].n_parameters)
     _check_converged([fit for fit, _ in used])
     deviance = np.array([fit.deviance for fit, _ in used])

@@ -310,3 +310,30 @@ CORNER_Y = """
     -1.753571 1.073831 0.829245 0.722517 -0.639432 -0.888691 -0.226035 -2.871052 0.393755 2.914039 -2.223923 5.647843
     -1.380077 2.205874 0.816593 1.399612 -0.008861 2.344508 1.152229 2.021380
 """
+
+
+def test_a_maximal_model_with_singular_covariances_takes_few_evaluations():
+    """Steps in triangular factors crawl along the bent valley to such an optimum, hundreds of them."""
+    rng = np.random.default_rng(0)
+    s, i = (a.ravel() for a in np.meshgrid(np.arange(24), np.arange(16), indexing="ij"))
+    signs = [np.where((s + i) & bit, 1.0, -1.0) for bit in (1, 2)]
+    X = np.column_stack([np.ones(len(s)), *signs, signs[0] * signs[1]])
+    u, v = rng.normal(size=(24, 2)) @ rng.normal(size=(2, 4)), rng.normal(size=(16, 1)) @ rng.normal(size=(1, 4))
+    y = X @ [1.0, 0.5, 0.0, 0.2] + (X * (u[s] + v[i])).sum(1) + rng.normal(size=len(s))
+    mask = np.tril(np.ones((4, 4), bool))
+    factors = [GroupingFactor(X, s, 24, mask), GroupingFactor(X, i, 16, mask)]
+    fit = crossed_fit.fit(factors, X, y, np.ones(len(y)))
+    assert fit.converged
+    assert fit.singular
+    assert fit.evaluations < 25
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-2, 1e-5, 1e-9])
+def test_orthonormal_columns_whatever_is_left_of_them(apart):
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(300, 4)) * [1.0, 1e-8, 1e6, 1.0]
+    columns[:, 3] = columns[:, 0] + apart * columns[:, 3]
+    Q, R = crossed_standard.orthonormal_columns(columns)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(4), atol=1e-12)
+    np.testing.assert_allclose((Q @ R) / np.linalg.norm(columns, axis=0), columns / np.linalg.norm(columns, axis=0), atol=1e-14)
+    np.testing.assert_allclose(R, np.triu(R), atol=0)
