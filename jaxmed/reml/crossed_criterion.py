@@ -102,7 +102,8 @@ def evaluate_at(
     if second == "none":
         return found
     moves = [_moves(L, at) for L, at in zip(lambdas, elements, strict=True)]
-    bent = [diagonal(parts) for parts in zip(*(_bent(*s, at) for s, at in zip(squares, elements, strict=True)), strict=True)]
+    bends = [_bent(T, vv, at) for (T, vv), at in zip(squares, elements, strict=True)]
+    bent = diagonal([one for one, _ in bends]), diagonal([other for _, other in bends])
     # S (L, k, t) by factor: the change of Z G v with each element; half of the second derivatives of quad are S'Z'PZ S
     S = [(v @ E.reshape(-1, E.shape[1]).T).reshape(len(v), len(E), -1).transpose(0, 2, 1) for v, E in zip(vs, moves, strict=True)]
     flat = [s.reshape(-1, s.shape[2]) for s in S]

@@ -57,7 +57,7 @@ class GroupRecipe:
         return np.where(known & (self.combinations[at] == combined), at, -1)
 
 
-def group_columns(group: Group, frame: Mapping[str, pd.Series]) -> list[pd.Series]:
+def group_columns(group: Group, frame: pd.DataFrame | Mapping[str, pd.Series]) -> list[pd.Series]:
     """The columns of a grouping factor's parts."""
     return [column_of(frame, name) for name in _names(group)]
 
