@@ -39,7 +39,7 @@ INNER_STEPS = 6
 INNER_TOLERANCE = 1e-6  # decrement of the quadratic model at which its minimisation stops, relative
 RAISE = 0.01  # first damping of an inner step whose Hessian is not positive definite
 MAX_STEP = 1.5  # longest move of the factor in one inner step, in residual SD per standardised column
-READY = 1 / 3  # replicates made ready beside the lanes, as a share of these: more than finish in a round, some four evaluations each
+READY = 1 / 3  # replicates made ready beside the lanes, as a share of these: more than finish in a round
 
 
 class Solution(NamedTuple):
