@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|memory|devices|mixed|peers|large] [--quick]``.
+"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|memory|devices|gpu|mixed|peers|large] [--quick]``.
 
 Times depend on what else the machine does: run them on a quiet one.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from bench import cold, devices, large, memory, mixed, peers, scaling, schemes, speed
+from bench import cold, devices, gpu, large, memory, mixed, peers, scaling, schemes, speed
 from bench.common import machine
 
 PARTS = {
@@ -18,6 +18,7 @@ PARTS = {
     "schemes": schemes.run,
     "memory": memory.run,
     "devices": devices.run,
+    "gpu": gpu.run,
     "mixed": mixed.run,
     "peers": peers.run,
     "large": large.run,

@@ -248,6 +248,12 @@ def n_devices() -> int:
     return len(jax.local_devices())
 
 
+def device_bytes() -> int:
+    """Memory that a program may use on one device; where the device does not tell, 4 GB."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return int(stats.get("bytes_limit", 2**32))
+
+
 def spread(fn, args, split, static):
     """Run ``fn`` on all local devices, each with its part of the leading axis of the arguments that are ``split``.
 

@@ -22,6 +22,8 @@ WEIGHT_BYTES = 2**26  # that the cluster weights of a chunk may take
 GRAM_BYTES = 2**28  # that the cross-products of a chunk of replicates with data of their own may take
 LANES = 16  # replicates whose optima are looked at side by side
 CACHE = 2**21  # bytes that evaluations may take side by side on a core
+ACCELERATED = 4096  # replicates that an accelerator works on side by side at most, and
+REFILLS = 4  # how many times so many make a chunk there, so that slow replicates hold up few others
 STEP = 16  # replicates that programs work on side by side: chunks are multiples of it
 
 
@@ -51,6 +53,11 @@ def size_class(n_clusters: int) -> int:
     """
     step = 2 ** max(n_clusters.bit_length() - 4, 0)
     return -(-n_clusters // step) * step
+
+
+def default_chunk() -> int:
+    """Replicates of one compiled program on this machine's devices."""
+    return CHUNK if jax.default_backend() == "cpu" else REFILLS * ACCELERATED
 
 
 def chunk_rows(n_clusters: int, rows: int = CHUNK) -> int:
@@ -121,13 +128,14 @@ def _first_gradient(block: FittedBlock, weights: np.ndarray) -> np.ndarray:
 
 def _lanes(layout: gram.Layout, n_clusters: int) -> dict[str, int]:
     """Replicates that steps are made for side by side, and how many of them are evaluated abreast; measured in bench/."""
+    q, c, p = layout.n_random, layout.n_columns, layout.n_fixed
+    each = 8 * n_clusters * q * (q + 2 * c + 2 * (p + 1))
     if jax.default_backend() != "cpu":
-        return {"lanes": 1024, "abreast": 1024}
+        lanes = fitting(ACCELERATED, each, compilation.device_bytes() // 4)
+        return {"lanes": lanes, "abreast": lanes}
     # enough clusters in flight to fill vectors and hide the overhead of calls; evaluated in parts where all would not stay in
     # a core's caches
     lanes = int(np.clip(3200 // max(n_clusters, 1), 4, 64))
-    q, c, p = layout.n_random, layout.n_columns, layout.n_fixed
-    each = 8 * n_clusters * q * (q + 2 * c + 2 * (p + 1))
     return {"lanes": lanes, "abreast": lanes if lanes * each <= CACHE else max(1, CACHE // (4 * each))}
 
 

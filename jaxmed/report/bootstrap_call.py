@@ -54,7 +54,7 @@ def run(
     store = None if save_to is None else _folder(fit, save_to, scheme)
     with progress_bar(len(chosen), progress, waits=compiled.told) as update:
         draws = bootstrap.run(
-            chosen, scheme, chunk_size=chunk_size or reml.CHUNK, progress=update, store=store, executor=executor
+            chosen, scheme, chunk_size=chunk_size or reml.default_chunk(), progress=update, store=store, executor=executor
         )
     return BootstrapResult(fit, draws, scheme, draws.seconds | {"total": time.perf_counter() - started}, progress)
 

@@ -400,7 +400,7 @@ class LMMResult(MixedFit):
                 factor also "wild" (a group's marginal residuals times one random factor), and what resamples the groups, as of
                 :meth:`MediationResult.bootstrap`: "cluster", "bayesian", "jackknife", "two_stage", "rows".
             progress: show a progress bar.
-            chunk_size: replicates per compiled batch.
+            chunk_size: replicates per compiled batch (default 1,024, on an accelerator 16,384).
             strata: a column, or one value per row, constant within groups: groups are drawn within each stratum.
             factor: of kind="wild": "mammen" or "rademacher".
             save_to: a folder for the draws, written chunk by chunk. The same call goes on where one was cut off; a larger

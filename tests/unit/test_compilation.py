@@ -5,7 +5,7 @@ import pytest
 
 import jaxmed as jm
 from jaxmed.datasets import split_model
-from jaxmed.reml import compilation, refit
+from jaxmed.reml import compilation, gram, refit
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -77,3 +77,20 @@ def test_size_classes(n):
     size = refit.size_class(n)
     assert n <= size <= n * 9 / 8
     assert refit.size_class(size) == size
+
+
+def test_lanes_of_an_accelerator_fit_its_memory(monkeypatch):
+    layout = gram.Layout((0, 1), (0, 1), 4, 2)
+    here = refit._lanes(layout, 100)
+    assert here["lanes"] <= 64
+    assert here["abreast"] <= here["lanes"]
+    monkeypatch.setattr(refit.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(compilation, "device_bytes", lambda: 2**36)
+    assert refit._lanes(layout, 100) == {"lanes": 4096, "abreast": 4096}
+    monkeypatch.setattr(compilation, "device_bytes", lambda: 2**24)
+    assert refit._lanes(layout, 1000)["lanes"] < 64
+    assert refit.default_chunk() == 4 * 4096
+
+
+def test_the_memory_of_a_device_is_known_or_assumed():
+    assert compilation.device_bytes() >= 2**30
