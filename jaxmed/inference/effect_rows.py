@@ -7,7 +7,7 @@ given at each combination of the moderators' values, and its unconditional row d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import combinations, product
@@ -82,6 +82,39 @@ def quantity_rows(design: Design, name: str) -> tuple[Effect, ...]:
     builder = _Builder(design)
     found = (quantity for component in COMPONENTS for quantity in builder.component(component))
     return tuple(builder.rows(next(quantity for quantity in found if quantity.name == name)))
+
+
+def confounded_rows(
+    design: Design, component: Component, mediators: Sequence[str]
+) -> tuple[tuple[Effect, Mapping[str, Polynomial]], ...]:
+    """The effects of a component that a bias of some mediators' b moves, each with what a unit of each bias adds to it.
+
+    Where b is too large by delta, a b is too large by delta a, and c' too small by as much: the total is the same. A direct
+    effect is given at the values of the moderators of a, too, on which what it lacks depends.
+    """
+    builder = _Builder(design)
+    first = {p.mediator: p for p in design.paths if (p.kind, p.component) == ("a", component)}
+    found = []
+    for quantity in builder.component(component):
+        biased = [name for name in mediators if name in first and quantity.mediator in (None, name)]
+        several = quantity.effect == "total_indirect" and len(first) > 1
+        if not biased or not (several or quantity.effect in ("indirect", "direct")):
+            continue
+        names = builder.ordered(*quantity.moderators, *builder.moderated(*(first[name] for name in biased)))
+        for at in builder.points(names):
+            added = {name: builder.path(first[name], at).mean() for name in biased}
+            if quantity.effect == "direct":
+                added = {name: Polynomial() - path for name, path in added.items()}
+            row = Effect(
+                builder.label(quantity.name, at),
+                quantity.effect,
+                quantity.value(at),
+                quantity.mediator,
+                component,
+                at=builder.columns(at),
+            )
+            found.append((row, added))
+    return tuple(found)
 
 
 class _Builder:

@@ -111,7 +111,12 @@ def std_errors(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray
 def normal_draws(
     rows: tuple[Effect, ...], design: Design, estimates: Estimates, joint: np.ndarray, standard: np.ndarray | None = None
 ) -> np.ndarray:
-    """Effects (D, E) of parameters drawn jointly normal on their natural scale (Preacher & Selig 2012).
+    """Effects (D, E) of ``normal_parameters``."""
+    return values(rows, *normal_parameters(design, estimates, joint, standard))
+
+
+def normal_parameters(design: Design, estimates: Estimates, joint: np.ndarray, standard: np.ndarray | None = None) -> Estimates:
+    """Parameters drawn jointly normal on their natural scale, D times (Preacher & Selig 2012).
 
     ``joint`` is the covariance of (beta, packed G, sigma2); ``standard`` (D, parameters) are standard normal numbers, by
     default ``MONTE_CARLO`` rows of seed 0.
@@ -120,7 +125,7 @@ def normal_draws(
     if standard is None:
         standard = np.random.default_rng(0).normal(size=(MONTE_CARLO, len(lam)))
     centre = np.append(parameters.pack(estimates.beta, estimates.G), estimates.sigma2)
-    return values(rows, *parameters.unpack(design, centre + (standard * np.sqrt(np.maximum(lam, 0.0))) @ V.T))
+    return parameters.unpack(design, centre + (standard * np.sqrt(np.maximum(lam, 0.0))) @ V.T)
 
 
 def check_extra(design: Design, estimates: Estimates) -> None:

@@ -18,14 +18,15 @@ import pandas as pd
 from jaxmed.arguments import chosen_names, require_bool, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
 from jaxmed.errors import InputError, JaxmedWarning
-from jaxmed.inference import bootstrap, curves, intervals, statistics
+from jaxmed.inference import bootstrap, curves, intervals, sensitivity, statistics
 from jaxmed.inference.curves import Bands
 from jaxmed.inference.draws import RESPONSES, Draws
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.inference.schemes import Scheme, make
 from jaxmed.reml.compilation import compiled
-from jaxmed.reml.problem import FAILED, SINGULAR, STATUS
+from jaxmed.reml.problem import FAILED, SINGULAR, STATUS, Estimates
 from jaxmed.report import document, tables
+from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_tables import with_figures
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import FitResult, Picture, Section
@@ -457,6 +458,18 @@ class BootstrapResult(Curved):
 
         return f"{self.kind} bootstrap", bands
 
+    def _confounded(
+        self, model: sensitivity.Confounding, level: float, method: str | None
+    ) -> tuple[str, Estimates, sensitivity.Intervals]:
+        if self.kind == "jackknife":
+            raise InputError("sensitivity() needs bootstrap draws; a jackknife has none: use the fit's sensitivity()")
+        chosen = require_option("method", method or "percentile", ("percentile", "basic", "normal", "bc"))
+        estimates = self.scheme.estimates
+        draws = model.parts(self.raw.estimates).effect
+        self._warn(statistics.Sample(draws, model.parts(estimates).effect, self.raw.status == FAILED), level, chosen)
+        limits = sensitivity.from_draws(model, estimates, self.raw.estimates, level, chosen)
+        return f"{chosen}, {self.kind} bootstrap", estimates, limits
+
     def _sections(self) -> list[Section]:
         return [*self.fit._sections(), ("Result in words", [document.paragraph(self.describe(method=self._shown_table()[1]))])]
 
@@ -464,17 +477,29 @@ class BootstrapResult(Curved):
         table, name = self._shown_table()
         shown = table.drop(columns=MONTE_CARLO)
         own = self.fit._row_blocks(shown, f"{self.kind} bootstrap, {name} intervals, 95%")
-        return [*own, *self.fit._parameter_tables()]
+        return [*own, *self._strength(name), *self.fit._parameter_tables()]
+
+    def _strength(self, method: str) -> list[tuple[str, pd.DataFrame]]:
+        """The thresholds of a confounder, of mediations; of a jackknife those of its fit."""
+        if self.fit._response is not None:
+            return []
+        design = self.fit._mediation_design("sensitivity()")
+        made = robustness.each(self.fit, design) if self.kind == "jackknife" else robustness.each(self, design, method=method)
+        return robustness.report_table(made)
 
     def _pictures(self) -> list[Picture]:
         drawn = self.fit._pictures_of_draws(self)
         if self.kind == "jackknife":
             return [picture for picture in drawn if picture.kind not in ("density", "health", "moderation")]
         name = self._shown_table()[1]
+        confounded = []
+        if self.fit._response is None:
+            confounded = document.confounders(self, self.fit._mediation_design("sensitivity()"), name)
         if name == "percentile":
-            return drawn
+            return [*drawn, *confounded]
         # with fewer draws than percentiles need
-        return [picture._replace(options={"method": name}) for picture in drawn if picture.kind in ("forest", "density")]
+        drawn = [picture._replace(options={"method": name}) for picture in drawn if picture.kind in ("forest", "density")]
+        return [*drawn, *confounded]
 
     def _diagnostics(self) -> list[str]:
         counts = {str(s): int((self.status == s).sum()) for s in self.status.cat.categories}

@@ -8,6 +8,8 @@ CITED = {
     "zhang": "Zhang, Z., Zyphur, M. J., & Preacher, K. J. (2009). Testing multilevel mediation using hierarchical "
     "linear models. Organizational Research Methods, 12, 695-719.",
     "hayes": "Hayes, A. F. (2015). An index and test of linear moderated mediation. Multivariate Behavioral Research, 50, 1-22.",
+    "imai": "Imai, K., Keele, L., & Yamamoto, T. (2010). Identification, inference and sensitivity analysis for causal "
+    "mediation effects. Statistical Science, 25, 51-71.",
     "efron": "Efron, B., & Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.",
     "leeden": "Van der Leeden, R., Meijer, E., & Busing, F. M. T. A. (2008). Resampling multilevel models. In J. de "
     "Leeuw & E. Meijer (Eds.), Handbook of Multilevel Analysis (pp. 401-433). Springer.",

@@ -29,6 +29,7 @@ CAPTIONS = {
     "forest": "Estimates with their intervals; the dashed line is 0.",
     "density": "Distribution of the draws; below each the estimate with its interval; the dashed line is 0.",
     "moderation": "The effect over the observed range of its moderator. Ticks at the bottom: observed values.",
+    "sensitivity": "The effect over the correlation rho of the residuals of mediator and outcome that a confounder makes.",
     "clusters": "Each cluster's own indirect effect, predicted from its data and from all clusters together; lines: the "
     "average of these predictions, and the estimate.",
     "health": "How the replicates ended, how close to their optimum they came, and the interval as draws are added.",
@@ -98,6 +99,18 @@ def curves(result: Moderated, design: Design) -> list[Picture]:
         Picture("moderation", {"effect": effect, "by": by}, f"{said} {CAPTIONS['moderation']}")
         for (effect, by), said in zip(wanted, words, strict=True)
     ]
+
+
+def confounders(result: Moderated, design: Design, method: str | None = None) -> list[Picture]:
+    """What confounders of the first mediator would do, at every level."""
+    from jaxmed.inference import sensitivity
+
+    found = []
+    for level in sensitivity.LEVELS:
+        for mediator in list(sensitivity.mediators_of(design, level))[:1]:
+            options = {"level": level, "mediator": mediator, "method": method}
+            found.append(Picture("sensitivity", options, f"{result.sensitivity(**options).describe()} {CAPTIONS['sensitivity']}"))
+    return found
 
 
 def _figure(result: Result, kind: str, options: dict, caption: str) -> str:

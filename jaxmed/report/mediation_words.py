@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import require_option
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import curves, effects, parameters
+from jaxmed.inference import curves, effects, parameters, sensitivity
 from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
 from jaxmed.report import document, equations, prose, tables
+from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
@@ -168,6 +170,15 @@ class MediationFit(FitResult, Curved):
 
         return "delta method", bands
 
+    def _confounded(
+        self, model: sensitivity.Confounding, level: float, method: str | None
+    ) -> tuple[str, Estimates, sensitivity.Intervals]:
+        estimates, joint = self.system.estimates, self.system.covariance().joint
+        if require_option("method", method or "delta", ("delta", "monte_carlo")) == "delta":
+            return "delta method", estimates, sensitivity.from_covariance(model, estimates, joint, level)
+        drawn = effects.normal_parameters(self.design, estimates, joint)
+        return "Monte Carlo", estimates, sensitivity.from_draws(model, estimates, drawn, level, "percentile")
+
     def _sections(self) -> list[Section]:
         said = [document.paragraph(sentence) for sentence in prose.design_sentences(self)]
         return [("Design", said), ("Model", equations.system(self.design))]
@@ -177,12 +188,14 @@ class MediationFit(FitResult, Curved):
         return [("Fixed effects", self.fixef().drop(columns="df")), ("Random effects", random)]
 
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
-        return [*effect_blocks(self.effects(), "Effects (delta method, 95%)"), *self._parameter_tables()]
+        strong = robustness.report_table(robustness.each(self, self.design))
+        return [*effect_blocks(self.effects(), "Effects (delta method, 95%)"), *strong, *self._parameter_tables()]
 
     def _pictures(self) -> list[Picture]:
         clusters = ["clusters"] if len(self.cluster_effects()) else []
         return [
-            *document.pictures(("path", "forest")), *document.curves(self, self.design), *document.pictures(clusters),
+            *document.pictures(("path", "forest")), *document.curves(self, self.design), *document.confounders(self, self.design),
+            *document.pictures(clusters),
         ]  # fmt: skip
 
     def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
@@ -194,7 +207,7 @@ class MediationFit(FitResult, Curved):
 
     def _cited(self) -> list[str]:
         moderated = ["hayes", "johnson", "olea"] if self.design.moderators else []
-        return ["bauer", "kenny", *(["zhang"] if self.center == "group_mean" else []), *moderated]
+        return ["bauer", "kenny", *(["zhang"] if self.center == "group_mean" else []), *moderated, "imai"]
 
     def _code(self) -> list[str]:
         given = document.arguments(self.arguments.given())

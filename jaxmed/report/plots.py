@@ -41,7 +41,9 @@ def draw(result: Result, kind: str | None, ax: Axes | None, options: dict[str, A
         if name in options:
             require_bool(name, options[name])
     style.require_axes(ax)
-    level = {"level": require_level(options["level"])} if "level" in options else {}
+    # of confidence everywhere but in the sensitivity's figure, where it is that of the data
+    confidence = "level" in options and kind != "sensitivity"
+    level = {"level": require_level(options["level"])} if confidence else {}
     return function(result, ax=ax, **options | level)
 
 
@@ -79,6 +81,22 @@ def moderation_curve(
 ) -> Axes:
     """An effect over the range of a moderator; ``at`` holds the others, ``shade`` marks where the interval leaves out 0."""
     return moderation.moderation(result.moderation(effect, by=by, at=at, level=level), shade=shade, ax=ax)
+
+
+def sensitivity_curve(
+    result: Moderated,
+    *,
+    level: str = "within",
+    mediator: str | Sequence[str] | None = None,
+    effect: str | None = None,
+    contour: bool = False,
+    conf_level: float = 0.95,
+    method: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """An effect over the correlation that a confounder of M and Y makes, or with ``contour`` over the two R^2."""
+    found = result.sensitivity(level, mediator=mediator, conf_level=conf_level, method=method)
+    return found.plot(effect, contour=contour, ax=ax)
 
 
 def fit_clusters(
@@ -241,6 +259,7 @@ MEDIATION: Figures = {
     "path": fit_path,
     "forest": fit_forest,
     "moderation": moderation_curve,
+    "sensitivity": sensitivity_curve,
     "clusters": fit_clusters,
     "influence": fit_influence,
 }
@@ -249,6 +268,7 @@ MEDIATION_DRAWS: Figures = {
     "path": boot_path,
     "density": boot_density,
     "moderation": moderation_curve,
+    "sensitivity": sensitivity_curve,
     "health": boot_health,
 }
 MIXED: Figures = {"coefficients": lmm_coefficients, "ranef": lmm_ranef}

@@ -109,7 +109,7 @@ class Result:
 
 
 class Moderated(Protocol):
-    """A result with moderation curves."""
+    """A result with moderation and sensitivity curves."""
 
     def moderation(
         self,
@@ -118,6 +118,9 @@ class Moderated(Protocol):
         by: str | None = None,
         at: Mapping[str, float | str] | None = None,
         level: float = 0.95,
+    ) -> Any: ...
+    def sensitivity(
+        self, level: Any = "within", *, mediator: Any = None, conf_level: float = 0.95, method: str | None = None
     ) -> Any: ...
 
 

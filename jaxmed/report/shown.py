@@ -1,12 +1,12 @@
-"""What users call on every result: figures, reports, tables for documents, and on those of mediations moderation curves."""
+"""What users call on every result: figures, reports, tables; on those of mediations moderation curves and sensitivity."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from jaxmed.inference.curves import Bands
+    from jaxmed.inference.sensitivity import Confounding, Intervals
+    from jaxmed.reml.problem import Estimates
     from jaxmed.report.moderation import ModerationCurve
+    from jaxmed.report.sensitivity import Sensitivity
 
 
 @verbs
@@ -31,9 +34,9 @@ class Shown(Result):
         """Draw a figure; needs matplotlib (``pip install 'jaxmed[plot]'``).
 
         Args:
-            kind: of a mediation fit "path", "forest", "moderation", "clusters" or "influence"; of its bootstrap "forest", "path",
-                "density", "moderation" or "health"; of a mixed model "coefficients" or "ranef"; of its
-                bootstrap "forest", "density" or "health". Default the first.
+            kind: of a mediation fit "path", "forest", "moderation", "sensitivity", "clusters" or "influence"; of its bootstrap
+                "forest", "path", "density", "moderation", "sensitivity" or "health"; of a mixed model "coefficients" or
+                "ranef"; of its bootstrap "forest", "density" or "health". Default the first.
             ax: matplotlib axes to draw on; default new ones of a fitting size.
             options: of the figure, such as ``level=0.9``, ``effects=["indirect"]`` (forest; labels for density),
                 ``effect=``, ``by=``, ``at=``, ``shade=True`` (moderation), ``component=`` (path, clusters). A wrong name
@@ -118,7 +121,7 @@ class Shown(Result):
 
 @verbs
 class Curved(Shown):
-    """Beside that, moderation curves: fits of mediations and their bootstraps."""
+    """Beside that, moderation curves and sensitivity: fits of mediations and their bootstraps."""
 
     def moderation(
         self,
@@ -156,3 +159,51 @@ class Curved(Shown):
     @abstractmethod
     def _curve_bands(self, level: float) -> tuple[str, Callable[..., Bands]]:
         """Where the bands of curves come from, in words, and what makes them of a function of the grid's rows."""
+
+    def sensitivity(
+        self,
+        level: Literal["within", "between"] = "within",
+        *,
+        rho: float | Sequence[float] | None = None,
+        mediator: str | Sequence[str] | None = None,
+        conf_level: float = 0.95,
+        method: str | None = None,
+    ) -> Sensitivity:
+        """How an unmeasured confounder of mediator and outcome would change the indirect and direct effects, without refits.
+
+        A confounder correlates the residuals of M and Y, by rho, which no data tell and the fit takes as 0. Effects at another
+        rho follow in closed form from the parameters, those of a bootstrap from every draw.
+
+        Args:
+            level: "within", residuals of rows; "between", of clusters (random intercepts; residuals of level-2 mediators),
+                which needs between effects. Without split effects (``center="none"``) "within" moves the conflated ones.
+            rho: one correlation or several, for ``tidy()`` and figures; default from -0.9 to 0.9.
+            mediator: whose residuals are correlated with the outcome's; several share one rho, that of all others is 0. Needed
+                where there are several mediators.
+            conf_level: of the intervals.
+            method: of a fit "delta" (default) or "monte_carlo"; of a bootstrap "percentile" (default), "basic", "normal" or
+                "bc".
+
+        Returns:
+            A Sensitivity: ``tidy()`` (curves), ``thresholds()`` (the rho at which effects and intervals reach 0), ``shares()``
+            (the same as R^2), ``plot()``, ``describe()``, ``exactness``.
+
+        Raises:
+            InputError: a level without indirect effects, a rho that is impossible, an unknown mediator, option or method,
+                several mediators and none chosen, a jackknife, a mixed model.
+
+        Example:
+            >>> found = boot.sensitivity("between")
+            >>> found.labels
+            ('indirect[m] between', 'direct between')
+
+        Sources: Imai, Keele & Yamamoto (2010); the page on sensitivity has the formulas for two levels and when they are exact.
+        """
+        from jaxmed.report import sensitivity
+
+        design = self._fit._mediation_design("sensitivity()")
+        return sensitivity.analyse(self, design, level, rho, mediator, conf_level, method)
+
+    @abstractmethod
+    def _confounded(self, model: Confounding, level: float, method: str | None) -> tuple[str, Estimates, Intervals]:
+        """Where intervals of effects under a confounder come from, in words, the estimates, and the intervals."""

@@ -1,0 +1,129 @@
+"""Whether the models of a sensitivity analysis fit exactly as well as the fitted one, and if not, why.
+
+Exact means: for every rho there are parameters with which the system of equations, its residuals correlated by rho, has the
+very log-likelihood of the fit. That holds where the outcome's equation has room for what it takes over from the mediator's: the
+same terms, a random slope where the mediator has one, and the covariances that follow from them. Where the mediator's cluster
+mean predicts the outcome, the covariance of their intercepts is fixed at 0 by convention, and is no restriction.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxmed.design.system import Design, Equation, Recipe
+from jaxmed.inference.sensitivity import Confounding
+from jaxmed.reml.problem import Estimates
+
+ROUNDING = 1e-8  # of an eigenvalue of a correlation matrix
+
+Key = frozenset[tuple[str, str]]
+
+
+def reasons(model: Confounding, estimates: Estimates, rho: np.ndarray) -> tuple[str, ...]:
+    """Why effects at rho (W,) are approximate, in words; none where they are exact."""
+    said = [why for name in model.moving for why in _missing(model, name)]
+    said += _covariances(model)
+    if model.component == "between" and any(s.intercept is not None for s in model.sources):
+        said += _sizes(model)
+        said += _boundary(model, estimates, rho)
+    elif model.level == "within":
+        said += [why for name in model.moving for why in _rows(model.design, name)]
+    return tuple(dict.fromkeys(said))
+
+
+def _missing(model: Confounding, mediator: str) -> list[str]:
+    """What the mediator's equation has and the outcome's lacks."""
+    design = model.design
+    own, outcome = _equation(design, mediator), design.equations[-1]
+    y, there = outcome.response, [_key(design, recipe) for recipe in outcome.recipes]
+    needed = [(f"{mediator}: {n}", recipe) for n, recipe in zip(own.fixed_names, own.recipes, strict=True)]
+    if model.component == "between":
+        needed = [(n, recipe) for n, recipe in needed if all(factor.part != "within" for factor in recipe)]
+    said = [f"the equation of {y} lacks the term {n}" for n, recipe in needed if not _covered(_key(design, recipe), there)]
+    if model.component == "within" and frozenset({(mediator, "between")}) not in there:
+        said.append(f"the equation of {y} lacks the cluster mean of {mediator}")
+    if model.level == "within":
+        slopes = {_key(design, outcome.recipes[k]) for k in outcome.positions()}
+        fixed = {n: _key(design, recipe) for n, recipe in zip(own.fixed_names, own.recipes, strict=True)}
+        said += [
+            f"{mediator}: {n} has a random slope, and that term of {y} has none"
+            if n != "Intercept"
+            else f"{y} has no random intercept"
+            for n in own.random_names
+            if fixed[n] not in slopes
+        ]
+    return said
+
+
+def _covariances(model: Confounding) -> list[str]:
+    """Covariances that are fixed at 0 and would follow."""
+    design = model.design
+    labels, outcome = design.random_labels, design.equations[-1]
+    place = {label: k for k, label in enumerate(labels)}
+    of_outcome = {_key(design, outcome.recipes[k]): f"{outcome.response}:{outcome.fixed_names[k]}" for k in outcome.positions()}
+    moved = np.eye(len(labels), dtype=bool)
+    names = model.mediators if model.level == "between" else model.moving
+    for name in names:
+        own = _equation(design, name)
+        for k, term in zip(own.positions(), own.random_names, strict=True):
+            target = of_outcome.get(_key(design, own.recipes[k]))
+            if target is not None and (model.level == "within" or term == "Intercept"):
+                moved[place[target], place[f"{name}:{term}"]] = True
+    follows = (moved.astype(int) @ design.free.astype(int) @ moved.T.astype(int)) > 0
+    free = design.free.copy()
+    intercept = place.get(f"{outcome.response}:Intercept")
+    for path in design.paths:
+        at = place.get(f"{path.mediator}:Intercept")
+        if path.kind == "b" and path.component == "between" and at is not None and intercept is not None:
+            free[at, intercept] = free[intercept, at] = True
+    return [
+        f"the covariance of {labels[l]} and {labels[i]} is fixed at 0"
+        for i, l in zip(*np.nonzero(np.tril(follows & ~free)), strict=True)
+    ]
+
+
+def _sizes(model: Confounding) -> list[str]:
+    """Cluster means of unequal precision are confounded unequally."""
+    sizes = model.sizes
+    if len(sizes) > 1 or len(np.unique(sizes)) > 1:
+        return [f"clusters have from {int(sizes.min())} to {int(sizes.max())} rows, whose means are confounded unequally"]
+    return []
+
+
+def _rows(design: Design, mediator: str) -> list[str]:
+    """Every row of the outcome must have a residual of the mediator."""
+    own, outcome = _equation(design, mediator), design.equations[-1]
+    if design.has_rows:
+        missing = not np.isin(outcome.rows, own.rows).all()
+    else:
+        J = len(design.clusters)
+        missing = bool((outcome.sizes(J) > own.sizes(J)).any())
+    return [f"some rows of {outcome.response} are not in the equation of {mediator}"] if missing else []
+
+
+def _boundary(model: Confounding, estimates: Estimates, rho: np.ndarray) -> list[str]:
+    """Whether there are random effects with the covariances that follow."""
+    for value in sorted(rho, key=abs):
+        G = model.implied(estimates, float(value))
+        sd = np.sqrt(np.maximum(np.diag(G), 0.0))
+        scale = np.where(sd > 0, sd, 1.0)
+        if np.linalg.eigvalsh(G / np.outer(scale, scale)).min() < -ROUNDING:
+            return [f"from rho = {value:.2g} on, the random effects would need a covariance matrix with a negative eigenvalue"]
+    return []
+
+
+def _equation(design: Design, response: str) -> Equation:
+    return next(e for e in design.equations if e.response == response)
+
+
+def _key(design: Design, recipe: Recipe) -> Key:
+    """What a term is made of, whatever its origin: with the intercept and the main effects there, shifts make no difference."""
+    return frozenset((f.column, "between" if design.is_level_2(f.column) else f.part) for f in recipe)
+
+
+def _covered(key: Key, there: list[Key]) -> bool:
+    if key in there:
+        return True
+    if len(key) == 1 and (one := next(iter(key)))[1] == "raw":  # both parts make the whole
+        return all(frozenset({(one[0], part)}) in there for part in ("within", "between"))
+    return False
