@@ -12,6 +12,7 @@ FULL = (
     "properties/test_origins.py::test_effects_do_not_depend",
     "properties/test_origins.py::test_origin_and_unit_of_a_column_of_a_mediation",
     "properties/test_origins.py::test_profile_intervals",
+    "properties/test_sensitivity.py",
     "properties/test_weights.py",
     "reference/test_designs.py",
     "reference/test_lmm.py::test_criterion[insteval]",
@@ -56,6 +57,7 @@ FULL = (
     "unit/test_results.py",
     "unit/test_schemes.py",
     "unit/test_seeds.py",
+    "unit/test_sensitivity.py",
     "unit/test_start_values.py",
     "unit/test_storage.py",
 )

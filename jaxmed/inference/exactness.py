@@ -36,10 +36,11 @@ def _missing(model: Confounding, mediator: str) -> list[str]:
     design = model.design
     own, outcome = _equation(design, mediator), design.equations[-1]
     y, there = outcome.response, [_key(design, recipe) for recipe in outcome.recipes]
-    needed = [(f"{mediator}: {n}", recipe) for n, recipe in zip(own.fixed_names, own.recipes, strict=True)]
-    if model.component == "between":
-        needed = [(n, recipe) for n, recipe in needed if all(factor.part != "within" for factor in recipe)]
-    said = [f"the equation of {y} lacks the term {n}" for n, recipe in needed if not _covered(_key(design, recipe), there)]
+    needed = list(zip(own.fixed_names, own.recipes, strict=True))
+    if model.component == "between" and own.level == 1:
+        return _missing_means(model, mediator)
+    lacking = [n for n, recipe in needed if not _covered(_key(design, recipe), there)]
+    said = [f"the equation of {y} lacks what stands in that of {mediator}: {', '.join(lacking)}"] if lacking else []
     if model.component == "within" and frozenset({(mediator, "between")}) not in there:
         said.append(f"the equation of {y} lacks the cluster mean of {mediator}")
     if model.level == "within":
@@ -53,6 +54,28 @@ def _missing(model: Confounding, mediator: str) -> list[str]:
             if fixed[n] not in slopes
         ]
     return said
+
+
+def _missing_means(model: Confounding, mediator: str) -> list[str]:
+    """What the cluster means of the mediator depend on, and those of the outcome cannot."""
+    design = model.design
+    own, outcome = _equation(design, mediator), design.equations[-1]
+    there = {_key(design, recipe) for recipe in outcome.recipes}
+    lacking, moving = [], []
+    for name, recipe in zip(own.fixed_names, own.recipes, strict=True):
+        parts = [part for _, part in _key(design, recipe)]
+        varying = [part for part in parts if part != "between"]
+        if varying == ["within"]:
+            continue  # its cluster means are 0
+        mean = _key(design, recipe)
+        if varying:  # of a product the outcome has no cluster means
+            mean = frozenset((column, "between") for column, _ in mean) if len(parts) == 1 else None
+            moving += [name] if name in own.random_names else []
+        if mean is None or mean not in there:
+            lacking.append(f"the cluster means of {name}" if varying else name)
+    what = f"the equation of {outcome.response} lacks what the cluster means of {mediator} depend on: {', '.join(lacking)}"
+    said = [what] if lacking else []
+    return said + [f"{mediator}: {name} has a random slope, and differs between clusters" for name in moving]
 
 
 def _covariances(model: Confounding) -> list[str]:
@@ -84,8 +107,8 @@ def _covariances(model: Confounding) -> list[str]:
 
 def _sizes(model: Confounding) -> list[str]:
     """Cluster means of unequal precision are confounded unequally."""
-    sizes = model.sizes
-    if len(sizes) > 1 or len(np.unique(sizes)) > 1:
+    sizes = model.sizes[:, [True, *(s.intercept is not None for s in model.sources)]]
+    if len(np.unique(sizes)) > 1:
         return [f"clusters have from {int(sizes.min())} to {int(sizes.max())} rows, whose means are confounded unequally"]
     return []
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 GRID = np.round(np.linspace(-0.9, 0.9, 73), 10)
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the mediator's residual variance
+WIDTH = 120  # characters of the summary
 PLACES = {"within": "within clusters", "between": "between clusters"}
 
 
@@ -176,10 +177,10 @@ class Sensitivity:
         marks = {"estimate 0": float(sensitivity.zero(self.parts)[e]), "interval has 0": touch}
         if contour:
             sign = 1.0 if self.parts.slope[e] * self.parts.effect[e] >= 0 else -1.0  # towards 0
-            mediator, outcome = ", ".join(self.confounded), self.model.design.equations[-1].response
+            mediator = ", ".join(self.confounded)
             return figures.contour(
                 lambda rho: self.parts.effect[e] - self.parts.slope[e] * sensitivity.stretch(rho, self.parts.share),
-                sign=sign, limit=limit, marks=marks, mediator=mediator, outcome=outcome, effect=name, ax=ax,
+                sign=sign, limit=limit, marks=marks, mediator=mediator, outcome=self._outcome, effect=name, ax=ax,
             )  # fmt: skip
         rho = np.union1d(np.linspace(self.rho[0], self.rho[-1], figures.POINTS), self.rho)
         band, interval = self.limits(e, rho), f"{100 * self.conf_level:g}% interval ({self.source})"
@@ -194,11 +195,10 @@ class Sensitivity:
             >>> fit.sensitivity().describe().split(",")[0]
             'An unmeasured confounder of m and y within clusters would correlate their residuals'
         """
-        outcome = self.model.design.equations[-1].response
-        own = "their residuals" if len(self.confounded) == 1 else f"the residuals of each mediator with those of {outcome}"
+        own = "their residuals" if len(self.confounded) == 1 else f"the residuals of each mediator with those of {self._outcome}"
         said = [
-            f"An unmeasured confounder of {_and(self.confounded)} and {outcome} {PLACES[self.level]} would correlate {own}, by "
-            "rho (Imai, Keele & Yamamoto, 2010); the fitted model has rho = 0."
+            f"An unmeasured confounder of {_and([*self.confounded, self._outcome])} {PLACES[self.level]} would correlate {own}, "
+            "by rho (Imai, Keele & Yamamoto, 2010); the fitted model has rho = 0."
         ]
         found = self.thresholds()
         said += [self._sentence(row) for row in found.to_dict("records")[:MOST]]
@@ -208,7 +208,7 @@ class Sensitivity:
 
     def summary(self) -> str:
         """The thresholds as a table, with what they rest on: ``print(result.summary())``."""
-        return tables.page(self._title, self._blocks())
+        return tables.page(self._title, self._blocks(), max_width=WIDTH)
 
     def __repr__(self) -> str:
         return self.summary()
@@ -218,14 +218,17 @@ class Sensitivity:
 
     @property
     def _title(self) -> str:
-        outcome = self.model.design.equations[-1].response
-        return f"Sensitivity to an unmeasured confounder of {_and(self.confounded)} and {outcome} {PLACES[self.level]}"
+        return f"Sensitivity to an unmeasured confounder of {_and([*self.confounded, self._outcome])} {PLACES[self.level]}"
 
     @property
     def axis(self) -> str:
         """What rho is, in words."""
-        outcome = self.model.design.equations[-1].response
-        return f"rho: correlation of the residuals of {_and(self.confounded)} and {outcome} {PLACES[self.level]}"
+        joined = "and" if len(self.confounded) == 1 else "with those of"
+        return f"rho: correlation of the residuals of {_and(self.confounded)} {joined} {self._outcome} {PLACES[self.level]}"
+
+    @property
+    def _outcome(self) -> str:
+        return self.model.design.equations[-1].response
 
     def _blocks(self) -> list[tables.Block]:
         shown_ = self.thresholds().drop(columns=["effect", "mediator", "component", "confounded"])
@@ -318,8 +321,8 @@ def _moving(design: Design, level: Level, mediator: object) -> tuple[str, ...]:
     if not known:
         other = next((one for one in LEVELS if sensitivity.mediators_of(design, one)), None)
         remedy = f"use level={other!r}" if other else "there is no indirect effect at either level"
-        what = "whose residuals vary within clusters" if level == "within" else "from cluster means (center='group_mean')"
-        raise InputError(f"level={level!r}: this fit has no indirect effect {PLACES[level]} {what}; {remedy}.")
+        needs = "x and m must vary within them" if level == "within" else "that takes center='group_mean' or an m of level 2"
+        raise InputError(f"level={level!r}: this fit has no indirect effect {PLACES[level]} ({needs}); {remedy}.")
     if mediator is None:
         if len(known) > 1:
             raise InputError(

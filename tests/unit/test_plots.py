@@ -316,7 +316,9 @@ def test_coefplot_puts_models_beside_each_other(lmm, fit):
 
 
 def test_wrong_names_list_the_valid_ones(fit, boot, lmm):
-    with pytest.raises(InputError, match=r"plot\('tree'\).*'path', 'forest', 'moderation', 'clusters', 'influence'"):
+    with pytest.raises(
+        InputError, match=r"plot\('tree'\).*'path', 'forest', 'moderation', 'sensitivity', 'clusters', 'influence'"
+    ):
         fit.plot("tree")
     with pytest.raises(InputError, match="'forest', 'path', 'density', 'moderation', 'health'"):
         boot.plot("clusters")
