@@ -27,6 +27,7 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "y": ("outcome", "response", "dv"),
     "x": ("predictor", "treat", "treatment", "iv"),
     "level": ("conf", "conflevel", "confidence", "ci", "alpha"),
+    "conf_level": ("conf", "conflevel", "confidence", "ci", "alpha"),
     "method": ("type", "citype", "intervals"),
     "kind": ("type", "scheme", "boottype"),
     "seed": ("randomstate", "rng", "randomseed"),

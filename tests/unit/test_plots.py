@@ -320,7 +320,7 @@ def test_wrong_names_list_the_valid_ones(fit, boot, lmm):
         InputError, match=r"plot\('tree'\).*'path', 'forest', 'moderation', 'sensitivity', 'clusters', 'influence'"
     ):
         fit.plot("tree")
-    with pytest.raises(InputError, match="'forest', 'path', 'density', 'moderation', 'health'"):
+    with pytest.raises(InputError, match="'forest', 'path', 'density', 'moderation', 'sensitivity', 'health'"):
         boot.plot("clusters")
     with pytest.raises(InputError, match="'coefficients', 'ranef'"):
         lmm.plot("path")

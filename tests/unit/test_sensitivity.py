@@ -66,21 +66,22 @@ def curve(found, label):
 
 def dense(equations, J, G, residual, reml):
     """Deviance and fixed effects of two level-1 equations whose residuals in a row have the covariance ``residual`` (2, 2)."""
-    p = [e.fixed.shape[1] for e in equations]
+    p, q = [e.fixed.shape[1] for e in equations], equations[0].random.shape[1]
     H, h, yy, logdet, n = np.zeros((sum(p),) * 2), np.zeros(sum(p)), 0.0, 0.0, 0
     for j in range(J):
-        at = [e.codes == j for e in equations]
-        X = np.zeros((2 * at[0].sum(), sum(p)))
-        Z = np.zeros((len(X), len(G)))
-        half, q = len(X) // 2, equations[0].random.shape[1]
-        X[:half, : p[0]], X[half:, p[0] :] = (e.fixed[a] for e, a in zip(equations, at, strict=True))
-        Z[:half, :q], Z[half:, q:] = (e.random[a] for e, a in zip(equations, at, strict=True))
-        y = np.concatenate([e.y[a] for e, a in zip(equations, at, strict=True)])
-        V = Z @ G @ Z.T + np.kron(residual, np.eye(half))
+        m, y = (np.flatnonzero(e.codes == j) for e in equations)
+        k = len(m)
+        X, Z = np.zeros((k + len(y), sum(p))), np.zeros((k + len(y), len(G)))
+        X[:k, : p[0]], X[k:, p[0] :] = equations[0].fixed[m], equations[1].fixed[y]
+        Z[:k, :q], Z[k:, q:] = equations[0].random[m], equations[1].random[y]
+        rows = np.concatenate([equations[0].rows[m], equations[1].rows[y]])
+        of = np.repeat([0, 1], [k, len(y)])
+        V = Z @ G @ Z.T + residual[np.ix_(of, of)] * (rows[:, None] == rows)
         root = np.linalg.cholesky(V)
-        X, y = np.linalg.solve(root, X), np.linalg.solve(root, y)
-        H, h, yy = H + X.T @ X, h + X.T @ y, yy + y @ y
-        logdet, n = logdet + 2 * np.log(np.diag(root)).sum(), n + len(y)
+        X = np.linalg.solve(root, X)
+        response = np.linalg.solve(root, np.concatenate([equations[0].y[m], equations[1].y[y]]))
+        H, h, yy = H + X.T @ X, h + X.T @ response, yy + response @ response
+        logdet, n = logdet + 2 * np.log(np.diag(root)).sum(), n + len(response)
     beta = np.linalg.solve(H, h)
     degrees = n - (sum(p) if reml else 0)
     value = logdet + yy - h @ beta + degrees * np.log(2 * np.pi) + (np.linalg.slogdet(H)[1] if reml else 0.0)
@@ -117,6 +118,28 @@ def test_within_clusters_every_rho_fits_as_well(unequal, center, reml):
         indirect, direct = found.labels
         assert curve(found, indirect)[rho] == pytest.approx(a * b + cov, abs=1e-8)
         assert curve(found, direct)[rho] == pytest.approx(cprime, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exact"),
+    [
+        ({"random": "all"}, True),  # y missing in some rows
+        ({"random": "all", "covariates": ["z"], "center_covariates": False}, True),
+        ({"random": "all", "moderators": {"a": "z", "cprime": "z"}}, True),
+        ({"covariance": "by_equation"}, True),
+        ({"covariance": "by_equation", "random": ["b"]}, True),
+        ({"covariates": {"m": ["z"]}}, False),
+        ({"between": ["m"]}, False),
+    ],
+)
+def test_what_is_called_exact_has_the_same_likelihood_and_what_is_not_has_not(unequal, arguments, exact):
+    rng = np.random.default_rng(2)
+    sample = unequal.assign(z=rng.normal(size=len(unequal)) + 0.3 * unequal["x"])
+    sample.loc[rng.random(len(sample)) < 0.2, "y"] = np.nan
+    fit = jm.mediate(sample, **ROLES, **arguments)
+    assert fit.sensitivity().exact == exact
+    deviance, _ = dense(fit.design.equations, fit.n_clusters, *with_rho_within(fit, 0.5), True)
+    assert (abs(deviance - fit.deviance) < 1e-8) == exact
 
 
 @pytest.mark.parametrize("reml", [True, False])
