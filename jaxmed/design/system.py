@@ -112,6 +112,47 @@ class Path:
     term: str
     random: bool  # has a random slope
     interactions: tuple[Interaction, ...] = ()
+    regression: int | None = None  # a path without a term of its own: which of the coefficients of Levels it is
+    deviation: str = ""  # the random slope's name in G, where it is not the term's
+
+    @property
+    def slope(self) -> str:
+        """The name of its random slope in G, after the equation's."""
+        return self.deviation or self.term
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A regression among the clusters' levels, or among deviations from them: a variable on others before it."""
+
+    of: int  # position in Levels.variables, as of the others
+    on: tuple[int, ...]
+    on_x: bool = False  # and on an x of level 2, which is a column and no response; its coefficient comes last
+    within: bool = False  # among deviations
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Where the path model of the clusters' levels stands among the parameters (center="latent"), see inference/latent.py.
+
+    V variables in the order of the equations: responses of level 2, then those of level 1, each along the paths. A position of
+    -1 is a coefficient that does not exist.
+    """
+
+    x: str
+    mediators: tuple[str, ...]
+    y: str
+    variables: tuple[str, ...]
+    n_upper: int  # how many of them are at level 2
+    coefficients: tuple[tuple[int, ...], ...]  # (V, V) positions in beta: row, the response
+    of_x: tuple[int, ...]  # (V,) positions in beta of an x of level 2
+    intercepts: tuple[int, ...]  # positions in G, of the variables of level 1
+    regressions: tuple[Regression, ...]
+
+    @property
+    def n_paths(self) -> int:
+        """Coefficients of all regressions."""
+        return sum(len(r.on) + r.on_x for r in self.regressions)
 
 
 @dataclass(frozen=True)
@@ -132,6 +173,8 @@ class Moderator:
 @dataclass(frozen=True)
 class Design:
     """A system of equations, mediators first and the outcome last, ready for the likelihood.
+
+    With latent cluster means the equations of level-2 responses come first, as the others hold these as columns.
 
     ``free`` is the (q, q) mask of the elements of G that are estimated, in the order of the equations'
     random effects; ``notes`` are sentences for the summary (coding, parts left out, covariances fixed at 0).
@@ -154,6 +197,26 @@ class Design:
     # column of a moderator -> its mean in every cluster (J,)
     cluster_values: Mapping[str, np.ndarray] = field(default_factory=dict)
     rows_used: int | None = None  # rows of the table that some equation uses; None where sums do not tell
+    between: Levels | None = None  # the clusters' levels as latent variables, with center="latent"
+
+    @property
+    def predictor(self) -> str:
+        """X by the name of its column."""
+        if self.between is not None:
+            return self.between.x
+        first = self.paths[0]
+        equation = next(e for e in self.equations if e.response == first.equation)
+        return equation.recipes[equation.fixed_names.index(first.term)][0].column
+
+    @property
+    def mediators(self) -> tuple[str, ...]:
+        """In the order of the argument."""
+        return tuple(dict.fromkeys(path.mediator for path in self.paths if path.mediator))
+
+    @property
+    def outcome(self) -> str:
+        """The response that the paths lead to."""
+        return self.between.y if self.between else self.equations[-1].response
 
     @property
     def has_rows(self) -> bool:

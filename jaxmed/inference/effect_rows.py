@@ -8,12 +8,12 @@ given at each combination of the moderators' values, and its unconditional row d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import combinations, product
 from operator import add
 
-from jaxmed.design.system import Component, Design, Moderator, Path
+from jaxmed.design.system import Component, Design, Levels, Moderator, Path
 from jaxmed.inference.polynomials import Combination, Polynomial, mean_product
 
 COMPONENTS: tuple[Component, ...] = ("within", "between", "conflated")
@@ -35,6 +35,7 @@ class Effect:
     divisor: Polynomial | None = None
     function: Callable | None = None
     design: Design | None = None  # names the parameters for ``function``
+    levels: Levels | None = None  # whose regressions the polynomial has as further parameters, behind beta and G
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def find_effects(design: Design) -> tuple[Effect, ...]:
         rows += [row for quantity in quantities for row in builder.contrasts(quantity)]
     rows += builder.contextual(every)
     rows += [Effect(name, "extra", function=function, design=design) for name, function in design.extra.items()]
-    return tuple(rows)
+    return tuple(replace(row, levels=design.between) for row in rows) if design.between else tuple(rows)
 
 
 def moderated_quantities(design: Design) -> dict[str, tuple[str, ...]]:
@@ -81,7 +82,8 @@ def quantity_rows(design: Design, name: str) -> tuple[Effect, ...]:
     """The rows of one effect alone, at every combination of its moderators' values."""
     builder = _Builder(design)
     found = (quantity for component in COMPONENTS for quantity in builder.component(component))
-    return tuple(builder.rows(next(quantity for quantity in found if quantity.name == name)))
+    rows = builder.rows(next(quantity for quantity in found if quantity.name == name))
+    return tuple(replace(row, levels=design.between) for row in rows)
 
 
 def confounded_rows(
@@ -125,12 +127,16 @@ class _Builder:
         self.moderators: dict[str, Moderator] = {m.name: m for m in design.moderators}
         self.beta = {label: k for k, label in enumerate(design.fixed_labels)}
         self.G = {label: k for k, label in enumerate(design.random_labels)}
+        # the coefficients of regressions on latent means stand behind beta and G, see effects.parameters_of
+        self.n_parameters = len(self.beta) + len(self.G) * (len(self.G) + 1) // 2
         self.texts = {m.name: _texts(m) for m in design.moderators}
 
     # paths and their products ----------------------------------------------------------------------------------------
 
     def path(self, path: Path, at: Point) -> Combination:
         """The path at values of its moderators, a(w) = a + a_w w."""
+        if path.regression is not None:
+            return Combination(((self.n_parameters + path.regression, 1.0),))
         weights = [(path.term, path.random, 1.0)]
         for i in path.interactions:
             moderator = self.moderators[i.moderator]

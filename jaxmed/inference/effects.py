@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxmed.arguments import shown
-from jaxmed.design.system import Design
+from jaxmed.design.system import Design, Levels
 from jaxmed.errors import InputError
-from jaxmed.inference import parameters, polynomials
+from jaxmed.inference import latent, parameters, polynomials
 from jaxmed.inference.effect_rows import Effect, find_effects
 from jaxmed.reml.problem import Estimates
 
@@ -62,9 +62,13 @@ def effects(design: Design) -> tuple[Effect, ...]:
 def values(rows: tuple[Effect, ...], beta: np.ndarray, G: np.ndarray, sigma2: np.ndarray | None = None) -> np.ndarray:
     """Values of effects: beta (..., p), G (..., q, q) and sigma2 (..., K) in the design's order -> (..., E).
 
-    ``sigma2`` is needed by functions of the user only.
+    ``sigma2`` is needed by functions of the user and with latent cluster means.
     """
     at = parameters.pack(beta, G)
+    if (levels := levels_of(rows)) is not None:
+        if sigma2 is None:
+            raise ValueError("effects on latent cluster means need all parameters")
+        at = np.concatenate([at, latent.coefficients(levels, Estimates(beta, G, sigma2))], -1)
     out = polynomials.values([row.polynomial for row in rows], at)
     shares, divisors = _divided(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -84,18 +88,24 @@ def gradient(rows: tuple[Effect, ...], estimates: Estimates, spread: np.ndarray)
     beta, G, sigma2 = estimates
     at = parameters.pack(beta, G)
     n = at.shape[-1]
-    out = np.zeros((*at.shape[:-1], len(rows), n + sigma2.shape[-1]))
-    out[..., :n] = polynomials.gradient([row.polynomial for row in rows], at)
+    every = np.concatenate([at, sigma2], -1)
+    levels = levels_of(rows)
+    if levels is not None:
+        at = np.concatenate([at, latent.coefficients(levels, estimates)], -1)
+    slope = polynomials.gradient([row.polynomial for row in rows], at)
     shares, divisors = _divided(rows)
     if shares:
         top = polynomials.values([rows[e].polynomial for e in shares], at)[..., None]
         bottom = polynomials.values(divisors, at)[..., None]
         below = polynomials.gradient(divisors, at)
         with np.errstate(divide="ignore", invalid="ignore"):
-            out[..., shares, :n] = (out[..., shares, :n] - top / bottom * below) / bottom
+            slope[..., shares, :] = (slope[..., shares, :] - top / bottom * below) / bottom
+    out = np.zeros((*at.shape[:-1], len(rows), every.shape[-1]))
+    out[..., :n] = slope[..., :n]
+    if levels is not None:
+        out += _chained(slope[..., n:], latent.gradient(levels, estimates))
     for e, row in enumerate(rows):
         if row.function is not None and row.design is not None:
-            every = np.concatenate([at, sigma2], -1)
             for b in np.ndindex(every.shape[:-1]):
                 out[(*b, e)] = _differences(row, row.design, every[b], spread[b])
     return out
@@ -139,6 +149,17 @@ def check_extra(design: Design, estimates: Estimates) -> None:
                     f"extra[{row.label!r}] gives shape {one.shape} for one set of parameters and {two.shape} for two; it must "
                     "work element by element, since draws come as arrays: use NumPy's functions (numpy.exp, numpy.where)."
                 )
+
+
+def levels_of(rows: tuple[Effect, ...]) -> Levels | None:
+    """The regressions on latent means that rows are made of, which all rows of a design share."""
+    return next((row.levels for row in rows if row.levels is not None), None)
+
+
+def _chained(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Products of derivatives (..., E, n) and (..., n, P), where one that does not exist (NaN) counts only where it is needed."""
+    turned = polynomials.weighted(np.swapaxes(inner, -1, -2), np.swapaxes(outer, -1, -2))
+    return np.swapaxes(turned, -1, -2)
 
 
 def _divided(rows: tuple[Effect, ...]) -> tuple[list[int], list[polynomials.Polynomial]]:

@@ -63,7 +63,7 @@ def values(polynomials: Sequence[Polynomial], at: np.ndarray) -> np.ndarray:
     """Values (..., E) at parameters (..., P)."""
     monomials, weights = _table(polynomials)
     padded = np.concatenate([at, np.ones((*at.shape[:-1], 1))], -1)
-    return (padded[..., monomials[:, 0]] * padded[..., monomials[:, 1]]) @ weights
+    return weighted(padded[..., monomials[:, 0]] * padded[..., monomials[:, 1]], weights)
 
 
 def gradient(polynomials: Sequence[Polynomial], at: np.ndarray) -> np.ndarray:
@@ -74,7 +74,21 @@ def gradient(polynomials: Sequence[Polynomial], at: np.ndarray) -> np.ndarray:
     rows = np.arange(len(monomials))
     for one, other in ((0, 1), (1, 0)):  # no position comes twice within one of them
         slope[..., rows, monomials[:, one]] += padded[..., monomials[:, other]]
-    return weights.T @ slope[..., :-1]
+    return np.swapaxes(weighted(np.swapaxes(slope[..., :-1], -1, -2), weights), -1, -2)
+
+
+def weighted(numbers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sums (..., E) of numbers (..., m) with weights (..., m, E); one that is NaN counts only where it has a weight.
+
+    Example:
+        >>> weighted(np.array([np.nan, 2.0]), np.array([[1.0, 0.0], [1.0, 3.0]]))
+        array([nan,  6.])
+    """
+    lacking = np.isnan(numbers)
+    if not lacking.any():
+        return numbers @ weights
+    affected = lacking.astype(float) @ (weights != 0) > 0
+    return np.where(affected, np.nan, np.where(lacking, 0.0, numbers) @ weights)
 
 
 def _table(polynomials: Sequence[Polynomial]) -> tuple[np.ndarray, np.ndarray]:

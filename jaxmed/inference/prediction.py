@@ -77,7 +77,7 @@ def predict(system: FittedSystem, new: NewRows, conditional: bool, predicted: bo
         X = rebuild.new_matrix(design, k, new, values, known)
         y = X @ beta + (X[:, e.positions()] * u[at, columns]).sum(1)
         out.append(y)
-        if predicted:
+        if predicted and e.response in design.mediators:
             values[e.response] = y
     return out
 
@@ -90,7 +90,7 @@ def _fitted(system: FittedSystem, conditional: bool, predicted: bool) -> tuple[l
         X, Z = rebuild.matrices(system.design, k, made) if made else (e.fixed, e.random)
         y = X @ beta + (Z * u[e.codes, columns]).sum(1)
         out.append(y)
-        if predicted:
+        if predicted and e.response in system.design.mediators:
             made[e.response] = rebuild.to_table(system.design, k, y, elsewhere=np.nan)
     return out, made
 

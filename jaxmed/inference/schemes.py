@@ -128,6 +128,7 @@ class Scheme:
             data.update(name.encode() + np.ascontiguousarray(column).tobytes())
         data.update(np.ascontiguousarray(design.table_codes).tobytes())
         shape = [(p.kind, p.mediator, p.component, p.equation, p.term) for p in design.paths]
+        shape += [repr(design.between)] if design.between else []
         values = [(m.name, m.values) for m in design.moderators]
         model.update(repr((design.free.tolist(), self.system.fits[0].reml, shape, values, sorted(design.extra))).encode())
         return {"data": data.hexdigest(), "model": model.hexdigest()}
@@ -251,7 +252,9 @@ def _noise(system: FittedSystem, kind: str, laid_out: slot_table.SlotTable, clas
         )
     left = _residuals(system, conditional=True)
     if kind == "parametric":
-        return empty._replace(random=root(G), residuals=root(residual_covariance(left, sigma2, level_2)))
+        # with latent cluster means a mediator's equation holds those before it: nothing is left to be correlated
+        groups = level_2[: 0 if design.between else -1]
+        return empty._replace(random=root(G), residuals=root(residual_covariance(left, sigma2, groups)))
     usable = np.isfinite(left[:, ~level_2]).all(1)
     if usable.sum() < 2:
         raise InputError(
@@ -288,12 +291,15 @@ def _reflated(residuals: np.ndarray, sigma2: np.ndarray) -> np.ndarray:
 
 
 def residual_covariance(
-    residuals: Float[np.ndarray, "n K"], sigma2: Float[np.ndarray, " K"], level_2: np.ndarray
+    residuals: Float[np.ndarray, "n K"], sigma2: Float[np.ndarray, " K"], upper: np.ndarray
 ) -> Float[np.ndarray, "K K"]:
-    """Fitted variances with the sample correlations of the mediators' residuals of one level; the outcome stands alone."""
+    """Fitted variances with the sample correlations of the mediators' residuals of one level; the outcome stands alone.
+
+    ``upper`` tells of the first equations, the mediators', which are at level 2.
+    """
     out = np.diag(sigma2)
     for level in (False, True):
-        members = np.flatnonzero(level_2[:-1] == level)
+        members = np.flatnonzero(upper == level)
         complete = np.isfinite(residuals[:, members]).all(1)
         if len(members) > 1 and complete.sum() > len(members):
             sd = np.sqrt(sigma2[members])

@@ -7,6 +7,11 @@ CITED = {
     "Psychological Methods, 8, 115-128.",
     "zhang": "Zhang, Z., Zyphur, M. J., & Preacher, K. J. (2009). Testing multilevel mediation using hierarchical "
     "linear models. Organizational Research Methods, 12, 695-719.",
+    "preacher": "Preacher, K. J., Zyphur, M. J., & Zhang, Z. (2010). A general multilevel SEM framework for assessing multilevel "
+    "mediation. Psychological Methods, 15, 209-233.",
+    "luedtke": "Lüdtke, O., Marsh, H. W., Robitzsch, A., Trautwein, U., Asparouhov, T., & Muthén, B. (2008). The multilevel "
+    "latent covariate model: A new, more reliable approach to group-level effects in contextual studies. Psychological "
+    "Methods, 13, 203-229.",
     "hayes": "Hayes, A. F. (2015). An index and test of linear moderated mediation. Multivariate Behavioral Research, 50, 1-22.",
     "imai": "Imai, K., Keele, L., & Yamamoto, T. (2010). Identification, inference and sensitivity analysis for causal "
     "mediation effects. Statistical Science, 25, 51-71.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from jaxmed.design.system import Design, Equation
+from jaxmed.design.system import Design, Equation, Levels
 from jaxmed.report.result import Mixed
 
 PART = {"within": "W", "between": "B", "conflated": ""}
@@ -12,12 +12,16 @@ PART = {"within": "W", "between": "B", "conflated": ""}
 
 def system(design: Design) -> list[str]:
     """One line per equation, then what is random and what the symbols mean."""
-    names = {(p.equation, p.term): _path_symbol(p.kind, p.mediator, p.component, design) for p in design.paths}
+    own = [p for p in design.paths if p.regression is None]
+    names = {(p.equation, p.term): _path_symbol(p.kind, p.mediator, p.component, design) for p in own}
     lines = [f'<p class="equation">{_equation(e, names)}</p>' for e in design.equations]
     random = [_symbol(e, t, names, "j") for e in design.equations for t in e.random_names]
     said = "i: row, j: cluster. "
     if any(t != "Intercept" for e in design.equations for t in e.fixed_names if t.endswith(("_within", "_between"))):
         said += "_within: deviation from the cluster's mean; _between: the cluster's mean less the grand mean. "
+    if design.between is not None:
+        lines += [f'<p class="equation">{line}</p>' for line in _levels(design, design.between)]
+        said += "η: a cluster's level, the latent mean of a level-1 variable; between clusters, regressions on these. "
     closing = (
         f"<p>{html.escape(said)}Over clusters, ({', '.join(random)}) ~ N(means, G); " if random else f"<p>{html.escape(said)}"
     )
@@ -58,6 +62,30 @@ def _symbol(e: Equation, term: str, names: dict[tuple[str, str], str], varying: 
         own, _, label = own.partition("|")
     subscript = ",".join(part for part in (label, varying) if part)
     return f"<i>{own}</i>" + (f"<sub>{subscript}</sub>" if subscript else "")
+
+
+def _levels(design: Design, levels: Levels) -> list[str]:
+    """The regressions between clusters."""
+    lines = []
+    for r in levels.regressions:
+        if r.within:
+            continue
+        of = levels.variables[r.of]
+        right = []
+        for p in design.paths:
+            if p.component == "between" and p.equation == of:
+                own, _, label = _path_symbol(p.kind, p.mediator, p.component, design).partition("|")
+                right.append(f"<i>{own}</i><sub>{label}</sub> {_level(p.term, levels)}")
+        residual = f"ζ<sub>{html.escape(of)},j</sub>"
+        lines.append(f"{_level(of, levels)} = <i>ν</i><sub>{html.escape(of)}</sub> + {' + '.join(right)} + {residual}")
+    return lines
+
+
+def _level(variable: str, levels: Levels) -> str:
+    """A variable of the clusters: η where it is latent."""
+    if variable in levels.variables[levels.n_upper :]:
+        return f"<b>η</b><sub>{html.escape(variable)},j</sub>"
+    return f"{_variable(variable)}<sub>j</sub>"
 
 
 def _path_symbol(kind: str, mediator: str | None, component: str, design: Design) -> str:

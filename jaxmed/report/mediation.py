@@ -402,7 +402,7 @@ class MediationResult(MediationFit):
             return self._by_equation(prediction.fitted(self.system, conditional, predicted))
         table = read_table(new_data, "new_data")
         responses = [e.response for e in self.design.equations]
-        without = responses[:-1] if predicted else ()
+        without = self.design.mediators if predicted else ()
         new = new_rows(self.design, self.cluster, table, conditional=conditional, without=without)
         if conditional and new_levels == "raise":
             refuse_new_clusters(self.design, self.cluster, table, new)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from jaxmed.inference.schemes import Scheme
 
 
+CENTRING_CITED = {"group_mean": ("zhang",), "latent": ("preacher", "luedtke")}
+
+
 class MediationFit(FitResult, Curved):
     """A fit of a mediation; see MediationResult for what users call."""
 
@@ -207,7 +210,7 @@ class MediationFit(FitResult, Curved):
 
     def _cited(self) -> list[str]:
         moderated = ["hayes", "johnson", "olea"] if self.design.moderators else []
-        return ["bauer", "kenny", *(["zhang"] if self.center == "group_mean" else []), *moderated, "imai"]
+        return ["bauer", "kenny", *CENTRING_CITED.get(self.center, ()), *moderated, "imai"]
 
     def _code(self) -> list[str]:
         given = document.arguments(self.arguments.given())
@@ -242,5 +245,6 @@ class MediationFit(FitResult, Curved):
                 "The optimum lies on the boundary (singular G): some combination of random effects has variance 0. This is "
                 "a valid estimate and common with several random slopes; standard errors here treat that combination as 0."
             )
-        said.append("Level-1 residuals of different equations are taken as uncorrelated.")
+        if self.design.between is None:  # else an equation holds all variables before it: nothing is left to be correlated
+            said.append("Level-1 residuals of different equations are taken as uncorrelated.")
         return said

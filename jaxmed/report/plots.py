@@ -298,19 +298,12 @@ def _path(
         fit.varcorr(),
         effects,
         fit.cluster,
-        predictor(design),
+        design.predictor,
         components=chosen,
         level=level,
         interval=interval,
         ax=ax,
     )
-
-
-def predictor(design: Design) -> str:
-    """The name of X: the column that the first path starts from."""
-    first = design.paths[0]
-    equation = next(e for e in design.equations if e.response == first.equation)
-    return equation.recipes[equation.fixed_names.index(first.term)][0].column
 
 
 def _effect(asked: str | None, known: Sequence[str]) -> str:

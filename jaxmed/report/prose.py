@@ -134,10 +134,7 @@ def _missing(value: object) -> bool:
 
 def variables(design: Design) -> tuple[str, list[str], str]:
     """X by the name of its column, the mediators, and Y."""
-    first = design.paths[0]
-    equation = next(e for e in design.equations if e.response == first.equation)
-    x = equation.recipes[equation.fixed_names.index(first.term)][0].column
-    return x, list(dict.fromkeys(p.mediator for p in design.paths if p.mediator)), design.equations[-1].response
+    return design.predictor, list(design.mediators), design.outcome
 
 
 def design_sentences(fit: Mediation) -> list[str]:
@@ -206,6 +203,7 @@ def _centring(center: str) -> str:
     return {
         "group_mean": ", with predictors split into their cluster means and the deviations from these",
         "grand_mean": ", with predictors centred at their grand means",
+        "latent": ", with the cluster means of level-1 variables as latent variables",
     }.get(center, ", with uncentred predictors")
 
 

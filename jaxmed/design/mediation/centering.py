@@ -21,8 +21,8 @@ from jaxmed.design.system import Component, Factor, Recipe
 from jaxmed.design.units import check_size
 from jaxmed.errors import InputError
 
-Centring = Literal["group_mean", "grand_mean", "none"]
-CENTRINGS: tuple[Centring, ...] = ("group_mean", "grand_mean", "none")
+Centring = Literal["group_mean", "grand_mean", "none", "latent"]
+CENTRINGS: tuple[Centring, ...] = ("group_mean", "grand_mean", "none", "latent")
 
 # --------------------------------------------------------------------------------------------------- coding
 
@@ -45,14 +45,19 @@ class Coded:
 
 
 def code_column(
-    series: pd.Series, argument: str, asked: Sequence[object] | None = None, counts: Mapping[object, int] | None = None
+    series: pd.Series,
+    argument: str,
+    asked: Sequence[object] | None = None,
+    counts: Mapping[object, int] | None = None,
+    *,
+    responses: Sequence[str] = ("m", "y"),
 ) -> Coded:
     """Code a column as 64-bit floats, NaN where missing.
 
     Two-valued text, categories and booleans become 0/1, in the order of ``asked``, of the categories, else sorted; as a
-    predictor the column is named after the level that is 1, "arm[treated]", as a response (m, y) it keeps its name. More values:
-    treatment contrasts for covariates and moderators. ``counts`` tells how often each value occurs where the series holds each
-    once.
+    predictor the column is named after the level that is 1, "arm[treated]", as one of the ``responses`` it keeps its name. More
+    values: treatment contrasts for covariates and moderators. ``counts`` tells how often each value occurs where the series holds
+    each once.
 
     Raises:
         InputError: more than two levels of x, m and y, infinite values, an all-missing and a constant column, levels asked for
@@ -67,7 +72,7 @@ def code_column(
         refuse_coding(name, asked)
         coded = Coded(name, {name: dirty.numbers(where, series)})
     else:
-        coded = _code_levels(series, argument, asked, counts)
+        coded = _code_levels(series, argument, asked, counts, responses)
     for values in coded.columns.values():
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
@@ -98,7 +103,13 @@ def refuse_coding(name: str, asked: Sequence[object] | None) -> None:
         )
 
 
-def _code_levels(series: pd.Series, argument: str, asked: Sequence[object] | None, counts: Mapping[object, int] | None) -> Coded:
+def _code_levels(
+    series: pd.Series,
+    argument: str,
+    asked: Sequence[object] | None,
+    counts: Mapping[object, int] | None,
+    responses: Sequence[str],
+) -> Coded:
     """Code text, categories and booleans by their levels."""
     name = str(series.name)
     series = _read_labels(series, f"{argument}={name!r}")
@@ -118,7 +129,7 @@ def _code_levels(series: pd.Series, argument: str, asked: Sequence[object] | Non
         levels, positions = [levels[k] for k in order], np.append(np.argsort(order), -1)[positions]
     codes = np.where(positions < 0, np.nan, positions.astype(float))
     if len(levels) == 2:
-        column = name if argument in ("m", "y") else f"{name}[{levels[1]}]"
+        column = name if argument in responses else f"{name}[{levels[1]}]"
         return Coded(name, {column: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1", tuple(levels))
     observed = ~np.isnan(codes)
     columns = {

@@ -59,9 +59,9 @@ def sums_of(data: Any, specification: Specification) -> Sums:
         query = open_query(data, specification)
     with _step(data, "counts, means, extremes and variances per cluster"):
         found = summarised(query, specification.roles)
-    _, _, terms = plan(specification, found)
+    planned = plan(specification, found)
     with _step(data, "sums of products per cluster"):
-        return summed(query, found, specification.roles, terms)
+        return summed(query, found, planned.roles, planned.terms)
 
 
 def open_query(data: Any, specification: Specification) -> Query:
@@ -79,7 +79,7 @@ def open_query(data: Any, specification: Specification) -> Query:
     coded, expressions = {}, {}
     for column, argument in roles.arguments.items():
         if argument != "cluster":
-            coded[column], found = _coded(frame, column, schema[column], argument, specification.coding.get(column))
+            coded[column], found = _coded(frame, column, schema[column], argument, specification)
             expressions |= found
     selected = [nw.col(roles.cluster).alias("g"), *(e.alias(f"c{k}") for k, e in enumerate(expressions.values()))]
     return Query(frame.select(*selected), tuple(expressions), coded)
@@ -186,10 +186,10 @@ def summed(query: Query, found: Sums, roles: Roles, terms: Mapping[str, Terms]) 
 
 
 def _coded(
-    frame: nw.LazyFrame, column: str, dtype: Any, argument: str, asked: Sequence[object] | None
+    frame: nw.LazyFrame, column: str, dtype: Any, argument: str, specification: Specification
 ) -> tuple[Coded, dict[str, nw.Expr]]:
     """A column's coding, and its coded columns as expressions: 64-bit floats, null where missing."""
-    value = nw.col(column)
+    value, asked = nw.col(column), specification.coding.get(column)
     where = f"{argument}={column!r}"
     if dtype.is_numeric():
         refuse_coding(column, asked)
@@ -209,7 +209,7 @@ def _coded(
     counts = dict(zip(distinct, found.get_column("n").to_numpy()[distinct.index].tolist(), strict=True))
     if (ordered := categories(frame, column, dtype)) is not None:
         counts, distinct = {}, pd.Series(pd.Categorical(distinct, categories=ordered), name=column)
-    coded = code_column(distinct, argument, asked, counts)
+    coded = code_column(distinct, argument, asked, counts, responses=specification.responses)
     if empty := [label for label in distinct if dirty.is_empty(label)]:
         value = nw.when(~value.is_in(empty)).then(value)
     boolean = isinstance(dtype, nw.Boolean)

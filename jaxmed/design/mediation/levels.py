@@ -31,19 +31,18 @@ def check_levels(levels: Mapping[str, int] | None, found: dict[str, int], varyin
             )
 
 
-def check_arrows(roles: Roles, level: dict[str, int]) -> None:
-    """No arrow leads from a lower to an upper level, and the design is one that is built."""
-    needs = (
-        "that needs latent cluster means, which jaxmed does not fit. A mediator or outcome downstream of a variable "
-        "that varies within clusters must vary within them too."
-    )
+def check_arrows(roles: Roles, level: dict[str, int], *, latent: bool = False) -> None:
+    """Something is multilevel, and no arrow leads from a lower to an upper level where cluster means are not latent."""
+    if all(level[v] == 2 for v in (roles.x, *roles.mediators, roles.y)):
+        raise InputError(
+            f"x, m and y={roles.y!r} are all constant within clusters, so that nothing is multilevel: "
+            "take one row per cluster and fit ordinary regressions."
+        )
+    if latent:
+        return
+    needs = 'that needs latent cluster means: take center="latent".'
     if level[roles.y] == 2:
         design = "-".join(str(level[v]) for v in (roles.x, roles.mediators[0], roles.y))
-        if all(level[v] == 2 for v in (roles.x, *roles.mediators)):
-            raise InputError(
-                f"x, m and y={roles.y!r} are all constant within clusters, so that nothing is multilevel: "
-                "take one row per cluster and fit ordinary regressions."
-            )
         raise InputError(
             f"y={roles.y!r} is constant within every cluster: a lower-level effect on an upper-level outcome "
             f"(a {design} design); {needs}"
@@ -59,8 +58,8 @@ def check_arrows(roles: Roles, level: dict[str, int]) -> None:
                 argument = "moderators['a']" if column in roles.moderators_of(mediator) else "covariates"
                 raise InputError(
                     f"{argument} puts {column!r}, which varies within clusters, into the equation of m={mediator!r}, which is "
-                    f"constant within every cluster: a lower-level effect on an upper-level mediator; {needs} "
-                    f"Take its cluster means as a column of the table, or leave it out of that equation."
+                    f"constant within every cluster: a lower-level effect on an upper-level mediator. Take its cluster means as "
+                    "a column of the table, or leave it out of that equation."
                 )
 
 

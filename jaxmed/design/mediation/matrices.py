@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,15 @@ from jaxmed.design.mediation.centering import (
     code_column,
     level_of,
     varying_cluster,
+)
+from jaxmed.design.mediation.latent import (
+    LatentRoles,
+    check_latent,
+    latent_model,
+    latent_notes,
+    latent_predictors,
+    latent_roles,
+    latent_terms,
 )
 from jaxmed.design.mediation.levels import between_left_out, check_arrows, check_levels
 from jaxmed.design.mediation.moderators import check_values, moderator
@@ -59,11 +68,23 @@ class Specification:
     moderator_values: Mapping[str, object]
     coding: Mapping[str, tuple[object, ...]]
 
+    @property
+    def latent(self) -> bool:
+        """Whether cluster means are latent."""
+        return self.arguments.center == "latent"
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        """The arguments that name responses."""
+        return ("x", "m", "y") if self.latent else ("m", "y")
+
 
 def specify(arguments: MediationArguments) -> Specification:
     """Read and check the arguments of ``jaxmed.mediate``."""
     roles = parse_roles(arguments)
     values = check_values(arguments.moderator_values, roles.all_moderators)
+    if arguments.center == "latent":
+        check_latent(arguments, roles)
     return Specification(arguments, roles, values, parse_coding(arguments.coding, roles))
 
 
@@ -97,7 +118,16 @@ class Source(Protocol):
         ...
 
 
-def plan(specification: Specification, source: Source) -> tuple[dict[str, int], dict[str, Predictor], dict[str, Terms]]:
+class Plan(NamedTuple):
+    """What a model is to be, once the levels are known."""
+
+    roles: Roles
+    level: dict[str, int]
+    predictors: dict[str, Predictor]
+    terms: dict[str, Terms]
+
+
+def plan(specification: Specification, source: Source) -> Plan:
     """Levels, predictors and the equations' terms."""
     roles, arguments, center = specification.roles, specification.arguments, specification.arguments.center
     codes, coded, names = source.codes, source.coded, source.labels.tolist()
@@ -105,8 +135,12 @@ def plan(specification: Specification, source: Source) -> tuple[dict[str, int], 
     found_levels = {column: level_of(c, codes, J) for column, c in coded.items()}
     varying = {column: names[varying_cluster(coded[column], codes, J)] for column, level in found_levels.items() if level == 1}
     check_levels(arguments.levels, found_levels, varying)
-    _check_observed(roles, coded, found_levels)
-    check_arrows(roles, found_levels)
+    _check_observed(roles, coded, found_levels, specification.latent)
+    check_arrows(roles, found_levels, latent=specification.latent)
+    if specification.latent:
+        leveled = latent_roles(roles, found_levels)
+        entered = latent_predictors(leveled, coded, codes, J)
+        return Plan(leveled, found_levels, entered, {v: latent_terms(v, leveled, entered) for v in leveled.equations})
     left_out = between_left_out(arguments.between, roles, found_levels)
 
     predictors: dict[str, Predictor] = {}
@@ -121,17 +155,21 @@ def plan(specification: Specification, source: Source) -> tuple[dict[str, int], 
         for column in {c for e in roles.equations for c in roles.covariates_of(e)} & set(roles.all_moderators):
             centred[column] = centre(coded[column], codes, J, center, between=column not in left_out)
     terms = {response: equation_terms(response, roles, predictors, centred, found_levels, center) for response in roles.equations}
-    return found_levels, predictors, terms
+    return Plan(roles, found_levels, predictors, terms)
 
 
 def assemble(specification: Specification, source: Source) -> Design:
     """The design of a mediation on columns from anywhere."""
-    arguments, roles = specification.arguments, specification.roles
+    arguments = specification.arguments
     coded, codes, labels = source.coded, source.codes, source.labels
-    found_levels, predictors, terms = plan(specification, source)
+    roles, found_levels, predictors, terms = plan(specification, source)
     built = source.equations(roles, terms, found_levels)
     equations, kept = _drop_empty_clusters([b.equation for b in built], len(labels))
-    paths = find_paths(roles, terms)
+    between = None
+    if isinstance(roles, LatentRoles):
+        paths, between = latent_model(roles, terms, equations, coded)
+    else:
+        paths = find_paths(roles, terms)
     free, notes_free = free_covariances(equations, paths, arguments.covariance)
     summaries = {column: s for c in coded.values() for column, s in c.summaries(codes, len(labels)).items()}
     single = {column: name for name, c in coded.items() if len(c.columns) == 1 for column in c.columns}
@@ -151,6 +189,7 @@ def assemble(specification: Specification, source: Source) -> Design:
     ]
     notes += [note for p in predictors.values() for note in p.notes]
     notes += notes_free
+    notes += latent_notes(roles) if isinstance(roles, LatentRoles) else []
     notes += [b.note for b in built if b.note]
     notes += [*rests_on, *origins]
     if len(kept) < len(labels):
@@ -178,6 +217,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         extra=arguments.extra or {},
         cluster_values={column: s.mean[kept] for summaries in of_moderators.values() for column, s in summaries.items()},
         rows_used=source.rows_used(roles, [b.equation for b in built]),
+        between=between,
     )
     _warn_two_valued(roles, coded, codes, len(labels))
     checks.warn_few_clusters(design)
@@ -201,7 +241,8 @@ class Rows:
         coded = {}
         for column, argument in roles.arguments.items():
             if argument != "cluster":
-                coded[column] = code_column(_series(data, column), argument, specification.coding.get(column))
+                asked = specification.coding.get(column)
+                coded[column] = code_column(_series(data, column), argument, asked, responses=specification.responses)
         sizes = np.bincount(codes, minlength=len(labels))
         return cls(labels, {column: carry(one, codes, sizes) for column, one in coded.items()}, codes)
 
@@ -274,10 +315,10 @@ def built_of(equation: Equation, terms: Terms, possible: int, missing: Mapping[s
 # ------------------------------------------------------------------------------------------------------- checks
 
 
-def _check_observed(roles: Roles, coded: Mapping[str, Coded], level: dict[str, int]) -> None:
+def _check_observed(roles: Roles, coded: Mapping[str, Coded], level: dict[str, int], latent: bool) -> None:
     """Level-1 responses have a cluster with two observed rows, and y in any case: without one its level cannot be told."""
     for column in roles.equations:
-        if level[column] == 2 and column != roles.y and level[roles.x] == 2:
+        if latent or (level[column] == 2 and column != roles.y and level[roles.x] == 2):
             continue
         if coded[column].single:
             remedy = (

@@ -48,7 +48,7 @@ def free_covariances(equations: Sequence[Equation], paths: Sequence[Path], covar
     intercept = {e.response: int(np.argmax(of_equation == k)) for k, e in enumerate(equations) if e.random_names}
     outcome = equations[-1].response
     for path in paths:
-        if path.kind == "b" and path.component == "between" and path.mediator in intercept:
+        if path.kind == "b" and path.component == "between" and path.regression is None and path.mediator in intercept:
             i, j = intercept[path.mediator], intercept[outcome]
             free[i, j] = free[j, i] = False
             notes.append(

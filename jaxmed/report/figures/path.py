@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LINE = 0.19  # inches between lines of text
 PAD = 0.17
 NAME = 40  # characters of a name in a box
+SYMBOLS = {"a": "a", "b": "b", "cprime": "c′"}
 
 
 class Label(NamedTuple):
@@ -68,7 +69,7 @@ def path_diagram(
 ) -> Axes:
     """Draw the panels of ``components`` below each other; coefficients come from ``fixed``, indirect effects from ``effects``."""
     panels = {c: _lanes(design, c, fixed, varcorr, effects) for c in components}
-    x, y = style.word(x, NAME), style.word(design.equations[-1].response, NAME)
+    x, y = style.word(x, NAME), style.word(design.outcome, NAME)
     names = [lane.mediator for lanes in panels.values() for lane in lanes if lane.mediator]
     side = max(_box(x), _box(y))
     middle = max([_box(name) for name in names], default=0.0)
@@ -85,11 +86,15 @@ def path_diagram(
     ax.set_aspect("equal")
     drawing = _Drawing(ax, width, height, side, middle, arrow, over)
     top = height
+    lower = [] if design.between is None else design.between.variables[design.between.n_upper :]
+    latent = tuple(style.word(name, NAME) for name in lower)
     for (component, lanes), tall in zip(panels.items(), heights, strict=True):
-        drawing.panel(f"{style.PANELS[component]} ({style.word(cluster)})", lanes, top, x, y)
+        round_ = latent if component == "between" else ()
+        drawing.panel(f"{style.PANELS[component]} ({style.word(cluster)})", lanes, top, x, y, round_)
         top -= tall
     moderated = any(label and label.moderators for ls in panels.values() for l in ls for label in l.labels)
-    words = f"Estimates with {style.level_text(level)} {interval} intervals. SD: of the random slope over clusters."
+    circles = "Round: latent cluster means. " if latent and "between" in panels else ""
+    words = f"{circles}Estimates with {style.level_text(level)} {interval} intervals. SD: of the random slope over clusters."
     if moderated:
         words += " Moderated paths: value where the moderators are 0,\nand below it the change per unit of each moderator."
     drawing.text(PAD, 0.06, words, size=-1, color=style.GREY, ha="left", va="bottom")
@@ -111,11 +116,13 @@ class _Drawing:
         look: dict[str, Any] = {"color": style.INK, "ha": "center", "va": "center"} | options
         self.ax.text(x, y, words, fontsize=(style.TEXT + size) * self.scale, **look)
 
-    def box(self, left: float, bottom: float, width: float, height: float, words: str, **options) -> None:
+    def box(self, left: float, bottom: float, width: float, height: float, words: str, latent: bool = False) -> None:
+        """A box with a name; round where it stands for a latent variable."""
         from matplotlib.patches import FancyBboxPatch
 
-        look = {"facecolor": "white", "edgecolor": style.INK, "linewidth": 1.1} | options
-        shape = FancyBboxPatch((left, bottom), width, height, boxstyle="round,pad=0,rounding_size=0.06", **look)
+        look = {"facecolor": "white", "edgecolor": style.INK, "linewidth": 1.1}
+        radius = min(width, height, 0.5) / 2 if latent else 0.06
+        shape = FancyBboxPatch((left, bottom), width, height, boxstyle=f"round,pad=0,rounding_size={radius}", **look)
         self.ax.add_patch(shape)
         self.text(left + width / 2, bottom + height / 2, words, size=1)
 
@@ -125,12 +132,12 @@ class _Drawing:
         look |= {name: look[name] * self.scale for name in ("linewidth", "mutation_scale")}
         self.ax.annotate("", end, start, arrowprops=look)
 
-    def panel(self, heading: str, lanes: list[Lane], top: float, x: str, y: str) -> None:
+    def panel(self, heading: str, lanes: list[Lane], top: float, x: str, y: str, latent: tuple[str, ...] = ()) -> None:
         self.text(PAD, top - 0.2, heading, size=2, ha="left", weight="bold")
         at = top - 0.42
         high, low = at, at - sum(lane.up + lane.down for lane in lanes)
-        self.box(PAD, low, self.side, high - low, x)
-        self.box(self.right, low, self.side, high - low, y)
+        self.box(PAD, low, self.side, high - low, x, x in latent)
+        self.box(self.right, low, self.side, high - low, y, y in latent)
         for lane in lanes:
             at -= lane.up
             if lane.mediator is None:
@@ -139,7 +146,7 @@ class _Drawing:
                 self.path(lane.labels[0], self.left, self.middle[0], at)
                 self.path(lane.labels[1], self.middle[1], self.right, at, self.over)
                 centre = (self.left + self.right) / 2
-                self.box(self.middle[0], at - 0.17, 2 * self.half, 0.34, lane.mediator)
+                self.box(self.middle[0], at - 0.17, 2 * self.half, 0.34, lane.mediator, lane.mediator in latent)
                 for k, note in enumerate(lane.notes):
                     self.text(centre, at - 0.17 - LINE * (k + 0.65), note, size=-1)
             at -= lane.down
@@ -179,10 +186,16 @@ def _pill(left: float, bottom: float, width: float, height: float):
 def _lanes(design: Design, component: str, fixed: pd.DataFrame, varcorr: pd.DataFrame, effects: pd.DataFrame) -> list[Lane]:
     paths = [p for p in design.paths if p.component == component]
     at = {(row["equation"], row["term"]): row for row in fixed.to_dict("records")}
+    rows = {row["label"]: row for row in effects.to_dict("records")}
 
     def label(kind: str, mediator: str | None) -> Label | None:
         path = next((p for p in paths if p.kind == kind and p.mediator == mediator), None)
-        return None if path is None else _label(path, at, varcorr)
+        if path is None:
+            return None
+        if path.regression is None:
+            return _label(path, at, varcorr)
+        row = rows[f"{kind}[{mediator}] {component}" if mediator else f"direct {component}"]
+        return Label(f"{SYMBOLS[kind]} = {_figures(row)}", "", ())
 
     lanes = []
     for mediator in dict.fromkeys(p.mediator for p in paths if p.mediator):
@@ -192,20 +205,22 @@ def _lanes(design: Design, component: str, fixed: pd.DataFrame, varcorr: pd.Data
     return [*lanes, Lane(None, (direct,), ())] if direct else lanes
 
 
+def _figures(row: dict) -> str:
+    return style.with_interval(row["estimate"], row["conf_low"], row["conf_high"])
+
+
 def _label(path: Path, at: dict, varcorr: pd.DataFrame) -> Label:
     def figures(term: str) -> str:
-        row = at[path.equation, term]
-        return style.with_interval(row["estimate"], row["conf_low"], row["conf_high"])
+        return _figures(at[path.equation, term])
 
     def sd(term: str) -> str:
         name = f"{path.equation}:{term}"
         return style.number(float(np.sqrt(max(varcorr.loc[name, name], 0.0))))  # type: ignore[arg-type]
 
-    symbol = {"a": "a", "b": "b", "cprime": "c′"}[path.kind]
     added = tuple(
         (style.word(i.column, NAME), figures(i.term) + (f", SD {sd(i.term)}" if i.random else "")) for i in path.interactions
     )
-    return Label(f"{symbol} = {figures(path.term)}", f"SD {sd(path.term)}" if path.random else "", added)
+    return Label(f"{SYMBOLS[path.kind]} = {figures(path.term)}", f"SD {sd(path.term)}" if path.random else "", added)
 
 
 def _notes(
@@ -221,7 +236,7 @@ def _notes(
             notes.append(f"cov(a, b) = {style.number(float(varcorr.iloc[i, j]))}")  # type: ignore[arg-type]
     rows = effects.loc[effects["label"] == f"indirect[{mediator}] {component}"].to_dict("records")
     if rows:
-        notes.append("indirect = " + style.with_interval(rows[0]["estimate"], rows[0]["conf_low"], rows[0]["conf_high"]))
+        notes.append(f"indirect = {_figures(rows[0])}")
     return tuple(notes)
 
 

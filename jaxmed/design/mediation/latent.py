@@ -1,0 +1,212 @@
+"""Latent cluster means: which equations a path model within and between clusters has, and where its pieces stand.
+
+Every level-1 variable of the paths, x too, is a response with a random intercept; its parents of level 1 stand raw on its right
+side, and every variable of level 2 does. Responses of level 2 have one row per cluster and come first, since the others hold
+them as columns (Preacher, Zyphur & Zhang 2010, by a linear mixed model). What is regressed on what between clusters is a function
+of the parameters: inference/latent.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from jaxmed.arguments import listed
+from jaxmed.design.mediation.arguments import MediationArguments
+from jaxmed.design.mediation.centering import Coded, Predictor, centre
+from jaxmed.design.mediation.roles import Roles
+from jaxmed.design.mediation.terms import INTERCEPT, Terms
+from jaxmed.design.system import Arrow, Equation, Levels, Path, Regression
+from jaxmed.errors import InputError
+
+
+@dataclass(frozen=True)
+class LatentRoles(Roles):
+    """Roles with the level of every variable, which decides on the equations."""
+
+    level: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """x, the mediators, y: every arrow leads to the right."""
+        return (self.x, *self.mediators, self.y)
+
+    @property
+    def equations(self) -> tuple[str, ...]:
+        """Responses of level 2, an x among them excepted, then those of level 1."""
+        upper = [v for v in self.path if self.level[v] == 2 and v != self.x]
+        return (*upper, *(v for v in self.path if self.level[v] == 1))
+
+    @property
+    def upper_covariates(self) -> tuple[str, ...]:
+        """Moderators, and covariates of any equation: their parts of level 2 stand in all of them."""
+        return tuple(dict.fromkeys((*self.all_moderators, *(name for names in self.covariates.values() for name in names))))
+
+    def arrows_into(self, equation: str) -> tuple[tuple[Arrow, str], ...]:
+        return () if equation == self.x else super().arrows_into(equation)
+
+    def parents(self, equation: str) -> tuple[str, ...]:
+        """The variables of level 1 that an equation of level 1 holds raw: all before it, parallel mediators too.
+
+        Two mediators of which neither stands in the other's equation would have uncorrelated residuals; where these are
+        correlated, the covariance of the clusters' means would be taken for one of the clusters' levels.
+        """
+        before = self.path[: self.path.index(equation)]
+        return tuple(v for v in before if self.level[v] == 1 and self.level[equation] == 1)
+
+    def above(self, equation: str) -> tuple[str, ...]:
+        """The path's variables of level 2 that an equation holds: all of them, or those before it."""
+        among = self.path if self.level[equation] == 1 else self.path[: self.path.index(equation)]
+        return tuple(v for v in among if self.level[v] == 2)
+
+    def predictors(self, equation: str) -> tuple[str, ...]:
+        return (*self.parents(equation), *self.above(equation), *self.upper_covariates)
+
+    def covariates_within(self, equation: str) -> tuple[str, ...]:
+        """The level-1 covariates whose parts within clusters stand in an equation; x, which the paths do not explain, has all."""
+        if self.level[equation] == 2:
+            return ()
+        own = self.upper_covariates if equation == self.x else self.covariates_of(equation)
+        return tuple(name for name in own if self.level[name] == 1)
+
+
+def latent_roles(roles: Roles, level: Mapping[str, int]) -> LatentRoles:
+    """Roles once the levels are known."""
+    return LatentRoles(**{f.name: getattr(roles, f.name) for f in fields(Roles)}, level=dict(level))
+
+
+# ------------------------------------------------------------------------------------------------------- arguments
+
+
+def check_latent(arguments: MediationArguments, roles: Roles) -> None:
+    """What contradicts latent cluster means, as far as arguments tell.
+
+    Raises:
+        InputError: an option that has no meaning beside center="latent".
+    """
+    if arguments.covariance != "full":
+        raise InputError(
+            f'covariance={arguments.covariance!r} contradicts center="latent": effects between clusters are made of the '
+            "covariances of the random intercepts of different equations, which it fixes at 0. Leave covariance out."
+        )
+    if not isinstance(arguments.between, bool | np.bool_) or not arguments.between:
+        raise InputError(
+            f'between={arguments.between!r} contradicts center="latent": no equation holds a between part that could be left '
+            'out; effects between clusters are functions of covariances. Leave it out, or take center="group_mean".'
+        )
+    if not arguments.center_covariates:
+        raise InputError(
+            'center_covariates=False contradicts center="latent": a raw level-1 covariate would mix its effects within and '
+            'between clusters. Leave it out, or take center="group_mean".'
+        )
+    if roles.moderators:
+        raise InputError(
+            f'moderators={dict(arguments.moderators or {})!r} with center="latent" is not built yet; leave moderators '
+            'out, or take center="group_mean".'
+        )
+    asked = [name for name in ("random", "random_covariates") if getattr(arguments, name)]
+    if asked:
+        raise InputError(
+            f'{asked[0]}={getattr(arguments, asked[0])!r} with center="latent" is not built yet; leave random slopes out, or '
+            'take center="group_mean".'
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- terms
+
+
+def latent_predictors(roles: LatentRoles, coded: Mapping[str, Coded], codes: np.ndarray, n_clusters: int) -> dict[str, Predictor]:
+    """Every variable as it enters equations: raw; level-1 covariates split at their observed cluster means."""
+    made = {}
+    for column in (*roles.path, *roles.upper_covariates):
+        split = column in roles.upper_covariates and roles.level[column] == 1
+        made[column] = centre(coded[column], codes, n_clusters, "group_mean" if split else "none")
+    return made
+
+
+def latent_terms(response: str, roles: LatentRoles, predictors: Mapping[str, Predictor]) -> Terms:
+    """Raw parents of level 1, variables of level 2, covariates."""
+    arrows: dict[str, Arrow] = {start: arrow for arrow, start in roles.arrows_into(response)}
+    fixed = [term for name in roles.parents(response) for term in predictors[name].terms]
+    paths = tuple((arrows[name], name, predictors[name].terms[0]) for name in roles.parents(response) if name in arrows)
+    for name in roles.above(response):
+        fixed += predictors[name].terms
+    for name in roles.upper_covariates:
+        within = name in roles.covariates_within(response)
+        fixed += [t for t in predictors[name].terms if within or not t.varies]
+    names = [INTERCEPT, *(term.name for term in fixed)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"equation {response!r}: two terms would be called {name!r}; rename a column of the data.")
+    return Terms(tuple(fixed), frozenset(), paths, ())
+
+
+# ------------------------------------------------------------------------------------------------------- the model
+
+
+def latent_model(
+    roles: LatentRoles, terms: Mapping[str, Terms], equations: Sequence[Equation], coded: Mapping[str, Coded]
+) -> tuple[tuple[Path, ...], Levels]:
+    """The paths within clusters, the paths between their levels, and where these stand among the parameters."""
+    variables = roles.equations
+    fixed = [(e.response, term) for e in equations for term in e.fixed_names]
+    random = [(e.response, term) for e in equations for term in e.random_names]
+    names = {v: next(iter(coded[v].columns)) for v in roles.path}
+
+    def position(of: str, on: str) -> int:
+        return fixed.index((of, names[on])) if (of, names[on]) in fixed else -1
+
+    upper_x = roles.level[roles.x] == 2
+    regressions: list[Regression] = []
+    paths: list[Path] = []
+    at = 0
+    for v in (*roles.mediators, roles.y):
+        arrows = sorted(roles.arrows_into(v), key=lambda arrow: upper_x and arrow[0] != "b")  # an x of level 2 comes last
+        of, on = variables.index(v), [variables.index(start) for _, start in arrows if start in variables]
+        regressions.append(Regression(of, tuple(on), on_x=upper_x))
+        for k, (arrow, start) in enumerate(arrows):
+            mediator = {"a": v, "b": start, "cprime": None}[arrow]
+            paths.append(Path(arrow, mediator, "between", v, names[start], False, regression=at + k))
+        at += len(arrows)
+    for v in variables:
+        for arrow, start, term in terms[v].paths:
+            mediator = {"a": v, "b": start, "cprime": None}[arrow]
+            through = arrow == "a" and any(p in roles.mediators for p in roles.parents(v))  # x acts on m2 through m1 too
+            if through:
+                regressions.append(Regression(variables.index(v), (variables.index(start),), within=True))
+            paths.append(Path(arrow, mediator, "within", v, term.name, False, regression=at if through else None))
+            at += through
+    levels = Levels(
+        x=names[roles.x],
+        mediators=roles.mediators,
+        y=roles.y,
+        variables=variables,
+        n_upper=sum(roles.level[v] == 2 for v in variables),
+        coefficients=tuple(tuple(position(v, p) if p != v else -1 for p in variables) for v in variables),
+        of_x=tuple(position(v, roles.x) if upper_x else -1 for v in variables),
+        intercepts=tuple(random.index((v, INTERCEPT)) for v in variables if roles.level[v] == 1),
+        regressions=tuple(regressions),
+    )
+    order = ("a", "b", "cprime")
+    place = {m: k for k, m in enumerate(roles.mediators)}
+    paths.sort(key=lambda p: (order.index(p.kind), place.get(p.mediator or "", 0)))
+    return tuple(paths), levels
+
+
+def latent_notes(roles: LatentRoles) -> list[str]:
+    """What the summary says of the model."""
+    lower = [v for v in roles.path if roles.level[v] == 1]
+    said = [
+        f"cluster means of {listed(lower)} are latent: each has an equation with a random intercept, predictors enter raw, so "
+        "that their coefficients are the effects within clusters, and effects between clusters are regressions among the "
+        "clusters' levels, made of the intercepts' covariances"
+    ]
+    covariates = [name for name in roles.upper_covariates]
+    if covariates:
+        said.append(f"effects between clusters are given {listed(covariates)}: in all equations, whichever they were named for")
+    split = [name for name in covariates if roles.level[name] == 1]
+    if split:
+        said.append(f"level-1 covariates ({listed(split)}) are split at their observed cluster means, which are not latent")
+    return said
