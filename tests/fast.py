@@ -44,6 +44,7 @@ FULL = (
     "unit/test_gram_data.py",
     "unit/test_information.py",
     "unit/test_linalg.py",
+    "unit/test_latent_bootstrap.py",
     "unit/test_lmm_bootstrap.py",
     "unit/test_memory.py",
     "unit/test_mlmem.py",

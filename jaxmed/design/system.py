@@ -148,6 +148,7 @@ class Levels:
     of_x: tuple[int, ...]  # (V,) positions in beta of an x of level 2
     intercepts: tuple[int, ...]  # positions in G, of the variables of level 1
     regressions: tuple[Regression, ...]
+    first: int  # beta and packed G have so many elements: the regressions' coefficients are counted from here on
 
     @property
     def n_paths(self) -> int:

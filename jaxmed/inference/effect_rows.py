@@ -127,16 +127,14 @@ class _Builder:
         self.moderators: dict[str, Moderator] = {m.name: m for m in design.moderators}
         self.beta = {label: k for k, label in enumerate(design.fixed_labels)}
         self.G = {label: k for k, label in enumerate(design.random_labels)}
-        # the coefficients of regressions on latent means stand behind beta and G, see effects.parameters_of
-        self.n_parameters = len(self.beta) + len(self.G) * (len(self.G) + 1) // 2
         self.texts = {m.name: _texts(m) for m in design.moderators}
 
     # paths and their products ----------------------------------------------------------------------------------------
 
     def path(self, path: Path, at: Point) -> Combination:
         """The path at values of its moderators, a(w) = a + a_w w."""
-        if path.regression is not None:
-            return Combination(((self.n_parameters + path.regression, 1.0),))
+        if path.regression is not None and self.design.between is not None:
+            return Combination(((self.design.between.first + path.regression, 1.0),))
         weights = [(path.term, path.random, 1.0)]
         for i in path.interactions:
             moderator = self.moderators[i.moderator]

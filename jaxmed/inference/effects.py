@@ -15,7 +15,7 @@ from jaxmed.design.system import Design, Levels
 from jaxmed.errors import InputError
 from jaxmed.inference import latent, parameters, polynomials
 from jaxmed.inference.effect_rows import Effect, find_effects
-from jaxmed.reml.problem import Estimates
+from jaxmed.reml.problem import SINGULAR_BELOW, Estimates
 
 __all__ = ["Effect", "Effects", "effects", "gradient", "values"]
 
@@ -52,6 +52,13 @@ class Effects:
     def std_errors(self, estimates: Estimates, joint: np.ndarray) -> np.ndarray:
         """Delta-method standard errors (..., E)."""
         return std_errors(self.rows, estimates, joint)
+
+    def undefined(self, estimates: Estimates) -> np.ndarray:
+        """(..., E) bool: rows on latent means that do not exist at these parameters."""
+        levels = levels_of(self.rows)
+        if levels is None:
+            return np.zeros((*estimates.beta.shape[:-1], len(self.rows)), bool)
+        return latent.undefined(levels, estimates).astype(float) @ uses(self.rows, levels).T > 0
 
 
 def effects(design: Design) -> tuple[Effect, ...]:
@@ -154,6 +161,53 @@ def check_extra(design: Design, estimates: Estimates) -> None:
 def levels_of(rows: tuple[Effect, ...]) -> Levels | None:
     """The regressions on latent means that rows are made of, which all rows of a design share."""
     return next((row.levels for row in rows if row.levels is not None), None)
+
+
+def uses(rows: tuple[Effect, ...], levels: Levels) -> np.ndarray:
+    """(E, n) of 0 and 1: which of the coefficients on latent means every row is made of."""
+    out = np.zeros((len(rows), levels.n_paths))
+    for e, row in enumerate(rows):
+        for polynomial in (row.polynomial, row.divisor or polynomials.Polynomial()):
+            at = [position - levels.first for monomial in polynomial.terms for position in monomial]
+            out[e, [k for k in at if k >= 0]] = 1.0
+    return out
+
+
+def undefined_notes(rows: tuple[Effect, ...], estimates: Estimates) -> list[str]:
+    """Why a row does not exist at some of the parameters, in words, and of draws (leading axis B) at how many."""
+    levels = levels_of(rows)
+    if levels is None:
+        return [""] * len(rows)
+    lacking, why, used = Effects(rows).undefined(estimates), latent.reasons(levels, estimates), uses(rows, levels)
+    notes = []
+    for e in range(len(rows)):
+        because = " or ".join(dict.fromkeys(why[k] for k in np.flatnonzero(used[e]) if why[k]))
+        if not lacking[..., e].any():
+            notes.append("")
+        elif lacking.ndim == 1:
+            notes.append(f"undefined: {because}")
+        else:
+            n, B = int(lacking[:, e].sum()), len(lacking)
+            notes.append(f"undefined in {n:,} of {B:,} draws ({n / B:.1%}): {because} there")
+    return notes
+
+
+def weak_notes(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray) -> list[str]:
+    """Where a normal interval does not hold: a regression on a level whose variance is within two standard errors of 0."""
+    levels = levels_of(rows)
+    if levels is None:
+        return [""] * len(rows)
+    size, error = latent.variances(levels, estimates, joint)
+    there = size > SINGULAR_BELOW * estimates.sigma2[: len(size)]
+    of: list[list[str]] = []
+    for r in levels.regressions:
+        weak = [levels.variables[v] for v in r.on if not r.within and there[v] and size[v] < 2 * error[v]]
+        of += [weak] * (len(r.on) + r.on_x)
+    used = uses(rows, levels)
+    names = [list(dict.fromkeys(name for k in np.flatnonzero(u) for name in of[k])) for u in used]
+    return [
+        f"the cluster variance of {' and of '.join(n)} is within 2 SE of 0: take bootstrap intervals" if n else "" for n in names
+    ]
 
 
 def _chained(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

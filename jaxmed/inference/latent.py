@@ -67,6 +67,32 @@ def undefined(levels: Levels, estimates: Estimates) -> np.ndarray:
     return np.isnan(coefficients(levels, estimates)) & np.asarray(there)[..., None]
 
 
+def reasons(levels: Levels, estimates: Estimates) -> list[str]:
+    """Why coefficients (n,) do not exist at some of the parameters, in words; empty where they do at all of them."""
+    found = moments(levels, estimates)
+    lacking = undefined(levels, estimates)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.diagonal(found.between, axis1=-2, axis2=-1) / estimates.sigma2[..., : len(levels.variables)]
+    out: list[str] = []
+    for r in levels.regressions:
+        here = lacking[..., len(out)]
+        none = {levels.variables[v]: here & (size[..., v] < SINGULAR_BELOW) for v in r.on}
+        said = [f"the cluster variance of {name} is 0" for name, which in none.items() if which.any()]
+        if (here & ~np.any(list(none.values()), axis=0)).any():
+            said.append(f"the clusters' levels of {' and '.join(none)} are collinear")
+        out += [" or ".join(said)] * (len(r.on) + r.on_x)
+    return out
+
+
+def variances(levels: Levels, estimates: Estimates, joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The variances (V,) of the clusters' levels, given an x of level 2 and covariates, with delta-method standard errors."""
+    found = moments(levels, estimates)
+    at, moves, _ = _derivatives(levels, estimates, found)
+    slope = np.diagonal(moves[0], axis1=-2, axis2=-1)  # (a, V)
+    squares = np.einsum("av,ab,bv->v", slope, joint[np.ix_(at, at)], slope)
+    return np.diag(found.between).copy(), np.sqrt(np.maximum(squares, 0.0))
+
+
 def gradient(levels: Levels, estimates: Estimates) -> np.ndarray:
     """Derivatives (..., n, P) of :func:`coefficients`, exact."""
     found = moments(levels, estimates)

@@ -44,6 +44,10 @@ class Quantities(Protocol):
         """Delta-method standard errors (..., E), from the covariance (..., P, P) of (beta, packed G, sigma^2)."""
         ...
 
+    def undefined(self, estimates: Estimates) -> np.ndarray:
+        """(..., E) bool: rows that do not exist at parameters that are numbers: a regression on what does not vary."""
+        ...
+
 
 @dataclass(frozen=True)
 class MixedRows:
@@ -82,6 +86,10 @@ class MixedRows:
         with np.errstate(invalid="ignore"):
             variances = np.einsum("...ea,...ab,...eb->...e", slope, joint, slope, optimize=True)
             return np.sqrt(np.maximum(variances, 0.0))
+
+    def undefined(self, estimates: Estimates) -> np.ndarray:
+        """None of these: a correlation with a variance of 0 is no loss of a draw."""
+        return np.zeros((*estimates.beta.shape[:-1], len(self.labels)), bool)
 
     @property
     def _elements(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

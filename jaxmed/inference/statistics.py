@@ -35,18 +35,26 @@ class Sample:
     acceleration: Floats | None = None  # (E,) for bca
     errors: Floats | None = None  # (B, E) for studentised
     std_error: Floats | None = None  # (E,) of the full sample, for studentised
+    undefined: np.ndarray | None = None  # (B, E) bool: effects that do not exist in a draw
+
+    @property
+    def lost(self) -> np.ndarray:
+        """(B, E) bool: draws without a value of the effect, for want of an optimum or of the effect itself."""
+        failed = np.broadcast_to(self.failed[:, None], self.draws.shape)
+        return failed if self.undefined is None else failed | self.undefined
 
     def part(self, rows: np.ndarray) -> Sample:
         """Some of the draws."""
         errors = None if self.errors is None else self.errors[rows]
-        return Sample(self.draws[rows], self.estimate, self.failed[rows], self.acceleration, errors, self.std_error)
+        undefined = None if self.undefined is None else self.undefined[rows]
+        return Sample(self.draws[rows], self.estimate, self.failed[rows], self.acceleration, errors, self.std_error, undefined)
 
 
 def limits(sample: Sample, level: float, method: str, failed: str = "drop") -> tuple[Floats, Floats]:
     """Interval of any of ``ALL_METHODS``; with ``failed="worst"`` its bounds over whatever the failed draws might have been.
 
     A failed draw below all others, then above all others: the lower of the two lower limits and the higher of the two upper
-    ones. A limit that would fall among the failed draws is infinite.
+    ones. A limit that would fall among the failed draws is infinite. A draw in which an effect does not exist is one such.
     """
     method = require_option("method", method, ALL_METHODS)
     if method == "studentised":
@@ -54,16 +62,14 @@ def limits(sample: Sample, level: float, method: str, failed: str = "drop") -> t
             raise ValueError("studentised intervals need standard errors")
         return studentised.interval(sample.draws, sample.errors, sample.estimate, sample.std_error, level=level)
     options = {"level": level, "method": method, "acceleration": sample.acceleration}
-    if failed != "worst" or not sample.failed.any():
+    if failed != "worst" or not sample.lost.any():
         return intervals.interval(sample.draws, sample.estimate, **options)
     if method not in BY_RANK:
         raise InputError(
             f"failed='worst' needs a method by ranks of the draws ({', '.join(map(repr, BY_RANK))}); method={method!r} has no "
             "worst case: use failed='drop'"
         )
-    found = [
-        intervals.interval(np.where(sample.failed[:, None], far, sample.draws), sample.estimate, **options) for far in (-FAR, FAR)
-    ]
+    found = [intervals.interval(np.where(sample.lost, far, sample.draws), sample.estimate, **options) for far in (-FAR, FAR)]
     low = np.minimum(found[0][0], found[1][0])
     high = np.maximum(found[0][1], found[1][1])
     return np.where(low < -FAR / 1e10, -np.inf, low), np.where(high > FAR / 1e10, np.inf, high)

@@ -275,6 +275,7 @@ class BootstrapResult(Curved):
             self._acceleration if method == "bca" else None,
             errors,
             se,
+            rows.undefined(self.raw.estimates),
         )
         return sample.part(np.flatnonzero(self.raw.status != SINGULAR)) if singular == "drop" else sample
 
@@ -283,7 +284,7 @@ class BootstrapResult(Curved):
         p = np.where(self.fit._quantities.tested, columns["p_value"], np.nan)
         p_count = np.where(self.fit._quantities.tested, columns["p_count"], np.nan)
         frame = with_figures(self.fit._rows_frame(), **columns | {"p_value": p, "p_count": p_count})
-        return self.fit._noted(frame)
+        return self.fit._noted(frame, self.raw.estimates)
 
     def _warn(self, sample: statistics.Sample, level: float, method: str) -> None:
         said = statistics.check_number(sample, level, method)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -50,3 +52,8 @@ def proportion_notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndar
                 note = "the total effect is near 0"
         out.append(note)
     return out
+
+
+def joined_notes(*notes: Sequence[str]) -> list[str]:
+    """Notes (E,) of several kinds in one."""
+    return ["; ".join(note for note in of_row if note) for of_row in zip(*notes, strict=True)]

@@ -20,7 +20,7 @@ from jaxmed.design.system import Design
 from jaxmed.inference import effects, intervals, parameters, prediction
 from jaxmed.reml import fit as reml_fit
 from jaxmed.report import cluster_tables, prose
-from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
+from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.mediation_words import MediationFit
 from jaxmed.report.progress import progress_bar
 
@@ -195,15 +195,20 @@ class MediationResult(MediationFit):
         estimates = self.system.estimates
         estimate = effects.values(rows, *estimates)
         joint = self.system.covariance().joint
+        notes = [effects.undefined_notes(rows, estimates)]
         if method == "delta":
+            notes.append(effects.weak_notes(rows, estimates, joint))
             se = effects.std_errors(rows, estimates, joint)
             low, high = intervals.normal_interval(estimate, se, level)
             p = intervals.normal_p_value(estimate, se)
         else:
             draws = effects.normal_draws(rows, self.design, estimates, joint)
+            draws[:, np.isnan(estimate)] = np.nan  # of an effect that does not exist rounding alone would make draws
             se = intervals.std_error(draws)
             low, high = intervals.interval(draws, estimate, level=level)
             p = intervals.p_value(draws, estimate)
+            lost = np.isnan(draws).sum(0)
+            notes.append([f"undefined in {k:,} of {len(draws):,} draws" if 0 < k < len(draws) else "" for k in lost])
         frame = with_coding(effect_frame(rows), self.design)
         return with_figures(
             frame,
@@ -212,7 +217,7 @@ class MediationResult(MediationFit):
             conf_low=low,
             conf_high=high,
             p_value=p,
-            note=proportion_notes(rows, estimate, se),
+            note=joined_notes(proportion_notes(rows, estimate, se), *notes),
         )
 
     def conf_int(self, method: Literal["wald"] = "wald", level: float = 0.95) -> pd.DataFrame:

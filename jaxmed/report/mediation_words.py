@@ -24,7 +24,7 @@ from jaxmed.reml.problem import Estimates
 from jaxmed.report import document, equations, prose, tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_blocks import effect_blocks
-from jaxmed.report.effect_tables import effect_frame, proportion_notes, with_coding, with_figures
+from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.saved_tables import to_arrays
 from jaxmed.report.shown import Curved
@@ -73,9 +73,10 @@ class MediationFit(FitResult, Curved):
     def _rows_frame(self) -> pd.DataFrame:
         return with_coding(effect_frame(self._quantities.rows), self.design)
 
-    def _noted(self, frame: pd.DataFrame) -> pd.DataFrame:
-        notes = proportion_notes(self._quantities.rows, frame["estimate"].to_numpy(), frame["std_error"].to_numpy())
-        return with_figures(frame, note=notes)
+    def _noted(self, frame: pd.DataFrame, draws: Estimates) -> pd.DataFrame:
+        rows = self._quantities.rows
+        notes = proportion_notes(rows, frame["estimate"].to_numpy(), frame["std_error"].to_numpy())
+        return with_figures(frame, note=joined_notes(notes, effects.undefined_notes(rows, draws)))
 
     def _row_blocks(self, frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataFrame]]:
         return effect_blocks(frame, f"Effects ({heading})")

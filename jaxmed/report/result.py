@@ -209,7 +209,7 @@ class FitResult(Result):
     def _rows_frame(self) -> pd.DataFrame:
         """The columns that say what each of these rows is, "label" among them."""
 
-    def _noted(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def _noted(self, frame: pd.DataFrame, draws: Estimates) -> pd.DataFrame:
         """The table of draws with a last column of notes, where a family has such."""
         return frame
 

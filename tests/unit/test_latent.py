@@ -1,33 +1,11 @@
 """Latent cluster means: designs, effects between clusters as functions of the parameters, refusals."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from latent_data import A_B, A_W, B_B, B_W, C_B, C_W, ROLES, two_level
 
 import jaxmed
 from jaxmed.inference import effects, latent, parameters
-
-A_W, B_W, C_W, A_B, B_B, C_B = 0.5, 0.3, 0.2, 0.8, 0.6, -0.3
-
-
-def two_level(J, n, seed=0, levels=(1, 1, 1), rho=0.0, sizes=None):
-    """x, m, y of the given levels with the coefficients above; ``m2``, parallel to m, whose residuals within correlate by rho."""
-    rng = np.random.default_rng(seed)
-    codes = np.repeat(np.arange(J), n if sizes is None else sizes)
-    N = len(codes)
-    eta_x = rng.normal(size=J)
-    eta_m, eta_m2 = A_B * eta_x + 0.6 * rng.normal(size=J), 0.4 * eta_x + 0.5 * rng.normal(size=J)
-    eta_y = B_B * eta_m + C_B * eta_x + 0.5 * rng.normal(size=J)
-    e = rng.normal(size=(N, 4))
-    w_x = e[:, 0] * (levels[0] == 1)
-    w_m = (A_W * w_x + e[:, 1]) * (levels[1] == 1)
-    w_m2 = 0.3 * w_x + rho * e[:, 1] + np.sqrt(1 - rho**2) * e[:, 3]
-    w_y = (B_W * w_m + C_W * w_x + e[:, 2]) * (levels[2] == 1)
-    values = {"x": eta_x[codes] + w_x, "m": 2 + eta_m[codes] + w_m, "m2": eta_m2[codes] + w_m2, "y": eta_y[codes] + w_y}
-    return pd.DataFrame({"id": codes} | values)
-
-
-ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id", "center": "latent"}
 
 
 def estimates_of(fit):
@@ -114,6 +92,33 @@ def test_draws_are_valued_row_by_row():
     labels = [r.label for r in rows]
     assert np.isnan(slope[1, labels.index("a[m] between")]).any()
     assert np.isfinite(slope[1, labels.index("indirect[m] within")]).all()
+
+
+def test_a_level_that_does_not_vary_leaves_effects_undefined_with_the_reason():
+    data = two_level(60, 5)
+    data["x"] -= data.groupby("id")["x"].transform("mean")
+    fit = jaxmed.mediate(data, **ROLES)
+    assert fit.converged
+    assert fit.singular
+    for method in ("delta", "monte_carlo"):
+        table = fit.effects(method=method).set_index("label")
+        between = [label for label in table.index if "between" in label or "contextual" in label]
+        assert table.loc[between, ["estimate", "std_error", "conf_low", "conf_high", "p_value"]].isna().all(axis=None)
+        assert all("undefined: the cluster variance of x is 0" in note for note in table.loc[between, "note"])
+        assert table.drop(between)["estimate"].notna().all()
+    assert "undefined" in fit.describe()
+
+
+def test_a_small_variance_between_clusters_warns_of_the_delta_method():
+    data = two_level(30, 4, seed=2)
+    data["m"] = data["m"] - 0.8 * data.groupby("id")["m"].transform("mean")
+    fit = jaxmed.mediate(data, **ROLES)
+    notes = fit.effects().set_index("label")["note"]
+    assert "the cluster variance of m is within 2 SE of 0: take bootstrap intervals" in notes["b[m] between"]
+    assert notes["a[m] between"] == ""
+    size, error = latent.variances(fit.design.between, fit.system.estimates, fit.system.covariance().joint)
+    assert size[0] > 2 * error[0]
+    assert 0 < size[1] < 2 * error[1]
 
 
 def test_level_2_covariates_stand_in_every_equation_and_level_1_covariates_are_split():

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmed.arguments import listed
 from jaxmed.design.mediation.arguments import MediationArguments
-from jaxmed.design.mediation.centering import Coded, Predictor, centre
+from jaxmed.design.mediation.centering import Coded, Predictor, Term, centre
 from jaxmed.design.mediation.roles import Roles
 from jaxmed.design.mediation.terms import INTERCEPT, Terms
 from jaxmed.design.system import Arrow, Equation, Levels, Path, Regression
@@ -130,7 +130,9 @@ def latent_terms(response: str, roles: LatentRoles, predictors: Mapping[str, Pre
     """Raw parents of level 1, variables of level 2, covariates."""
     arrows: dict[str, Arrow] = {start: arrow for arrow, start in roles.arrows_into(response)}
     fixed = [term for name in roles.parents(response) for term in predictors[name].terms]
-    paths = tuple((arrows[name], name, predictors[name].terms[0]) for name in roles.parents(response) if name in arrows)
+    paths: tuple[tuple[Arrow, str, Term], ...] = tuple(
+        (arrows[name], name, predictors[name].terms[0]) for name in roles.parents(response) if name in arrows
+    )
     for name in roles.above(response):
         fixed += predictors[name].terms
     for name in roles.upper_covariates:
@@ -188,6 +190,7 @@ def latent_model(
         of_x=tuple(position(v, roles.x) if upper_x else -1 for v in variables),
         intercepts=tuple(random.index((v, INTERCEPT)) for v in variables if roles.level[v] == 1),
         regressions=tuple(regressions),
+        first=len(fixed) + len(random) * (len(random) + 1) // 2,
     )
     order = ("a", "b", "cprime")
     place = {m: k for k, m in enumerate(roles.mediators)}
