@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,17 +19,21 @@ from jaxmed.design.checks import read_table
 from jaxmed.design.frames import from_pandas, is_lazy
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.engine import SummedData, sums_of
-from jaxmed.design.mediation.matrices import Rows, assemble, specify
+from jaxmed.design.mediation.matrices import Rows, Source, Specification, assemble, specify
 from jaxmed.design.mediation.sums import Sums
-from jaxmed.errors import InputError, StorageError
+from jaxmed.errors import InputError, JaxmedWarning, StorageError
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from narwhals.stable.v2.typing import IntoFrame
 
+    from jaxmed.design.system import Design
+    from jaxmed.reml.fit import FittedSystem
     from jaxmed.report.mediation import MediationResult
     from jaxmed.report.mixed import LMMResult
+
+ROUNDS = 10  # of shrinking cluster means; two or three are enough
 
 
 @verb
@@ -120,7 +126,8 @@ def mediate(
     moderator_values: Mapping[str, Any] | None = None,
     covariates: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     random_covariates: Mapping[str, Sequence[str]] | None = None,
-    center: Literal["group_mean", "grand_mean", "none"] = "group_mean",
+    center: Literal["group_mean", "grand_mean", "none", "latent"] = "group_mean",
+    latent_slopes: Literal["shrunken", "observed"] | Mapping[str, Mapping[str, float]] = "shrunken",
     center_covariates: bool = True,
     between: bool | Sequence[str] = True,
     covariance: Literal["full", "by_equation", "diagonal"] = "full",
@@ -153,7 +160,11 @@ def mediate(
         covariates: {"m": [...], "y": [...]}, also by a mediator's own name, or one list for all equations.
         random_covariates: covariates with random slopes, by the same keys.
         center: "group_mean" splits x, and m as a predictor, into within- and between-cluster parts; "grand_mean" subtracts the
-            grand mean; "none" leaves columns as they are. The last two give conflated effects.
+            grand mean; "none" leaves columns as they are. The last two give conflated effects. "latent": cluster means of x, m
+            and y are latent variables, as in multilevel SEM: effects between clusters without the bias of observed means, and
+            designs in which a level-1 variable acts on one of level 2 (1-1-2, 1-2-1, 1-2-2, 2-1-2).
+        latent_slopes: with ``center="latent"``, what random slopes and products with moderators are centred at: "shrunken", the
+            cluster's mean predicted from its own rows; "observed", its observed mean; or ``fit.latent_slopes`` of another fit.
         center_covariates: whether level-1 covariates are split under group-mean centring too.
         between: False leaves out all between-cluster parts of level-1 predictors; a list of names leaves out theirs.
         covariance: "full" estimates the covariances of random effects across equations (needed for cov(a, b)); "by_equation"
@@ -201,6 +212,7 @@ def mediate(
         covariates=covariates,
         random_covariates=random_covariates,
         center=center,
+        latent_slopes=latent_slopes,
         center_covariates=center_covariates,
         between=between,
         covariance=covariance,
@@ -237,9 +249,31 @@ def fit_mediation(data: IntoFrame | Sums, arguments: MediationArguments) -> Medi
 
     begun = time.perf_counter()
     system = fit.fit_design(design, reml=arguments.reml)
+    if arguments.latent_slopes == "shrunken":
+        design, system = shrunken(specification, source, design, system)
     check_extra(design, system.estimates)
     seconds = {"design": designed - started, "fit": time.perf_counter() - begun}
     return MediationResult(system, table.copy(deep=False), arguments, seconds)
+
+
+def shrunken(specification: Specification, source: Source, design: Design, system: FittedSystem) -> tuple[Design, FittedSystem]:
+    """A model whose random slopes are centred at shrunken cluster means, from its fit with observed ones; others as they are.
+
+    How far to shrink follows from the fit: anew until that no longer changes.
+    """
+    from jaxmed.inference import latent
+    from jaxmed.reml import fit
+
+    known = latent.shrinkage(design, system.estimates)
+    for _ in range(ROUNDS if known else 0):
+        with warnings.catch_warnings():  # the same words once more
+            warnings.simplefilter("ignore", JaxmedWarning)
+            design = assemble(replace(specification, shrinkage=known), source)
+        system = fit.fit_design(design, reml=specification.arguments.reml)
+        before, known = known, latent.shrinkage(design, system.estimates)
+        if latent.is_settled(before, known):
+            break
+    return design, system
 
 
 @verb

@@ -181,7 +181,7 @@ def check_fixed(equation: Equation, n_between: int) -> None:
     if equation.products is None:
         found = find_collinear(np.column_stack([equation.fixed, equation.y]), columns)
     else:
-        found = find_collinear_in_sums(equation.products, columns)
+        found = find_collinear_in_sums(equation.fixed_and_response, columns)
     if found is None:
         return
     column, others = found

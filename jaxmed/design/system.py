@@ -5,9 +5,9 @@ Plain NumPy: the floors above may import this module without pulling in pandas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,19 +20,45 @@ class Factor:
     """A column of the table as it enters a term: ``within`` X - mean_j, ``between`` mean_j - shift, ``raw`` X - shift.
 
     ``shift`` is the full sample's grand mean (0 for a raw column), whatever rows or values come in later.
+
+    ``deviation`` is X less the predicted level of the cluster, e_j + (mean_j - e_j) n_j / (n_j + ratio), with n_j observed rows
+    and the expected level e_j = shift + the sum of ``expected``, weights of terms of level 2. Ratio 0: the observed mean.
     """
 
     column: str
-    part: Literal["within", "between", "raw"]
+    part: Literal["within", "between", "raw", "deviation"]
     shift: float = 0.0
+    ratio: float = 0.0
+    expected: tuple[tuple[tuple[Factor, ...], float], ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table that it is made of."""
+        return (self.column, *(name for recipe, _ in self.expected for factor in recipe for name in factor.columns))
 
 
 Recipe = tuple[Factor, ...]  # a term is the product of its factors; the empty product is the intercept
 
 
+RATIO = "ratio"
+
+
+class Shrinkage(NamedTuple):
+    """The predicted level of a variable: the ratio of its variance within clusters to that of its levels, and the expected level
+    as weights of terms of level 2, "Intercept" among them."""
+
+    ratio: float
+    expected: Mapping[str, float]
+
+    def written(self) -> dict[str, float]:
+        """As the argument ``latent_slopes`` has it."""
+        return {RATIO: self.ratio, **self.expected}
+
+
 @dataclass(frozen=True)
 class Products:
-    """An equation by its sums of products alone: per cluster C'C, C = (columns of fixed, y) less ``shift``, over ``scale``.
+    """An equation by its sums of products alone: per cluster C'C, C = (columns of fixed, deviations, y) less ``shift``, over
+    ``scale``.
 
     The first column of ``fixed`` is the intercept (shift 0, scale 1), so that ``sums[:, 0, 0]`` counts the rows; ``shift`` are
     the columns' means over all rows, ``scale`` their root mean squares about them: no digits are lost in squaring.
@@ -46,6 +72,11 @@ class Products:
     def n(self) -> np.ndarray:
         """Rows per cluster (J,)."""
         return self.sums[:, 0, 0]
+
+    def only(self, at: Sequence[int]) -> Products:
+        """Those of some columns."""
+        chosen = list(at)
+        return Products(self.sums[:, chosen][:, :, chosen], self.shift[chosen], self.scale[chosen])
 
     def combined(self, weights: np.ndarray) -> np.ndarray:
         """Coefficients (p + 1, k) on the shifted and scaled columns of k combinations ``weights`` (p + 1, k) of raw ones."""
@@ -75,10 +106,18 @@ class Equation:
     recipes: tuple[Recipe, ...] = ()  # how each fixed effect's column is made, see rebuild.py
     level: int = 1  # 2: one row per cluster
     products: Products | None = None
+    deviations: tuple[Recipe, ...] = ()  # how the last random effects' columns are made, which are no fixed effects' columns
 
     @property
     def n_rows(self) -> int:
         return len(self.y) if self.products is None else round(float(self.products.n.sum()))
+
+    @property
+    def fixed_and_response(self) -> Products:
+        """The sums without those of deviations."""
+        if self.products is None:
+            raise ValueError(f"equation {self.response} is known by its rows")
+        return self.products.only([*range(len(self.fixed_names)), len(self.products.shift) - 1])
 
     def sizes(self, n_clusters: int) -> np.ndarray:
         """Rows per cluster (J,)."""
@@ -87,8 +126,10 @@ class Equation:
         return np.rint(self.products.n).astype(int)
 
     def positions(self) -> list[int]:
-        """Where the random effects' columns stand among the fixed effects'."""
-        return [self.fixed_names.index(name) for name in self.random_names]
+        """Where the random effects' columns stand among the fixed effects' and, behind these, the deviations'."""
+        kept = len(self.random_names) - len(self.deviations)
+        p = len(self.fixed_names)
+        return [*(self.fixed_names.index(name) for name in self.random_names[:kept]), *range(p, p + len(self.deviations))]
 
 
 @dataclass(frozen=True)
@@ -199,6 +240,7 @@ class Design:
     cluster_values: Mapping[str, np.ndarray] = field(default_factory=dict)
     rows_used: int | None = None  # rows of the table that some equation uses; None where sums do not tell
     between: Levels | None = None  # the clusters' levels as latent variables, with center="latent"
+    shrinkage: Mapping[str, Shrinkage] = field(default_factory=dict)  # of the levels that slopes are centred at; none: observed
 
     @property
     def predictor(self) -> str:

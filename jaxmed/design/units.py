@@ -54,7 +54,8 @@ def check_equation_units(equation: Equation) -> None:
     if equation.products is None:
         sizes = np.abs(np.column_stack([equation.fixed, equation.y])).max(axis=0)
     else:
-        sizes = np.hypot(equation.products.shift, equation.products.scale)
+        own = equation.fixed_and_response
+        sizes = np.hypot(own.shift, own.scale)
     check_ratios(f"equation {equation.response!r}", equation.response, float(sizes[-1]), equation.fixed_names, sizes[:-1])
 
 

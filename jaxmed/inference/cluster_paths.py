@@ -99,10 +99,10 @@ def _loadings(design: Design, path: Path) -> tuple[np.ndarray, np.ndarray]:
     J = len(design.clusters)
     fixed, random = np.zeros((J, len(design.fixed_labels))), np.zeros((J, len(design.random_labels)))
     given = design.cluster_values
-    terms = [(path.term, path.random, np.ones(J)), *((i.term, i.random, given[i.column]) for i in path.interactions)]
-    for term, varies, weight in terms:
-        label = f"{path.equation}:{term}"
-        fixed[:, design.fixed_labels.index(label)] += weight
-        if varies:
-            random[:, design.random_labels.index(label)] += weight
+    terms = [(path.term, path.slope if path.random else "", np.ones(J))]
+    terms += [(i.term, i.term if i.random else "", given[i.column]) for i in path.interactions]
+    for term, slope, weight in terms:
+        fixed[:, design.fixed_labels.index(f"{path.equation}:{term}")] += weight
+        if slope:
+            random[:, design.random_labels.index(f"{path.equation}:{slope}")] += weight
     return fixed, random

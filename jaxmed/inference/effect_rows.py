@@ -135,21 +135,26 @@ class _Builder:
         """The path at values of its moderators, a(w) = a + a_w w."""
         if path.regression is not None and self.design.between is not None:
             return Combination(((self.design.between.first + path.regression, 1.0),))
-        weights = [(path.term, path.random, 1.0)]
+        weights = [(path.term, path.slope if path.random else "", 1.0)]
         for i in path.interactions:
             moderator = self.moderators[i.moderator]
-            weights.append((i.term, i.random, moderator.coordinates[at[i.moderator]][moderator.columns.index(i.column)]))
+            weights.append(
+                (i.term, i.term if i.random else "", moderator.coordinates[at[i.moderator]][moderator.columns.index(i.column)])
+            )
         return self._combination(path, weights)
 
     def slope(self, path: Path, column: str) -> Combination:
         """The derivative of the path in one column of a moderator."""
-        return self._combination(path, [(i.term, i.random, 1.0) for i in path.interactions if i.column == column])
+        return self._combination(
+            path, [(i.term, i.term if i.random else "", 1.0) for i in path.interactions if i.column == column]
+        )
 
-    def _combination(self, path: Path, weights: Sequence[tuple[str, bool, float]]) -> Combination:
-        labels = [(f"{path.equation}:{term}", random, weight) for term, random, weight in weights]
+    def _combination(self, path: Path, weights: Sequence[tuple[str, str, float]]) -> Combination:
+        """From terms with the names of their random slopes, empty where fixed, and weights."""
+        own = path.equation
         return Combination(
-            tuple((self.beta[label], weight) for label, _, weight in labels),
-            tuple((self.G[label], weight) for label, random, weight in labels if random),
+            tuple((self.beta[f"{own}:{term}"], weight) for term, _, weight in weights),
+            tuple((self.G[f"{own}:{slope}"], weight) for _, slope, weight in weights if slope),
         )
 
     def product(self, left: Combination, right: Combination) -> Polynomial:

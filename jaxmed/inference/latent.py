@@ -16,11 +16,12 @@ Axis letters: V variables, n coefficients of all regressions, P parameters (beta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.design.system import Levels, Regression
+from jaxmed.design.system import Design, Factor, Levels, Regression, Shrinkage
 from jaxmed.inference.quantities import packed
 from jaxmed.reml.problem import SINGULAR_BELOW, Estimates
 
@@ -180,3 +181,65 @@ def _derivatives(levels: Levels, estimates: Estimates, found: Moments):
             left, right = R[..., :, upper + a], R[..., :, upper + b]
             add(p + packed(i, j), outer(left, left) if a == b else both(left, right), None, None)
     return np.array(at), (np.stack(between), np.stack(within)), np.stack(slopes)
+
+
+def shrinkage(design: Design, estimates: Estimates) -> dict[str, Shrinkage]:
+    """How far the observed means of variables are to be shrunken towards their expected levels, and what these are.
+
+    Of the variables that random slopes or products with moderators are centred at; none where means are not latent. The ratio is
+    of the variance of rows about their levels to that of the levels, both given the terms of level 2.
+    """
+    levels = design.between
+    if levels is None:
+        return {}
+    columns = {f.column for e in design.equations for r in (*e.recipes, *e.deviations) for f in r if _is_centred(f, design)}
+    found = moments(levels, estimates)
+    lower = range(levels.n_upper, len(levels.variables))
+    names = [e.response for e in design.equations]
+    start = np.concatenate([[0], np.cumsum([len(e.fixed_names) for e in design.equations])])
+    T = found.R[np.ix_(lower, lower)]
+    D = estimates.G[np.ix_(levels.intercepts, levels.intercepts)]
+    between, out = np.diag(T @ D @ T.T), {}
+    terms: list[dict[str, float]] = []
+    for v in lower:
+        k = names.index(levels.variables[v])
+        e, beta = design.equations[k], estimates.beta[start[k] : start[k + 1]]
+        own = zip(e.fixed_names, e.recipes, beta, strict=True)
+        terms.append({name: float(b) for name, recipe, b in own if all(_is_upper(f, design) for f in recipe)})
+    for i, v in enumerate(lower):
+        variable = levels.variables[v]
+        if variable in columns:
+            weights = {name: float(sum(T[i, j] * t.get(name, 0.0) for j, t in enumerate(terms))) for name in terms[i]}
+            within = found.within[v, v] + _of_slopes(design, estimates, variable, found.within)
+            with np.errstate(divide="ignore"):
+                out[variable] = Shrinkage(float(within / np.maximum(between[i], 0.0)), weights)
+    return out
+
+
+def is_settled(one: Mapping[str, Shrinkage], other: Mapping[str, Shrinkage], tolerance: float = 1e-3) -> bool:
+    """Whether two rounds shrink alike: the reliability of a mean of as many rows as the ratio says, where it changes most."""
+    pairs = [(one[name].ratio, other[name].ratio) for name in one if name in other]
+    return len(pairs) == len(one) == len(other) and all(a == b or abs(a - b) < 4 * tolerance * min(a, b) for a, b in pairs)
+
+
+def _of_slopes(design: Design, estimates: Estimates, variable: str, within: np.ndarray) -> float:
+    """What random slopes add to the average variance of a variable within clusters; they are of one variable, x."""
+    levels = design.between
+    assert levels is not None
+    added = 0.0
+    for path in design.paths:
+        if path.equation == variable and path.kind == "a" and path.component == "within" and path.random:
+            at = design.random_labels.index(f"{variable}:{path.slope}")
+            x = levels.variables.index(levels.x)
+            added += float(estimates.G[at, at] * within[x, x])
+    return added
+
+
+def _is_centred(factor: Factor, design: Design) -> bool:
+    levels = design.between
+    assert levels is not None
+    return factor.part in ("within", "deviation") and factor.column in levels.variables[levels.n_upper :]
+
+
+def _is_upper(factor: Factor, design: Design) -> bool:
+    return factor.part == "between" or (factor.part == "raw" and design.is_level_2(factor.column))

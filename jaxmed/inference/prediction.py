@@ -40,10 +40,11 @@ def _precisions(system: FittedSystem) -> tuple[np.ndarray, np.ndarray]:
         b = beta[first : first + e.fixed.shape[1]]
         at, first = k.stop, first + len(b)
         if e.products is not None:
-            columns = e.products.combined(np.eye(len(b) + 1)[:, e.positions()])
+            columns = e.products.combined(np.eye(len(e.products.shift))[:, e.positions()])
             left = columns.T @ e.products.sums
             A[:, k, k] = left @ columns / s2
-            r[:, k] = (left @ e.products.combined(np.append(-b, 1.0)[:, None]))[:, :, 0] / s2
+            residual = np.concatenate([-b, np.zeros(len(e.deviations)), [1.0]])
+            r[:, k] = (left @ e.products.combined(residual[:, None]))[:, :, 0] / s2
             continue
         products = e.random[:, :, None] * e.random[:, None]
         np.add.at(A[:, k, k], e.codes, products / s2)
@@ -74,8 +75,8 @@ def predict(system: FittedSystem, new: NewRows, conditional: bool, predicted: bo
     at = np.where(new.codes < len(design.clusters), new.codes, -1)  # the last row of u is 0
     out = []
     for k, (e, beta, columns) in enumerate(_parts(system)):
-        X = rebuild.new_matrix(design, k, new, values, known)
-        y = X @ beta + (X[:, e.positions()] * u[at, columns]).sum(1)
+        X, Z = rebuild.new_matrices(design, k, new, values, known)
+        y = X @ beta + (Z * u[at, columns]).sum(1)
         out.append(y)
         if predicted and e.response in design.mediators:
             values[e.response] = y

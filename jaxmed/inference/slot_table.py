@@ -23,7 +23,8 @@ from jaxmed.reml import padded
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.gram import Gram, Layout
 
-Made = tuple[int, str, int]  # column, part, position of its shift
+# column, part, position of its shift; of a deviation that of its ratio, and terms of the expected level with those of weights
+Made = tuple[Any, ...]
 
 
 class EquationPlan(NamedTuple):
@@ -61,7 +62,7 @@ class SlotTable(NamedTuple):
 
     parts: tuple[Part, ...]
     origin: Float[Any, " C"]
-    shifts: Float[Any, " F"]  # less the column's origin
+    shifts: Float[Any, " F"]  # less the column's origin; among them ratios and weights of deviations, as they are
     matrices: tuple[Float[Any, "c c"], ...]  # by equation, own columns to standardised ones (design/standard.py)
 
 
@@ -87,7 +88,14 @@ def lay_out(system: FittedSystem) -> tuple[Plan, SlotTable, tuple[padded.SizeCla
 
     def made(factor: Factor) -> Made:
         c = column(factor.column, design.columns[factor.column])
-        return c, factor.part, factors.setdefault((c, factor.shift), len(factors))
+        which = c, factor.part, factors.setdefault((c, factor.shift), len(factors))
+        if factor.part != "deviation":
+            return which
+        terms = tuple((tuple(made(f) for f in recipe), number(weight)) for recipe, weight in factor.expected)
+        return (*which, number(factor.ratio), terms)
+
+    def number(value: float) -> int:
+        return factors.setdefault((-1, value), len(factors))
 
     def plain(k: int, what: str, i: int, values: np.ndarray) -> tuple[Made, ...]:
         c = column((k, what, i), _on_table(design.equations[k], values, len(codes)))
@@ -103,8 +111,9 @@ def lay_out(system: FittedSystem) -> tuple[Plan, SlotTable, tuple[padded.SizeCla
             fixed = tuple(plain(k, "fixed", i, e.fixed[:, i]) for i in range(e.fixed.shape[1]))
         random = tuple(
             fixed[e.fixed_names.index(name)] if name in e.fixed_names else plain(k, "random", i, e.random[:, i])
-            for i, name in enumerate(e.random_names)
+            for i, name in enumerate(e.random_names[: len(e.random_names) - len(e.deviations)])
         )
+        random += tuple(tuple(made(f) for f in recipe) for recipe in e.deviations)
         response = column(e.response, design.columns[e.response] if design.columns else _on_table(e, e.y, len(codes)))
         stop = p + len(fixed), q + len(random)
         mixed = tuple(tuple(map(int, np.flatnonzero(column))) for column in standards[k].matrix.T)
@@ -119,7 +128,7 @@ def lay_out(system: FittedSystem) -> tuple[Plan, SlotTable, tuple[padded.SizeCla
     table = SlotTable(
         parts,
         origin,
-        np.array([shift - origin[c] for c, shift in factors]),
+        np.array([shift if c < 0 else shift - origin[c] for c, shift in factors]),
         tuple(standards[k].matrix for k in range(len(equations))),
     )
     return Plan(tuple(equations), groups), table, classes
@@ -156,11 +165,18 @@ class Columns:
     def factor(self, which: Made) -> Array:
         """One factor (m, J); whatever where its column is missing."""
         if which not in self.made:
-            c, part, shift = which
+            c, part, shift, *rest = which
             value = self.values[c]
             if part != "raw":
                 seen = self.observed[c]
-                mean = (value * seen).sum(0) / jnp.maximum(seen.sum(0), 1)
+                n = jnp.maximum(seen.sum(0), 1)
+                mean = (value * seen).sum(0) / n
+                if part == "deviation":
+                    ratio, terms = rest
+                    expected = self.shifts[shift] + sum(self.term(term) * self.shifts[at] for term, at in terms)
+                    level = expected + (mean - expected) * (n / (n + self.shifts[ratio]))
+                    self.made[which] = value - level
+                    return self.made[which]
                 value = value - mean if part == "within" else jnp.broadcast_to(mean, value.shape)
             self.made[which] = value if part == "within" else value - self.shifts[shift]
         return self.made[which]
@@ -174,7 +190,13 @@ class Columns:
     def replace(self, c: int, values: Array) -> None:
         """Put new values of a column in; what was made of the old ones is forgotten."""
         self.values = self.values.at[c].set(values)
-        self.made = {which: a for which, a in self.made.items() if which[0] != c}
+        self.made = {which: a for which, a in self.made.items() if c not in _columns(which)}
+
+
+def _columns(which: Made) -> set[int]:
+    """The columns that a factor is made of."""
+    own, _, _, *rest = which
+    return {own}.union(*(_columns(factor) for term, _ in (rest[1] if rest else ()) for factor in term))
 
 
 def grams(plan: Plan, table: SlotTable, columns: Columns, used: Bool[Array, "K m J"]) -> tuple[Gram, ...]:

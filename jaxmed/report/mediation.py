@@ -59,6 +59,20 @@ class MediationResult(MediationFit):
         return self.arguments.center
 
     @property
+    def latent_slopes(self) -> dict[str, dict[str, float]] | str:
+        """What random slopes are centred at with latent cluster means, as :func:`jaxmed.mediate` takes it.
+
+        Replicates of a bootstrap keep it: give it to a refit of ``boot.resample(i)``. "observed" where nothing is shrunken.
+
+        Example:
+            >>> latent = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="latent", random="b")
+            >>> sorted(latent.latent_slopes["m"])
+            ['Intercept', 'ratio']
+        """
+        found = {name: shrinkage.written() for name, shrinkage in self.design.shrinkage.items()}
+        return found or "observed"
+
+    @property
     def call(self) -> dict[str, Any]:
         """The arguments of :func:`jaxmed.mediate`, as files keep them."""
         return self.arguments.to_json()

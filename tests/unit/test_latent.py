@@ -174,3 +174,112 @@ def test_all_variables_of_level_2_are_no_multilevel_model():
 def test_other_centrings_name_latent_means_as_the_remedy(levels):
     with pytest.raises(jaxmed.InputError, match='center="latent"'):
         jaxmed.mediate(two_level(30, 4, levels=levels), **ROLES | {"center": "group_mean"})
+
+
+# ------------------------------------------------------------------------------------------------------- random slopes
+
+
+def with_moderator(J, n, seed=0):
+    """two_level with a level-2 moderator of a within clusters and random a and b."""
+    rng = np.random.default_rng(seed + 100)
+    data = two_level(J, n, seed=seed)
+    codes = data["id"].to_numpy()
+    w, u = rng.normal(size=J), rng.multivariate_normal([0, 0], [[0.1, 0.06], [0.06, 0.1]], size=J)
+    levels = data.groupby("id")[["x", "m"]].transform("mean")  # nearly
+    x, m = data["x"] - levels["x"], data["m"] - levels["m"]
+    more = (0.4 * w[codes] + u[codes, 0]) * x
+    data["w"], data["m"] = w[codes], data["m"] + more
+    data["y"] = data["y"] + B_W * more + u[codes, 1] * (m + more)
+    return data
+
+
+def test_the_path_within_clusters_is_moderated_and_the_one_between_them_is_not():
+    data = with_moderator(1500, 10)
+    fit = jaxmed.mediate(data, **ROLES, random=["a", "b"], moderators={"a": "w"}, moderator_values={"w": [0, 1]})
+    table = fit.effects().set_index("label")
+    truth = {
+        "a[m] within | w=0": A_W,
+        "a[m] within | w=1": A_W + 0.4,
+        "indirect[m] within | w=1": (A_W + 0.4) * B_W + 0.06,
+        "index indirect[m] within by w": 0.4 * B_W,
+        "b[m] within": B_W,
+        "a[m] between": A_B,
+        "b[m] between": B_B,
+    }
+    for label, value in truth.items():
+        assert abs(table.loc[label, "estimate"] - value) < 4 * table.loc[label, "std_error"] + 0.01, label
+    assert not [label for label in table.index if "between" in label and "w" in label.partition("between")[2]]
+
+
+def test_moderators_of_level_1_moderate_within_clusters():
+    data = two_level(300, 8)
+    rng = np.random.default_rng(5)
+    data["v"] = rng.normal(size=len(data))
+    deviation = data["m"] - data.groupby("id")["m"].transform("mean")
+    data["y"] += 0.5 * deviation * data["v"]
+    fit = jaxmed.mediate(data, **ROLES, moderators={"b": "v"}, moderator_values={"v": [0, 1]}, random=["b", "b:v"])
+    table = fit.effects().set_index("label")
+    assert table.loc["b[m] within | v=1", "estimate"] - table.loc["b[m] within | v=0", "estimate"] == pytest.approx(0.5, abs=0.06)
+    assert "b[m] between" in table.index
+
+
+def test_sums_of_products_give_the_same_fit_with_random_slopes_too():
+    data = with_moderator(60, 5)
+    data.loc[::11, "m"] = np.nan
+    options = {"random": ["a", "b"], "moderators": {"a": "w"}, "moderator_values": {"w": [0, 1]}}
+    for extra in ({}, options, options | {"latent_slopes": "observed"}):
+        rows = jaxmed.mediate(data, **ROLES, **extra)
+        sums = jaxmed.gram_data(data, **ROLES, **extra).mediate()
+        assert sums.loglik == pytest.approx(rows.loglik, abs=1e-6)
+        ours, theirs = sums.effects(), rows.effects()
+        np.testing.assert_allclose(ours["estimate"], theirs["estimate"], rtol=1e-6)
+        np.testing.assert_allclose(ours["std_error"], theirs["std_error"], rtol=1e-5)
+        np.testing.assert_allclose(sums.ranef(), rows.ranef(), atol=1e-6)
+
+
+def test_sums_made_for_other_centrings_are_no_sums_for_latent_means():
+    sums = jaxmed.gram_data(two_level(30, 4), **ROLES | {"center": "group_mean"})
+    with pytest.raises(jaxmed.InputError, match="Make the sums anew"):
+        sums.mediate(center="latent")
+    latent_sums = jaxmed.gram_data(two_level(30, 4), **ROLES)
+    with pytest.raises(jaxmed.InputError, match="Make the sums anew"):
+        latent_sums.mediate(center="group_mean")
+
+
+def test_predictions_of_the_data_are_the_fitted_values():
+    data = with_moderator(50, 5)
+    fit = jaxmed.mediate(data, **ROLES, random=["a", "b"], moderators={"a": "w"})
+    new = fit.predict(data.sample(frac=1.0, random_state=1))
+    np.testing.assert_allclose(new.sort_index(), fit.fitted(), atol=1e-10)
+    one = fit.predict(data.iloc[[3]])
+    np.testing.assert_allclose(one, fit.fitted().iloc[[3]], atol=1e-10)
+    assert fit.predict(mediators="predicted")["x"].equals(fit.predict()["x"])
+
+
+def test_a_random_path_through_another_mediator_is_refused():
+    with pytest.raises(jaxmed.InputError, match="one level-1 mediator at a time"):
+        jaxmed.mediate(two_level(40, 5), **ROLES | {"m": ["m", "m2"]}, random="a")
+    fit = jaxmed.mediate(two_level(40, 5), **ROLES | {"m": ["m", "m2"]}, random="b")
+    assert {"y:m_within", "y:m2_within"} <= set(fit.varcorr().columns)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("latent", "latent_slopes='latent'"),
+        ({"q": {"ratio": 1.0, "Intercept": 0.0}}, "latent_slopes names 'q'"),
+        ({"m": {"ratio": -1.0, "Intercept": 0.0}}, "is no dictionary of numbers"),
+        ({"m": {"ratio": 1.0, "Intercept": 0.0, "v": 1.0}}, "no terms of level 2"),
+    ],
+)
+def test_what_slopes_are_centred_at_is_checked(given, said):
+    with pytest.raises(jaxmed.InputError, match=said):
+        jaxmed.mediate(two_level(40, 5), **ROLES, random="b", latent_slopes=given)
+
+
+def test_random_slopes_that_do_not_exist_are_refused_by_name_and_left_out_of_all():
+    data = two_level(60, 5, levels=(1, 2, 1))
+    with pytest.raises(jaxmed.InputError, match="random 'a' asks for a random slope"):
+        jaxmed.mediate(data, **ROLES, random=["a"])
+    fit = jaxmed.mediate(data, **ROLES, random="all")
+    assert list(fit.varcorr().columns) == ["x:Intercept", "y:Intercept", "y:x_within"]

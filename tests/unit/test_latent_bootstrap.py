@@ -28,6 +28,34 @@ def test_a_replicate_is_a_cold_fit_of_its_data(gaps, kind):
         np.testing.assert_allclose(boot.draws.iloc[i], again["estimate"], atol=1e-7)
 
 
+@pytest.fixture(scope="module")
+def slopes():
+    """A 1-1-1 design with gaps, random a and b, whose path a depends on a level-2 moderator."""
+    data = two_level(40, 5, seed=7)
+    data["w"] = np.random.default_rng(1).normal(size=40)[data["id"]]
+    data.loc[::9, "m"] = np.nan
+    return jaxmed.mediate(data, **ROLES, random=["a", "b"], moderators={"a": "w"}, moderator_values={"w": [0, 1]})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replicate_with_random_slopes_is_a_cold_fit_that_shrinks_means_alike(slopes, kind):
+    boot = slopes.bootstrap(4, seed=3, kind=kind, progress=False)
+    same = dict(random=["a", "b"], moderators={"a": "w"}, moderator_values={"w": [0, 1]}, latent_slopes=slopes.latent_slopes)
+    for i in (0, 3):
+        again = jaxmed.mediate(boot.resample(i), **ROLES, **same)
+        np.testing.assert_allclose(boot.draws.iloc[i], again.effects()["estimate"], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["parametric", "two_stage"])
+def test_an_expected_level_follows_a_response_of_level_2(kind):
+    """x ~ M, and y's random slope is centred at x's level, expected from M: a new M moves it."""
+    fit = jaxmed.mediate(two_level(40, 5, levels=(1, 2, 1), seed=9), **ROLES, random="cprime")
+    assert set(fit.latent_slopes["x"]) == {"ratio", "Intercept", "m"}
+    boot = fit.bootstrap(3, seed=3, kind=kind, progress=False)
+    again = jaxmed.mediate(boot.resample(2), **ROLES, random="cprime", latent_slopes=fit.latent_slopes).effects()
+    np.testing.assert_allclose(boot.draws.iloc[2], again["estimate"], atol=1e-6)
+
+
 def test_responses_are_drawn_along_the_paths(gaps):
     """Y of level 2 first, then x given Y, then m given both: what a fit of the drawn data says of the coefficients."""
     data = gaps.bootstrap(3, seed=1, kind="parametric", progress=False).resample(2)

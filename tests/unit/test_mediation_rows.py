@@ -62,7 +62,7 @@ def test_the_data_as_new_data_have_the_matrices_of_the_fit(name):
     np.testing.assert_array_equal(new.codes, design.table_codes[order])
     for k, e in enumerate(design.equations):
         found = np.empty((len(data), len(e.fixed_names)))
-        found[order] = rebuild.new_matrix(design, k, new, new.columns, design.columns)
+        found[order], _ = rebuild.new_matrices(design, k, new, new.columns, design.columns)
         np.testing.assert_allclose(found[e.rows], e.fixed, rtol=0, atol=1e-12)
 
 

@@ -18,8 +18,10 @@ Names: TypeAlias = str | Sequence[str]
 RandomArgument: TypeAlias = str | Sequence[str] | Mapping[str, bool | Names] | None
 CovariateArgument: TypeAlias = Names | Mapping[str, Names] | None
 ModeratorArgument: TypeAlias = Mapping[str, Names] | None
+LatentSlopes: TypeAlias = Literal["shrunken", "observed"] | Mapping[str, Mapping[str, float]]
 Sharing = Literal["full", "by_equation", "diagonal"]
 
+LATENT_SLOPES = ("shrunken", "observed")
 COVARIANCES: tuple[Sharing, ...] = ("full", "by_equation", "diagonal")
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}  # that every model needs, each with an example
 COLUMNS = (*ROLES, "moderators", "covariates", "coding")  # which columns are read, and how: sums are made for these
@@ -51,6 +53,7 @@ class MediationArguments:
     covariates: CovariateArgument = None
     random_covariates: CovariateArgument = None
     center: Centring = "group_mean"
+    latent_slopes: LatentSlopes = "shrunken"
     center_covariates: bool = True
     between: bool | Names = True
     covariance: Sharing = "full"
@@ -65,6 +68,8 @@ class MediationArguments:
         check_functions(self.extra)
         written: dict[str, Any] = {name: _copied(getattr(self, name)) for name in NAMES}
         written["center"] = require_option("center", self.center, CENTRINGS)
+        if not isinstance(self.latent_slopes, Mapping):
+            written["latent_slopes"] = require_option("latent_slopes", self.latent_slopes, LATENT_SLOPES)
         written["covariance"] = require_option("covariance", self.covariance, COVARIANCES)
         for name, value in written.items():
             object.__setattr__(self, name, bool(value) if isinstance(value, np.bool_) else value)
@@ -92,6 +97,11 @@ class MediationArguments:
                     f"{name}= cannot be changed: the sums were made for {name}={plain(getattr(self, name))!r}; only "
                     f"{listed(free, len(free))} can. Make the sums anew from the data."
                 )
+        if "center" in changes and (changes["center"] == "latent") != (self.center == "latent"):
+            raise InputError(
+                f"center={changes['center']!r}: the sums were made for center={self.center!r}, and with latent cluster means x "
+                "has an equation of its own and other rows count. Make the sums anew from the data."
+            )
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:

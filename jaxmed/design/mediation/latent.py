@@ -16,9 +16,11 @@ import numpy as np
 from jaxmed.arguments import listed
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.centering import Coded, Predictor, Term, centre
+from jaxmed.design.mediation.deviations import deviation, level_2_terms
+from jaxmed.design.mediation.deviations import term as deviations_term
 from jaxmed.design.mediation.roles import Roles
-from jaxmed.design.mediation.terms import INTERCEPT, Terms
-from jaxmed.design.system import Arrow, Equation, Levels, Path, Regression
+from jaxmed.design.mediation.terms import INTERCEPT, Product, Terms
+from jaxmed.design.system import Arrow, Equation, Factor, Interaction, Levels, Path, Regression, Shrinkage
 from jaxmed.errors import InputError
 
 
@@ -64,11 +66,27 @@ class LatentRoles(Roles):
     def predictors(self, equation: str) -> tuple[str, ...]:
         return (*self.parents(equation), *self.above(equation), *self.upper_covariates)
 
+    def moderators_of(self, equation: str) -> tuple[str, ...]:
+        return () if equation == self.x else super().moderators_of(equation)
+
+    def slopes(self, equation: str) -> dict[str, str]:
+        asked = {} if equation == self.x else super().slopes(equation)
+        upper = self.level[equation] == 2
+        exists = {v: words for v, words in asked.items() if not upper and self.level[v] == 1}
+        lacking = [v for v in asked if v not in exists]
+        if lacking and (self.random.required or asked[lacking[0]] == "random_covariates"):
+            raise InputError(
+                f"{asked[lacking[0]]} asks for a random slope of {lacking[0]!r} in equation {equation!r}, but "
+                f"{equation if upper else lacking[0]!r} is constant within every cluster; leave it out."
+            )
+        return exists
+
     def covariates_within(self, equation: str) -> tuple[str, ...]:
         """The level-1 covariates whose parts within clusters stand in an equation; x, which the paths do not explain, has all."""
         if self.level[equation] == 2:
             return ()
-        own = self.upper_covariates if equation == self.x else self.covariates_of(equation)
+        own = (*self.moderators_of(equation), *self.covariates_of(equation))
+        own = self.upper_covariates if equation == self.x else own
         return tuple(name for name in own if self.level[name] == 1)
 
 
@@ -101,17 +119,6 @@ def check_latent(arguments: MediationArguments, roles: Roles) -> None:
             'center_covariates=False contradicts center="latent": a raw level-1 covariate would mix its effects within and '
             'between clusters. Leave it out, or take center="group_mean".'
         )
-    if roles.moderators:
-        raise InputError(
-            f'moderators={dict(arguments.moderators or {})!r} with center="latent" is not built yet; leave moderators '
-            'out, or take center="group_mean".'
-        )
-    asked = [name for name in ("random", "random_covariates") if getattr(arguments, name)]
-    if asked:
-        raise InputError(
-            f'{asked[0]}={getattr(arguments, asked[0])!r} with center="latent" is not built yet; leave random slopes out, or '
-            'take center="group_mean".'
-        )
 
 
 # ------------------------------------------------------------------------------------------------------- terms
@@ -126,23 +133,58 @@ def latent_predictors(roles: LatentRoles, coded: Mapping[str, Coded], codes: np.
     return made
 
 
-def latent_terms(response: str, roles: LatentRoles, predictors: Mapping[str, Predictor]) -> Terms:
-    """Raw parents of level 1, variables of level 2, covariates."""
+def latent_terms(
+    response: str,
+    roles: LatentRoles,
+    coded: Mapping[str, Coded],
+    predictors: Mapping[str, Predictor],
+    codes: np.ndarray,
+    n_clusters: int,
+    shrinkage: Mapping[str, Shrinkage] | None,
+) -> Terms:
+    """Raw parents of level 1, variables of level 2, products of deviations with moderators, covariates; random deviations."""
     arrows: dict[str, Arrow] = {start: arrow for arrow, start in roles.arrows_into(response)}
-    fixed = [term for name in roles.parents(response) for term in predictors[name].terms]
+    parents = roles.parents(response)
+    fixed = [term for name in parents for term in predictors[name].terms]
     paths: tuple[tuple[Arrow, str, Term], ...] = tuple(
-        (arrows[name], name, predictors[name].terms[0]) for name in roles.parents(response) if name in arrows
+        (arrows[name], name, predictors[name].terms[0]) for name in parents if name in arrows
     )
     for name in roles.above(response):
         fixed += predictors[name].terms
+    upper = level_2_terms(predictors)
+    factors = {}
+    for name in parents:
+        summary = next(iter(coded[name].summaries(codes, n_clusters).values()))
+        factors[name] = deviation(coded[name], (shrinkage or {}).get(name), upper, summary.grand)
+    slopes = roles.slopes(response)
+    deviations = [
+        deviations_term(f"{name}_within", (factors[name],), coded, codes, n_clusters) for name in parents if name in slopes
+    ]
+    products = []
+    for arrow, start, of in paths:
+        mediator = {"a": response, "b": start, "cprime": None}[arrow]
+        for name in roles.moderators.get(arrow, ()):
+            random = roles.random_interaction(arrow, mediator, name)
+            if random and roles.level[name] == 2:
+                raise InputError(
+                    f"random={f'{arrow}:{name}'!r}: {name!r} is constant within clusters, so that its interaction has one "
+                    "coefficient for each cluster that cannot be told from the slope itself; leave it out of random."
+                )
+            for column in coded[name].columns:
+                recipe = (factors[start], Factor(column, "raw"))
+                made = deviations_term(f"{start}_within:{column}", recipe, coded, codes, n_clusters)
+                products.append(Product(arrow, start, name, column, of, made, random))
+    fixed += [p.term for p in products]
     for name in roles.upper_covariates:
         within = name in roles.covariates_within(response)
         fixed += [t for t in predictors[name].terms if within or not t.varies]
-    names = [INTERCEPT, *(term.name for term in fixed)]
+    names = [INTERCEPT, *(term.name for term in (*fixed, *deviations))]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"equation {response!r}: two terms would be called {name!r}; rename a column of the data.")
-    return Terms(tuple(fixed), frozenset(), paths, ())
+    random = {t.name for name in slopes if name not in parents for t in predictors[name].terms if t.varies}
+    random |= {p.term.name for p in products if p.random}
+    return Terms(tuple(fixed), frozenset(random), paths, tuple(products), tuple(deviations))
 
 
 # ------------------------------------------------------------------------------------------------------- the model
@@ -154,7 +196,7 @@ def latent_model(
     """The paths within clusters, the paths between their levels, and where these stand among the parameters."""
     variables = roles.equations
     fixed = [(e.response, term) for e in equations for term in e.fixed_names]
-    random = [(e.response, term) for e in equations for term in e.random_names]
+    intercepts = [(e.response, term) for e in equations for term in e.random_names]
     names = {v: next(iter(coded[v].columns)) for v in roles.path}
 
     def position(of: str, on: str) -> int:
@@ -178,7 +220,18 @@ def latent_model(
             through = arrow == "a" and any(p in roles.mediators for p in roles.parents(v))  # x acts on m2 through m1 too
             if through:
                 regressions.append(Regression(variables.index(v), (variables.index(start),), within=True))
-            paths.append(Path(arrow, mediator, "within", v, term.name, False, regression=at if through else None))
+            own = [p for p in terms[v].products if (p.arrow, p.start) == (arrow, start)]
+            interactions = tuple(Interaction(p.moderator, p.column, p.term.name, p.term.name in terms[v].slopes) for p in own)
+            random = next((t.name for t in terms[v].deviations if t.name == f"{start}_within"), "")
+            if through and (random or own):
+                raise InputError(
+                    f'the path a of {v!r} is {"random" if random else "moderated"}, and with center="latent" it runs through '
+                    f"{listed([m for m in roles.mediators if m in roles.parents(v)])} too, whose residuals within clusters may "
+                    "be correlated with its own: that is not built yet. Fit one level-1 mediator at a time, or take "
+                    'center="group_mean".'
+                )
+            at_regression = at if through else None
+            paths.append(Path(arrow, mediator, "within", v, term.name, bool(random), interactions, at_regression, random))
             at += through
     levels = Levels(
         x=names[roles.x],
@@ -188,9 +241,9 @@ def latent_model(
         n_upper=sum(roles.level[v] == 2 for v in variables),
         coefficients=tuple(tuple(position(v, p) if p != v else -1 for p in variables) for v in variables),
         of_x=tuple(position(v, roles.x) if upper_x else -1 for v in variables),
-        intercepts=tuple(random.index((v, INTERCEPT)) for v in variables if roles.level[v] == 1),
+        intercepts=tuple(intercepts.index((v, INTERCEPT)) for v in variables if roles.level[v] == 1),
         regressions=tuple(regressions),
-        first=len(fixed) + len(random) * (len(random) + 1) // 2,
+        first=len(fixed) + len(intercepts) * (len(intercepts) + 1) // 2,
     )
     order = ("a", "b", "cprime")
     place = {m: k for k, m in enumerate(roles.mediators)}

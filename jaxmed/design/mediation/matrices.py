@@ -23,6 +23,7 @@ from jaxmed.design.mediation.centering import (
     level_of,
     varying_cluster,
 )
+from jaxmed.design.mediation.deviations import read_shrinkage
 from jaxmed.design.mediation.latent import (
     LatentRoles,
     check_latent,
@@ -38,7 +39,7 @@ from jaxmed.design.mediation.paths import find_paths, free_covariances
 from jaxmed.design.mediation.roles import Roles, parse_coding, parse_roles
 from jaxmed.design.mediation.terms import INTERCEPT, Terms, equation_terms
 from jaxmed.design.support import check_clusters_of, check_precision
-from jaxmed.design.system import Design, Equation, Recipe
+from jaxmed.design.system import Design, Equation, Recipe, Shrinkage
 from jaxmed.design.units import check_equation_origins, check_equation_units
 from jaxmed.errors import InputError
 
@@ -67,6 +68,7 @@ class Specification:
     roles: Roles
     moderator_values: Mapping[str, object]
     coding: Mapping[str, tuple[object, ...]]
+    shrinkage: Mapping[str, Shrinkage] | None = None  # of the levels that random slopes and products are centred at
 
     @property
     def latent(self) -> bool:
@@ -85,7 +87,8 @@ def specify(arguments: MediationArguments) -> Specification:
     values = check_values(arguments.moderator_values, roles.all_moderators)
     if arguments.center == "latent":
         check_latent(arguments, roles)
-    return Specification(arguments, roles, values, parse_coding(arguments.coding, roles))
+    shrinkage = read_shrinkage(arguments.latent_slopes, roles)
+    return Specification(arguments, roles, values, parse_coding(arguments.coding, roles), shrinkage)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ def plan(specification: Specification, source: Source) -> Plan:
     if specification.latent:
         leveled = latent_roles(roles, found_levels)
         entered = latent_predictors(leveled, coded, codes, J)
-        return Plan(leveled, found_levels, entered, {v: latent_terms(v, leveled, entered) for v in leveled.equations})
+        at = specification.shrinkage
+        made = {v: latent_terms(v, leveled, coded, entered, codes, J, at) for v in leveled.equations}
+        return Plan(leveled, found_levels, entered, made)
     left_out = between_left_out(arguments.between, roles, found_levels)
 
     predictors: dict[str, Predictor] = {}
@@ -218,6 +223,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         cluster_values={column: s.mean[kept] for summaries in of_moderators.values() for column, s in summaries.items()},
         rows_used=source.rows_used(roles, [b.equation for b in built]),
         between=between,
+        shrinkage=specification.shrinkage or {},
     )
     _warn_two_valued(roles, coded, codes, len(labels))
     checks.warn_few_clusters(design)
@@ -264,7 +270,7 @@ def _build(response: str, roles: Roles, terms: Terms, coded: Mapping[str, Coded]
     A level-2 equation takes the first complete row of every cluster, and has no random effects.
     """
     y = coded[response].columns[response]
-    columns = np.column_stack([np.ones(len(y)), *(term.values for term in terms.fixed)])
+    columns = np.column_stack([np.ones(len(y)), *(term.values for term in (*terms.fixed, *terms.deviations))])
     complete = ~(np.isnan(y) | np.isnan(columns).any(axis=1))
     counts = {name: int(np.isnan(next(iter(coded[name].columns.values()))).sum()) for name in roles.variables(response)}
     rows = np.flatnonzero(complete)
@@ -272,19 +278,22 @@ def _build(response: str, roles: Roles, terms: Terms, coded: Mapping[str, Coded]
     if level == 2:
         rows = rows[np.sort(np.unique(codes[rows], return_index=True)[1])]
         possible = int(codes.max()) + 1
-    fixed = columns[rows]
+    used = columns[rows]
     fixed_names, random_names, recipes = names_of(terms, level)
+    p = len(fixed_names)
+    shared = [fixed_names.index(name) for name in random_names if name in fixed_names]
     equation = Equation(
         response=response,
         fixed_names=fixed_names,
         random_names=random_names,
-        fixed=fixed,
-        random=fixed[:, [fixed_names.index(name) for name in random_names]],
+        fixed=used[:, :p],
+        random=used[:, [*shared, *range(p, used.shape[1])]],
         y=y[rows],
         codes=codes[rows],
         rows=rows,
         recipes=recipes,
         level=level,
+        deviations=tuple(term.recipe for term in terms.deviations),
     )
     return built_of(equation, terms, possible, counts)
 
@@ -292,7 +301,8 @@ def _build(response: str, roles: Roles, terms: Terms, coded: Mapping[str, Coded]
 def names_of(terms: Terms, level: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Recipe, ...]]:
     """The names of fixed and random effects, and the fixed effects' recipes."""
     fixed = (INTERCEPT, *(term.name for term in terms.fixed))
-    random = () if level == 2 else tuple(name for name in fixed if name == INTERCEPT or name in terms.slopes)
+    shared = () if level == 2 else tuple(name for name in fixed if name == INTERCEPT or name in terms.slopes)
+    random = (*shared, *(term.name for term in terms.deviations))
     return fixed, random, ((), *(term.recipe for term in terms.fixed))
 
 

@@ -32,14 +32,17 @@ def matrices(design: Design, k: int, values: Mapping[str, np.ndarray] | None = N
     equation = design.equations[k]
     new = values or {}
     lead = np.broadcast_shapes(*(np.shape(v)[:-1] for v in new.values()))
-    fixed = np.empty((*lead, *equation.fixed.shape))
-    for at, recipe in enumerate(equation.recipes):
-        if not any(factor.column in new for factor in recipe):
-            fixed[..., at] = equation.fixed[:, at]
+    kept = equation.random.shape[1] - len(equation.deviations)
+    every = np.concatenate([equation.fixed, equation.random[:, kept:]], 1)
+    made = np.empty((*lead, *every.shape))
+    for at, recipe in enumerate((*equation.recipes, *equation.deviations)):
+        names = columns_of(recipe)
+        if not any(name in new for name in names):
+            made[..., at] = every[:, at]
             continue
-        columns = {f.column: np.asarray(new.get(f.column, design.columns[f.column])) for f in recipe}
-        fixed[..., at] = product(recipe, columns, design.table_codes, len(design.clusters))[..., equation.rows]
-    return fixed, fixed[..., equation.positions()]
+        columns = {name: np.asarray(new.get(name, design.columns[name])) for name in names}
+        made[..., at] = product(recipe, columns, design.table_codes, len(design.clusters))[..., equation.rows]
+    return made[..., : equation.fixed.shape[1]], made[..., equation.positions()]
 
 
 class NewRows(NamedTuple):
@@ -50,32 +53,47 @@ class NewRows(NamedTuple):
     n_clusters: int  # J and the new ones
 
 
-def new_matrix(
+def new_matrices(
     design: Design, k: int, new: NewRows, values: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
-) -> np.ndarray:
-    """Columns (n, p) of the fixed effects of equation k for new rows with the coded ``values`` (n,).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fixed (n, p) and random (n, q) of equation k for new rows with the coded ``values`` (n,).
 
     The mean of a cluster of the design is that of the column in ``known``, over the rows of the user's table; new clusters,
     and those where ``known`` has no value, have the mean of their new rows. Grand means stay. A variable that is constant
     within the design's clusters has in each row its own value for a mean.
     """
     equation = design.equations[k]
-    out = np.ones((len(new.codes), len(equation.recipes)))
-    for at, recipe in enumerate(equation.recipes):
-        for factor in recipe:
-            out[:, at] *= _new_part(design, factor, new, values[factor.column], known[factor.column])
+    recipes = (*equation.recipes, *equation.deviations)
+    out = np.column_stack([_new_term(design, recipe, new, values, known) for recipe in recipes])
+    return out[:, : len(equation.recipes)], out[:, equation.positions()]
+
+
+def _new_term(
+    design: Design, recipe: Recipe, new: NewRows, values: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    out = np.ones(len(new.codes))
+    for factor in recipe:
+        out = out * _new_part(design, factor, new, values, known)
     return out
 
 
-def _new_part(design: Design, factor: Factor, new: NewRows, values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    shifted = values - factor.shift
-    if factor.part == "raw" or design.is_level_2(factor.column):
+def _new_part(
+    design: Design, factor: Factor, new: NewRows, values: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    column = factor.column
+    shifted = values[column] - factor.shift
+    if factor.part == "raw" or design.is_level_2(column):
         return shifted
     J = len(design.clusters)
-    means = cluster_means(shifted, new.codes, new.n_clusters)
-    own = cluster_means(known - factor.shift, design.table_codes, J)
+    means, counts = _means_and_counts(shifted, new.codes, new.n_clusters)
+    own, own_counts = _means_and_counts(known[column] - factor.shift, design.table_codes, J)
+    counts[:J] = np.where(np.isnan(own), counts[:J], own_counts)
     means[:J] = np.where(np.isnan(own), means[:J], own)
     of_row = np.append(means, np.nan)[new.codes]
+    if factor.part == "deviation":
+        expected = sum(weight * _new_term(design, recipe, new, values, known) for recipe, weight in factor.expected)
+        n = np.append(counts, np.nan)[new.codes]
+        return shifted - expected - (of_row - expected) * _reliability(n, factor.ratio)
     return shifted - of_row if factor.part == "within" else np.where(np.isnan(shifted), np.nan, of_row)
 
 
@@ -103,34 +121,57 @@ def product(recipe: Recipe, columns: Mapping[str, np.ndarray], codes: np.ndarray
     """A term's column (..., n): the product of its factors, ones for the intercept; NaN where a value is missing."""
     out = np.ones(len(codes))
     for factor in recipe:
-        out = out * part(columns[factor.column], factor, codes, n_clusters)
+        out = out * part(columns, factor, codes, n_clusters)
     return out
 
 
-def part(values: np.ndarray, factor: Factor, codes: np.ndarray, n_clusters: int) -> np.ndarray:
-    """One factor of a term: (..., n) values -> (..., n); rows with a negative code belong to no cluster and give NaN."""
+def columns_of(recipe: Recipe) -> tuple[str, ...]:
+    """The columns of the table that a term is made of."""
+    return tuple(dict.fromkeys(name for factor in recipe for name in factor.columns))
+
+
+def part(columns: Mapping[str, np.ndarray], factor: Factor, codes: np.ndarray, n_clusters: int) -> np.ndarray:
+    """One factor of a term (..., n); rows with a negative code belong to no cluster and give NaN."""
+    values = columns[factor.column]
     shifted = values - factor.shift
     if factor.part == "raw":
         return shifted
-    means = np.append(cluster_means(shifted, codes, n_clusters), np.full((*shifted.shape[:-1], 1), np.nan), -1)[..., codes]
+    found, counts = _means_and_counts(shifted, codes, n_clusters)
+    none = np.full((*shifted.shape[:-1], 1), np.nan)
+    means = np.append(found, none, -1)[..., codes]
+    if factor.part == "deviation":
+        expected = sum(weight * product(recipe, columns, codes, n_clusters) for recipe, weight in factor.expected)
+        return shifted - expected - (means - expected) * _reliability(np.append(counts, none, -1)[..., codes], factor.ratio)
     # a missing value stays missing, though its cluster's mean is known: the row is incomplete
     return shifted - means if factor.part == "within" else np.where(np.isnan(values), np.nan, means)
 
 
 def cluster_means(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:
     """Means (..., J) over the observed rows of each cluster, NaN where a cluster has none."""
+    return _means_and_counts(values, codes, n_clusters)[0]
+
+
+def _reliability(n: np.ndarray, ratio: float) -> np.ndarray:
+    """Of a mean of n rows, with the ratio of the variance within clusters to that of their levels."""
+    n = np.maximum(n, 1.0)  # a cluster without rows has no mean either
+    return n / (n + ratio)
+
+
+def _means_and_counts(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[np.ndarray, np.ndarray]:
     flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
-    out = np.empty((len(flat), n_clusters))
+    out, sizes = np.empty((len(flat), n_clusters)), np.empty((len(flat), n_clusters))
     belongs = codes >= 0
     for row, one in enumerate(flat):
         known = belongs & ~np.isnan(one)
         sums = np.bincount(codes[known], weights=one[known], minlength=n_clusters)
         counts = np.bincount(codes[known], minlength=n_clusters)
         out[row] = np.divide(sums, counts, out=np.full(n_clusters, np.nan), where=counts > 0)
-    return out.reshape(*values.shape[:-1], n_clusters)
+        sizes[row] = counts
+    shape = (*values.shape[:-1], n_clusters)
+    return out.reshape(shape), sizes.reshape(shape)
 
 
 def complete(equation: Equation, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Rows (n,) of the table with all variables of an equation."""
-    used = {factor.column for recipe in equation.recipes for factor in recipe} | {equation.response}
+    used = {name for recipe in (*equation.recipes, *equation.deviations) for name in columns_of(recipe)} | {equation.response}
     return np.isfinite(sum(columns[name] for name in used))  # a sum is NaN where one of them is

@@ -83,7 +83,8 @@ class Sums:
     def _equation(self, response: str, roles: Roles, terms: Terms, level: int) -> Built:
         fixed_names, random_names, recipes = names_of(terms, level)
         p = len(fixed_names)
-        made, error = _products((*recipes, (Factor(response, "raw"),)), self.raw[response], self.summaries, level)
+        every = (*recipes, *(term.recipe for term in terms.deviations), (Factor(response, "raw"),))
+        made, error = _products(every, self.raw[response], self.summaries, level)
         inexact = [name for name, e in zip(fixed_names, error, strict=False) if e > INEXACT]
         if inexact and level == 1:
             warn_user(
@@ -103,6 +104,7 @@ class Sums:
             recipes=recipes,
             level=level,
             products=made,
+            deviations=tuple(term.recipe for term in terms.deviations),
         )
         possible = len(self.labels) if level == 2 else self.n_rows
         return built_of(equation, terms, possible, self.missing(roles, response))
@@ -111,7 +113,7 @@ class Sums:
 def monomials(response: str, terms: Terms, summaries: Mapping[str, Summary]) -> tuple[Monomial, ...]:
     """The monomials whose sums an equation needs, the constant first; those of every centring of the same columns."""
     found: set[Monomial] = {()}
-    for recipe in (*(term.recipe for term in terms.fixed), (Factor(response, "raw"),)):
+    for recipe in (*(term.recipe for term in (*terms.fixed, *terms.deviations)), (Factor(response, "raw"),)):
         columns = sorted({factor.column for factor in recipe if summaries[factor.column].varies})
         for chosen in range(2 ** len(columns)):
             found.add(tuple(name for k, name in enumerate(columns) if chosen >> k & 1))
@@ -154,7 +156,7 @@ def _coefficients(recipe: Recipe, names: tuple[Monomial, ...], summaries: Mappin
     J = len(next(iter(summaries.values())).count)
     terms: dict[Monomial, np.ndarray] = {(): np.ones(J)}
     for factor in recipe:
-        slope, constant = _affine(factor, summaries[factor.column])
+        slope, constant = _affine(factor, summaries)
         grown: dict[Monomial, np.ndarray] = {}
         for monomial, coefficient in terms.items():
             grown[monomial] = grown.get(monomial, 0.0) + coefficient * constant
@@ -173,8 +175,9 @@ def _coefficients(recipe: Recipe, names: tuple[Monomial, ...], summaries: Mappin
     return out
 
 
-def _affine(factor: Factor, summary: Summary) -> tuple[float, np.ndarray]:
+def _affine(factor: Factor, summaries: Mapping[str, Summary]) -> tuple[float, np.ndarray]:
     """A factor as slope times the standardised column plus a constant (J,) of the cluster."""
+    summary = summaries[factor.column]
     # a cluster without an observed value has no complete row: any number does
     mean = np.nan_to_num(summary.mean)
     if factor.part == "between" or not summary.varies:
@@ -182,4 +185,10 @@ def _affine(factor: Factor, summary: Summary) -> tuple[float, np.ndarray]:
     origin, unit = summary.row_mean, summary.spread
     if factor.part == "within":
         return unit, origin - mean
+    if factor.part == "deviation":
+        expected = np.full(len(mean), factor.shift)
+        for recipe, weight in factor.expected:  # of level 2: constants of the cluster
+            expected += weight * np.prod([_affine(f, summaries)[1] for f in recipe], axis=0)
+        n = np.maximum(summary.count, 1)
+        return unit, origin - expected - (mean - expected) * n / (n + factor.ratio)
     return unit, np.full(len(mean), origin - factor.shift)

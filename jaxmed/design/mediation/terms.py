@@ -34,6 +34,7 @@ class Terms:
     slopes: frozenset[str]  # names of terms with a random slope
     paths: tuple[tuple[Arrow, str, Term], ...]  # arrow, the variable it starts from, its term
     products: tuple[Product, ...]
+    deviations: tuple[Term, ...] = ()  # random slopes on columns of their own, which are no fixed effect's
 
 
 def equation_terms(

@@ -220,7 +220,7 @@ def _label(path: Path, at: dict, varcorr: pd.DataFrame) -> Label:
     added = tuple(
         (style.word(i.column, NAME), figures(i.term) + (f", SD {sd(i.term)}" if i.random else "")) for i in path.interactions
     )
-    return Label(f"{SYMBOLS[path.kind]} = {figures(path.term)}", f"SD {sd(path.term)}" if path.random else "", added)
+    return Label(f"{SYMBOLS[path.kind]} = {figures(path.term)}", f"SD {sd(path.slope)}" if path.random else "", added)
 
 
 def _notes(
@@ -230,7 +230,7 @@ def _notes(
     a, b = (next((p for p in paths if p.kind == k and p.mediator == mediator), None) for k in ("a", "b"))
     notes = []
     if a is not None and b is not None and a.random and b.random:
-        names = f"{a.equation}:{a.term}", f"{b.equation}:{b.term}"
+        names = f"{a.equation}:{a.slope}", f"{b.equation}:{b.slope}"
         i, j = (design.random_labels.index(name) for name in names)
         if design.free[i, j]:
             notes.append(f"cov(a, b) = {style.number(float(varcorr.iloc[i, j]))}")  # type: ignore[arg-type]
