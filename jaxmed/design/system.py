@@ -190,6 +190,7 @@ class Levels:
     intercepts: tuple[int, ...]  # positions in G, of the variables of level 1
     regressions: tuple[Regression, ...]
     first: int  # beta and packed G have so many elements: the regressions' coefficients are counted from here on
+    x_variance: float = 0.0  # of an x of level 2, over clusters
 
     @property
     def n_paths(self) -> int:

@@ -183,6 +183,41 @@ def _derivatives(levels: Levels, estimates: Estimates, found: Moments):
     return np.array(at), (np.stack(between), np.stack(within)), np.stack(slopes)
 
 
+class Reliability(NamedTuple):
+    """Of the observed cluster means of the L variables of level 1."""
+
+    variables: tuple[str, ...]
+    between: np.ndarray  # (L,) variance of the clusters' levels
+    within: np.ndarray  # (L,) variance about them
+    n: np.ndarray  # (L,) rows in a cluster, on average
+
+    @property
+    def icc(self) -> np.ndarray:
+        return self.between / (self.between + self.within)
+
+    @property
+    def reliability(self) -> np.ndarray:
+        """Of a mean of the average number of rows (Lüdtke et al. 2008)."""
+        return self.between / (self.between + self.within / self.n)
+
+
+def reliability(design: Design, estimates: Estimates) -> Reliability:
+    """Variances between and within clusters, given covariates, as the fitted model has them."""
+    levels = design.between
+    if levels is None:
+        raise ValueError("cluster means are not latent")
+    found, lower = moments(levels, estimates), np.arange(levels.n_upper, len(levels.variables))
+    names = tuple(levels.variables[v] for v in lower)
+    sizes = {e.response: e.sizes(len(design.clusters)) for e in design.equations}
+    slopes = np.array([_of_slopes(design, estimates, name, found.within) for name in names])
+    return Reliability(
+        names,
+        found.between[lower, lower] + found.of_x[lower] ** 2 * levels.x_variance,
+        found.within[lower, lower] + slopes,
+        np.array([sizes[name][sizes[name] > 0].mean() for name in names]),
+    )
+
+
 def shrinkage(design: Design, estimates: Estimates) -> dict[str, Shrinkage]:
     """How far the observed means of variables are to be shrunken towards their expected levels, and what these are.
 

@@ -13,13 +13,17 @@ PART = {"within": "W", "between": "B", "conflated": ""}
 def system(design: Design) -> list[str]:
     """One line per equation, then what is random and what the symbols mean."""
     own = [p for p in design.paths if p.regression is None]
-    names = {(p.equation, p.term): _path_symbol(p.kind, p.mediator, p.component, design) for p in own}
+    slopes = {(p.equation, p.deviation): _path_symbol(p.kind, p.mediator, p.component, design) for p in own if p.deviation}
+    names = slopes | {(p.equation, p.term): _path_symbol(p.kind, p.mediator, p.component, design) for p in own}
     lines = [f'<p class="equation">{_equation(e, names)}</p>' for e in design.equations]
     random = [_symbol(e, t, names, "j") for e in design.equations for t in e.random_names]
     said = "i: row, j: cluster. "
     if any(t != "Intercept" for e in design.equations for t in e.fixed_names if t.endswith(("_within", "_between"))):
         said += "_within: deviation from the cluster's mean; _between: the cluster's mean less the grand mean. "
     if design.between is not None:
+        if any(e.deviations for e in design.equations):
+            how = "shrunken towards its expected value" if design.shrinkage else "as observed"
+            said = said.partition("_within:")[0] + f"_within: deviation from the cluster's mean, {how}. "
         lines += [f'<p class="equation">{line}</p>' for line in _levels(design, design.between)]
         said += "η: a cluster's level, the latent mean of a level-1 variable; between clusters, regressions on these. "
     closing = (
@@ -47,6 +51,8 @@ def _equation(e: Equation, names: dict[tuple[str, str], str]) -> str:
         varying = "j" if term in e.random_names else ""
         coefficient = _symbol(e, term, names, varying)
         right.append(coefficient if term == "Intercept" else f"{coefficient} {_variable(term)}")
+    for name in e.random_names[len(e.random_names) - len(e.deviations) :]:
+        right.append(f"({_symbol(e, name, names, 'j')} − {_symbol(e, name, names, '')}) {_variable(name)}")
     response = html.escape(e.response)
     return f"{_variable(e.response)}<sub>{index}</sub> = {' + '.join(right)} + e<sub>{response},{index}</sub>"
 

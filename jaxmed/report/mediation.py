@@ -17,7 +17,8 @@ from jaxmed.design.mediation import rebuild
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.new_rows import new_rows, refuse_new_clusters
 from jaxmed.design.system import Design
-from jaxmed.inference import effects, intervals, parameters, prediction
+from jaxmed.errors import InputError
+from jaxmed.inference import effects, intervals, latent, parameters, prediction
 from jaxmed.reml import fit as reml_fit
 from jaxmed.report import cluster_tables, prose
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
@@ -232,6 +233,39 @@ class MediationResult(MediationFit):
             conf_high=high,
             p_value=p,
             note=joined_notes(proportion_notes(rows, estimate, se), *notes),
+        )
+
+    def reliability(self) -> pd.DataFrame:
+        """How reliable observed cluster means are, with ``center="latent"``.
+
+        Returns:
+            One row per level-1 variable: variable, n (rows in a cluster, on average), between (the variance of the clusters'
+            levels, tau^2), within (the variance about them, sigma^2), icc (intraclass correlation) and reliability, tau^2 /
+            (tau^2 + sigma^2 / n), of a mean of n rows (Lüdtke et al. 2008). Variances are those of the fitted model, given
+            covariates.
+
+        Raises:
+            InputError: a fit whose cluster means are not latent.
+
+        Example:
+            >>> latent = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="latent")
+            >>> latent.reliability().columns.tolist()
+            ['variable', 'n', 'between', 'within', 'icc', 'reliability']
+        """
+        if self.design.between is None:
+            raise InputError(
+                f"reliability() is of latent cluster means, and this fit has center={self.center!r}; fit with center='latent'."
+            )
+        found = latent.reliability(self.design, self.system.estimates)
+        return pd.DataFrame(
+            {
+                "variable": found.variables,
+                "n": found.n,
+                "between": found.between,
+                "within": found.within,
+                "icc": found.icc,
+                "reliability": found.reliability,
+            }
         )
 
     def conf_int(self, method: Literal["wald"] = "wald", level: float = 0.95) -> pd.DataFrame:

@@ -57,6 +57,7 @@ class MediationFit(FitResult, Curved):
         n_obs: Any
         influence: Any
         fixef: Any
+        reliability: Any
         effects: Any
         varcorr: Any
         glance: Any
@@ -193,7 +194,12 @@ class MediationFit(FitResult, Curved):
 
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
         strong = robustness.report_table(robustness.each(self, self.design))
-        return [*effect_blocks(self.effects(), "Effects (delta method, 95%)"), *strong, *self._parameter_tables()]
+        shown = effect_blocks(self.effects(), "Effects (delta method, 95%)")
+        return [*shown, *strong, *self._parameter_tables(), *self._means()]
+
+    def _means(self) -> list[tuple[str, pd.DataFrame]]:
+        """The table of latent cluster means, where there are such."""
+        return [] if self.design.between is None else [("Cluster means", self.reliability())]
 
     def _pictures(self) -> list[Picture]:
         clusters = ["clusters"] if len(self.cluster_effects()) else []
@@ -225,6 +231,7 @@ class MediationFit(FitResult, Curved):
             (None, self._header()),
             ("Random effects", random),
             ("Fixed effects", fixed),
+            *self._means(),
             *effect_blocks(self.effects(), "Effects (delta method)"),
             ("Notes", "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences())),
         ]
@@ -248,4 +255,6 @@ class MediationFit(FitResult, Curved):
             )
         if self.design.between is None:  # else an equation holds all variables before it: nothing is left to be correlated
             said.append("Level-1 residuals of different equations are taken as uncorrelated.")
+        else:
+            said += prose.reliability_sentences(self.design, self.reliability())
         return said

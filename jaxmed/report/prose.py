@@ -24,6 +24,8 @@ SCHEMES = {
 }
 METHODS = {"percentile": "percentile", "basic": "basic", "normal": "normal", "bc": "bias-corrected"}
 METHODS |= {"bca": "bias-corrected and accelerated", "studentised": "studentised"}
+POOR, GOOD = 0.5, 0.95  # reliabilities below and above which something is said
+NOTHING = 1e-8  # reliability of a mean of clusters that do not differ
 MOST = 8  # effects in one sentence
 PLACES = {"within": "Within clusters", "between": "Between clusters", "conflated": "Within and between clusters together"}
 
@@ -135,6 +137,27 @@ def _missing(value: object) -> bool:
 def variables(design: Design) -> tuple[str, list[str], str]:
     """X by the name of its column, the mediators, and Y."""
     return design.predictor, list(design.mediators), design.outcome
+
+
+def reliability_sentences(design: Design, table: pd.DataFrame) -> list[str]:
+    """What the reliability of the cluster means of x and the mediators says of effects between clusters."""
+    pairs = zip(table["variable"].tolist(), table["reliability"].tolist(), strict=True)
+    of = {name: r for name, r in pairs if name != design.outcome}
+    none = [name for name, r in of.items() if r < NOTHING]
+    poor = [f"{name} ({r:.2f})" for name, r in of.items() if NOTHING <= r < POOR]
+    said = []
+    if none:
+        said.append(f"The cluster variance of {_and(none)} is 0: effects between clusters that need it do not exist.")
+    if poor:
+        said.append(
+            f"The cluster means of {_and(poor)} have a reliability under {POOR}: what is estimated of them between clusters rests "
+            "on little, its intervals are wide and its sampling distribution is skewed. Be careful: take bootstrap intervals."
+        )
+    level = design.levels
+    upward = level[design.outcome] == 2 or any(level[m] == 2 for m in design.mediators if design.predictor in of)
+    if of and all(r > GOOD for r in of.values()) and not upward:
+        said.append(f"All cluster means have a reliability above {GOOD}: observed means (center='group_mean') would do as well.")
+    return said
 
 
 def design_sentences(fit: Mediation) -> list[str]:

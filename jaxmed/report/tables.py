@@ -37,6 +37,12 @@ HEADERS: Mapping[str, str] = {
     "term": "Term",
     "effect": "Effect",
     "label": "Effect",
+    "variable": "Variable",
+    "n": "Rows",
+    "between": "Between",
+    "within": "Within",
+    "icc": "ICC",
+    "reliability": "Reliability",
 }
 
 OPTIONS = ("columns", "headers", "formats", "title", "digits")

@@ -283,3 +283,50 @@ def test_random_slopes_that_do_not_exist_are_refused_by_name_and_left_out_of_all
         jaxmed.mediate(data, **ROLES, random=["a"])
     fit = jaxmed.mediate(data, **ROLES, random="all")
     assert list(fit.varcorr().columns) == ["x:Intercept", "y:Intercept", "y:x_within"]
+
+
+# ------------------------------------------------------------------------------------------------------- words
+
+
+def test_the_reliability_of_cluster_means_is_that_of_the_simulation():
+    fit = jaxmed.mediate(two_level(3000, 4), **ROLES)
+    table = fit.reliability().set_index("variable")
+    assert list(table.index) == ["x", "m", "y"]
+    assert table.loc["x", "between"] == pytest.approx(1.0, abs=0.08)
+    assert table.loc["m", "between"] == pytest.approx(A_B**2 + 0.36, abs=0.08)
+    assert table.loc["m", "within"] == pytest.approx(A_W**2 + 1, abs=0.05)
+    np.testing.assert_allclose(table["icc"], table["between"] / (table["between"] + table["within"]))
+    np.testing.assert_allclose(table["reliability"], table["between"] / (table["between"] + table["within"] / 4))
+    with pytest.raises(jaxmed.InputError, match="center='latent'"):
+        jaxmed.mediate(two_level(30, 4), **ROLES | {"center": "group_mean"}).reliability()
+
+
+def test_an_x_of_level_2_counts_in_the_variance_between_clusters():
+    data = two_level(3000, 4, levels=(2, 1, 1))
+    table = jaxmed.mediate(data, **ROLES).reliability().set_index("variable")
+    assert list(table.index) == ["m", "y"]
+    assert table.loc["m", "between"] == pytest.approx(A_B**2 + 0.36, abs=0.08)
+
+
+def test_the_summary_says_where_observed_means_would_do_and_where_latent_ones_rest_on_little():
+    good = jaxmed.mediate(two_level(40, 60), **ROLES).summary()
+    assert "observed means (center='group_mean') would do as well" in " ".join(good.split())
+    data = two_level(60, 3)
+    data["m"] -= 0.9 * data.groupby("id")["m"].transform("mean")
+    poor = " ".join(jaxmed.mediate(data, **ROLES).summary().split())
+    assert "have a reliability under 0.5" in poor or "The cluster variance of m is 0" in poor
+
+
+def test_report_words_and_figure_know_latent_means(tmp_path):
+    data = with_moderator(40, 5)
+    fit = jaxmed.mediate(data, **ROLES, random=["a", "b"], moderators={"a": "w"})
+    fit.report(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "<b>η</b><sub>y,j</sub> = <i>ν</i><sub>y</sub>" in text
+    assert "Preacher, K. J., Zyphur" in text
+    assert "shrunken towards its expected value" in text
+    assert "cluster means of level-1 variables as latent variables" in fit.describe()
+    drawn = [t.get_text() for t in fit.plot("path").texts]
+    assert any(text.startswith("Round: latent cluster means.") for text in drawn)
+    between = fit.effects().set_index("label").loc["b[m] between", "estimate"]
+    assert any(text.startswith(f"b = {between:.2f}"[:7]) for text in drawn)

@@ -244,6 +244,7 @@ def latent_model(
         intercepts=tuple(intercepts.index((v, INTERCEPT)) for v in variables if roles.level[v] == 1),
         regressions=tuple(regressions),
         first=len(fixed) + len(intercepts) * (len(intercepts) + 1) // 2,
+        x_variance=next(iter(coded[roles.x].known.values())).deviation("clusters") ** 2 if upper_x else 0.0,
     )
     order = ("a", "b", "cprime")
     place = {m: k for k, m in enumerate(roles.mediators)}
@@ -262,6 +263,8 @@ def latent_notes(roles: LatentRoles) -> list[str]:
     covariates = [name for name in roles.upper_covariates]
     if covariates:
         said.append(f"effects between clusters are given {listed(covariates)}: in all equations, whichever they were named for")
+    if roles.moderators:
+        said.append("moderators act within clusters only: the paths between clusters are not moderated")
     split = [name for name in covariates if roles.level[name] == 1]
     if split:
         said.append(f"level-1 covariates ({listed(split)}) are split at their observed cluster means, which are not latent")
