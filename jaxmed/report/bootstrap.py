@@ -112,7 +112,8 @@ class BootstrapResult(Curved):
                 covariance, computed when first asked for). A jackknife gives "normal" intervals only; a mixed model with several
                 grouping factors has neither "bca" nor "studentised".
             singular: "drop" leaves out the draws on the boundary, to see what they do; they are valid estimates.
-            failed: "worst" gives the widest interval over whatever failed draws might have been (methods by ranks).
+            failed: "worst" gives the widest interval over whatever failed draws, and draws in which an effect does not exist,
+                might have been (methods by ranks).
 
         Returns:
             The columns of ``effects()``, or of a mixed model label, effect ("fixed", "ran_pars"), group, term and parameter; then
@@ -369,9 +370,10 @@ class BootstrapResult(Curved):
         """The data of replicate i; refit it with any other software: the result is row i of the draws.
 
         Schemes that draw clusters give every copy of a cluster a label of its own (0, 1, ...). Schemes that make responses give
-        the whole table with new M and Y (text coded as numbers, which need no ``coding=``); rows that an equation does not use
-        keep their values. Level-2 values recorded in some rows of a cluster stand in all of them.
-        Moderators' default values are those of the full sample: give them as ``moderator_values`` when refitting.
+        the whole table with new M and Y, with latent cluster means new x too (text coded as numbers, which need no ``coding=``);
+        rows that an equation does not use keep their values. Level-2 values recorded in some rows of a cluster stand in all of
+        them. Moderators' default values are those of the full sample: give them as ``moderator_values`` when refitting; and
+        ``fit.latent_slopes`` as ``latent_slopes`` where slopes are random or moderated and cluster means latent.
 
         Raises:
             InputError: no such replicate, or a scheme whose weights are no whole numbers (bayesian).

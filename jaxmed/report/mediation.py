@@ -465,8 +465,9 @@ class MediationResult(MediationFit):
     def simulate(self, seed: Seed = None) -> pd.DataFrame:
         """The data with M and Y drawn anew from the fitted model: M first, then Y from that M, with its centring redone.
 
-        Values in rows that their equation did not use stay as they are, text coded as numbers. The same seed gives the same
-        data; None draws a fresh one, kept in ``.attrs["seed"]``. Seeds are those of :meth:`bootstrap`.
+        With latent cluster means x is drawn too, and responses of level 2 first. Values in rows that their equation did not use
+        stay as they are, text coded as numbers. The same seed gives the same data; None draws a fresh one, kept in
+        ``.attrs["seed"]``. Seeds are those of :meth:`bootstrap`.
 
         Raises:
             InputError: a seed that is none, a fit of sums without rows.

@@ -150,8 +150,8 @@ def reliability_sentences(design: Design, table: pd.DataFrame) -> list[str]:
         said.append(f"The cluster variance of {_and(none)} is 0: effects between clusters that need it do not exist.")
     if poor:
         said.append(
-            f"The cluster means of {_and(poor)} have a reliability under {POOR}: what is estimated of them between clusters rests "
-            "on little, its intervals are wide and its sampling distribution is skewed. Be careful: take bootstrap intervals."
+            f"The cluster means of {_and(poor)} have a reliability under {POOR}: what is estimated of them between clusters "
+            "rests on little, with wide intervals and a skewed sampling distribution. Be careful: take bootstrap intervals."
         )
     level = design.levels
     upward = level[design.outcome] == 2 or any(level[m] == 2 for m in design.mediators if design.predictor in of)

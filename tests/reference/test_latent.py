@@ -78,3 +78,14 @@ def test_random_slopes_are_those_of_the_approximations(shared_data, latent_slope
     G = fit.varcorr()
     a, b = "m:x_within", "y:m_within"
     assert [G.loc[a, a], G.loc[b, b], G.loc[a, b]] == pytest.approx(variances, abs=6e-5)
+
+
+def test_two_mediators_have_the_likelihood_of_a_serial_model(demo):
+    """An equation holds the mediators before it, as those of a serial model do; on the boundary, where lavaan goes beyond it."""
+    fit = jaxmed.mediate(demo, x="y1", m=["y2", "y3"], y="x1", cluster="cluster", center="latent", reml=False)
+    assert fit.loglik == pytest.approx(-15820.9316, abs=6e-5)
+    assert fit.singular
+    table = fit.fixef().set_index(["equation", "term"])["estimate"]
+    terms = [("y2", "y1"), ("y3", "y2"), ("y3", "y1"), ("x1", "y3"), ("x1", "y2"), ("x1", "y1")]
+    numbers = [0.393851, 0.196606, 0.296780, 0.127893, 0.118342, 0.147836]
+    assert sorted(table.loc[terms]) == pytest.approx(sorted(numbers), abs=6e-7)
