@@ -217,7 +217,8 @@ class MediationFit(FitResult, Curved):
 
     def _cited(self) -> list[str]:
         moderated = ["hayes", "johnson", "olea"] if self.design.moderators else []
-        return ["bauer", "kenny", *CENTRING_CITED.get(self.center, ()), *moderated, "imai"]
+        confounded = [] if self.design.between else ["imai"]  # of the sensitivity analysis
+        return ["bauer", "kenny", *CENTRING_CITED.get(self.center, ()), *moderated, *confounded]
 
     def _code(self) -> list[str]:
         given = document.arguments(self.arguments.given())

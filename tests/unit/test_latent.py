@@ -165,6 +165,11 @@ def test_what_contradicts_latent_means_is_refused(wrong, said):
         jaxmed.mediate(two_level(30, 4), **ROLES | wrong)
 
 
+def test_a_sensitivity_analysis_is_refused():
+    with pytest.raises(jaxmed.InputError, match="center='group_mean'"):
+        jaxmed.mediate(two_level(30, 4), **ROLES).sensitivity("within")
+
+
 def test_all_variables_of_level_2_are_no_multilevel_model():
     with pytest.raises(jaxmed.InputError, match="nothing is multilevel"):
         jaxmed.mediate(two_level(30, 4, levels=(2, 2, 2)), **ROLES)
