@@ -21,6 +21,7 @@ MAX_STEPS = 200
 TOLERANCE = 1e-10  # Newton decrement of an optimum, whose step is still taken,
 CERTAIN = 1e-6  # and what will do if rounding alone is left
 NEAR = 1e-3  # decrement, and distance of deviances, at which a search is on its way to an optimum that is known
+NOT_ESTIMABLE = "the fixed effects are not estimable in this resample: their columns are linearly dependent"
 AWAY = 0.05  # least step along negative curvature, in shares of the trust radius
 
 
@@ -133,13 +134,18 @@ def looked(built: Problem, gram: Gram, weights: np.ndarray, reml: bool, G: np.nd
     return at.value, at.gradient, at.hessian, at.beta, at.scale
 
 
-def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, own: Gram | None) -> dict[int, str]:
+def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, own: Gram | None, estimable: np.ndarray) -> dict[int, str]:
     """Search for the optima of replicates that have not converged, one by one; returns why some have none.
 
-    ``own`` are the cross-products, with a replicate axis, where every replicate has its own.
+    ``own`` are the cross-products, with a replicate axis, where every replicate has its own. For those
+    that are not ``estimable`` (gram.estimable) there is nothing to search.
     """
     built, pattern, reasons = block.problem, block.problem.pattern, {}
     for b in np.flatnonzero(~ends.converged):
+        if not estimable[b]:
+            reasons[int(b)] = NOT_ESTIMABLE
+            ends.beta[b], ends.scale[b], ends.value[b] = np.nan, np.nan, np.nan
+            continue
         data = built.gram if own is None else Gram(*(np.asarray(a[b]) for a in own))
         evaluate = on_host(built, data, weights[b], block.reml)
         q = pattern.n_random
@@ -150,7 +156,7 @@ def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, own: Gram |
         best = minimise(evaluate, pattern, [(L + covariance.FLOOR * np.eye(q) * (np.diag(L) == 0), r) for L, r in points])
         if not best.converged:
             reasons[int(b)] = (
-                "the criterion has no finite value: the fixed effects are not estimable in this resample"
+                "the criterion has no finite value"
                 if not np.isfinite(best.value)
                 else "no optimum was found from several starting points"
             )

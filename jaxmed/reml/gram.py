@@ -92,3 +92,21 @@ def from_products(layout: Layout, products: list[np.ndarray], n: np.ndarray) -> 
         rows[list(members)] = np.moveaxis(w, 0, -1)
         rest[k] = np.moveaxis(r, 0, -1)
     return Gram(rows, rest, np.asarray(n, float))
+
+
+def estimable(gram: Gram, weights: np.ndarray, fixed: tuple[int, ...], tolerance: float = 1e-11) -> np.ndarray:
+    """Whether the columns ``fixed`` of C are linearly independent in every weighted sample (B, J): (B,) of bool.
+
+    A column is dependent whose square, less what the columns before it explain, is below ``tolerance`` of itself. The arrays
+    of ``gram`` may have a leading axis of B. Rounding alone decides whether the criterion has a value where they are not.
+    """
+    columns = list(fixed)
+    rows, rest = (np.asarray(a)[..., columns, :] for a in (gram.rows, gram.rest))
+    each = np.einsum("...qaj,...qbj->...abj", rows, rows) + rest[..., columns, :, :].sum(-4)
+    left = np.einsum("bj,bacj->bac" if each.ndim == 4 else "bj,acj->bac", weights, each, optimize=True)
+    before, out = left[:, range(len(columns)), range(len(columns))].copy(), np.isfinite(left).all((1, 2))
+    for i in range(len(columns)):
+        out &= left[:, i, i] > tolerance * before[:, i]
+        pivot = np.where(out, left[:, i, i], 1.0)
+        left = left - left[:, :, i, None] * left[:, i, None] / pivot[:, None, None]
+    return out

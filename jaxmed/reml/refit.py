@@ -90,8 +90,12 @@ def refit(block: FittedBlock, weights: np.ndarray, rows: int = CHUNK, data: gram
         covariance.symmetric(out.point.relative), out.point.log_ratio, out.beta, out.scale, out.value, out.decrement,
         out.evaluations, out.converged,
     )  # fmt: skip
+    estimable = gram.estimable(
+        built.gram if data is None else Gram(*(np.asarray(a)[:n] for a in data)), weights, layout.fixed_columns
+    )
+    ends.converged[:] &= estimable
     slow = np.flatnonzero(~ends.converged)
-    reason = fallback.rescue(block, ends, weights, data)
+    reason = fallback.rescue(block, ends, weights, data, estimable)
     relative, ratio, beta, scale, value, decrement, evaluations, converged = ends
     status = np.where(converged, fit.statuses(relative, ratio, layout), FAILED)
     counts = weights @ built.gram.n.T if data is None else np.einsum("bj,bkj->bk", weights, np.asarray(data.n)[:n])

@@ -152,7 +152,7 @@ def test_replicates_are_rescued_one_by_one(block):
     weights[2] = np.nan  # nothing can be fitted
     ends = unfinished(4, 3)
     ends.converged[3] = True  # this one needs no help, and gets none
-    reasons = fallback.rescue(block, ends, weights, None)
+    reasons = fallback.rescue(block, ends, weights, None, np.ones(4, bool))
     assert ends.converged.tolist() == [True, True, False, True]
     assert list(reasons) == [2]
     assert "no finite value" in reasons[2]
@@ -178,7 +178,7 @@ def test_a_replicate_with_data_of_its_own(block):
     gram = block.problem.gram
     both = jax.tree.map(lambda a: np.stack([a, 2 * a]), gram)._replace(n=np.stack([gram.n, gram.n]))
     ends = unfinished(2, 3)
-    assert not fallback.rescue(block, ends, np.ones((2, 9)), both)
+    assert not fallback.rescue(block, ends, np.ones((2, 9)), both, np.ones(2, bool))
     scale = symmetric(block.point.relative)
     np.testing.assert_allclose(ends.G[0], scale, atol=1e-5)
     assert np.isfinite(ends.value).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxmed.design.standard import cross_products
-from jaxmed.reml.gram import Layout, from_products, split
+from jaxmed.reml.gram import Gram, Layout, estimable, from_products, split
 
 
 def table(sizes, c=4, seed=0):
@@ -81,3 +81,22 @@ def test_from_products_puts_rows_at_their_random_effects():
         own = gram.rows[list(layout.members(k))]
         back = np.einsum("raj,rbj->jab", own, own) + np.moveaxis(gram.rest[k], -1, 0)
         np.testing.assert_allclose(back, products[k], atol=1e-13)
+
+
+def test_dependent_columns_are_not_estimable_in_weighted_samples():
+    """Against the rank of the weighted columns themselves, with a column that only the first cluster tells from the others."""
+    rng = np.random.default_rng(8)
+    codes = np.repeat(np.arange(6), 5)
+    X = np.column_stack([np.ones(30), rng.normal(size=30), rng.normal(size=30)])
+    X[codes > 0, 2] = 2 - 3 * X[codes > 0, 1]
+    Q = np.column_stack([X @ np.linalg.inv(np.linalg.qr(X)[1]), rng.normal(size=30)])  # orthonormal columns, and the response
+    products = np.stack([Q[codes == j].T @ Q[codes == j] for j in range(6)])
+    made = from_products(Layout((0,), (0, 1, 2), 4, 1), [products], np.full((1, 6), 5.0))
+    weights = np.vstack([rng.multinomial(6, np.full(6, 1 / 6), size=20), np.zeros(6)]).astype(float)
+    rank = np.array([np.linalg.matrix_rank(X[np.isin(codes, np.flatnonzero(w))]) for w in weights[:-1]] + [0])
+    assert {2, 3} <= set(rank)
+    np.testing.assert_array_equal(estimable(made, weights, (0, 1, 2)), rank == 3)
+    own = Gram(*(np.stack([a] * len(weights)) for a in made))
+    np.testing.assert_array_equal(estimable(own, weights, (0, 1, 2)), rank == 3)
+    assert estimable(made, np.full((1, 6), np.nan), (0, 1, 2)).tolist() == [False]
+    assert estimable(made, weights, ()).all()
