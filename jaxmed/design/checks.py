@@ -283,7 +283,5 @@ def warn_few_clusters(design: Design) -> None:
             "intervals above all, tend to be too small."
         )
     if n_clusters < n_variances:
-        warn_user(
-            f"{n_clusters} clusters for {n_variances} variance parameters: leave out random slopes, or take "
-            'covariance="by_equation" or "diagonal".'
-        )
+        other = "" if design.between else ', or take covariance="by_equation" or "diagonal"'
+        warn_user(f"{n_clusters} clusters for {n_variances} variance parameters: leave out random slopes{other}.")

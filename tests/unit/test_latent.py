@@ -282,6 +282,30 @@ def test_what_slopes_are_centred_at_is_checked(given, said):
         jaxmed.mediate(two_level(40, 5), **ROLES, random="b", latent_slopes=given)
 
 
+def test_what_slopes_are_centred_at_belongs_to_latent_means():
+    with pytest.raises(jaxmed.InputError, match="latent_slopes='observed' is of latent cluster means"):
+        jaxmed.mediate(two_level(40, 5), **ROLES | {"center": "group_mean"}, latent_slopes="observed")
+
+
+def test_a_variable_with_one_value_in_every_cluster_is_taken_for_one_of_level_2_with_a_warning():
+    data = two_level(40, 5)
+    data.loc[data["id"].duplicated(), "m"] = np.nan
+    with pytest.warns(jaxmed.JaxmedWarning, match="one observed value in each cluster"):
+        fit = jaxmed.mediate(data, **ROLES)
+    assert list(fit.n_obs.index) == ["m", "x", "y"]
+    with pytest.raises(jaxmed.InputError, match=r"levels\['m'\]=1"):
+        jaxmed.mediate(data, **ROLES, levels={"m": 1})
+
+
+def test_origins_and_units_do_not_matter():
+    data = with_moderator(40, 5)
+    fit = jaxmed.mediate(data, **ROLES, random=["a", "b"], moderators={"a": "w"}, moderator_values={"w": [0]})
+    moved = data.assign(x=data["x"] + 2000, m=1000 * data["m"], y=data["y"] / 50 - 7)
+    again = jaxmed.mediate(moved, **ROLES, random=["a", "b"], moderators={"a": "w"}, moderator_values={"w": [0]})
+    ours, theirs = again.effects(), fit.effects()
+    np.testing.assert_allclose(ours["estimate"] / ours["std_error"], theirs["estimate"] / theirs["std_error"], rtol=1e-6)
+
+
 def test_random_slopes_that_do_not_exist_are_refused_by_name_and_left_out_of_all():
     data = two_level(60, 5, levels=(1, 2, 1))
     with pytest.raises(jaxmed.InputError, match="random 'a' asks for a random slope"):

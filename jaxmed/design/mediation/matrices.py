@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import warn_user
+from jaxmed.arguments import shown, warn_user
 from jaxmed.design import checks
 from jaxmed.design.degenerate import check_equation_residual
 from jaxmed.design.mediation.arguments import MediationArguments
@@ -87,6 +87,11 @@ def specify(arguments: MediationArguments) -> Specification:
     values = check_values(arguments.moderator_values, roles.all_moderators)
     if arguments.center == "latent":
         check_latent(arguments, roles)
+    elif arguments.latent_slopes != "shrunken":
+        raise InputError(
+            f"latent_slopes={shown(arguments.latent_slopes)} is of latent cluster means, and center={arguments.center!r}: leave "
+            'it out, or take center="latent".'
+        )
     shrinkage = read_shrinkage(arguments.latent_slopes, roles)
     return Specification(arguments, roles, values, parse_coding(arguments.coding, roles), shrinkage)
 
