@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxmed.arguments import shown
+from jaxmed.arguments import listed, shown
 from jaxmed.design.system import Design, Levels
 from jaxmed.errors import InputError
 from jaxmed.inference import latent, parameters, polynomials
 from jaxmed.inference.effect_rows import Effect, find_effects
-from jaxmed.reml.problem import SINGULAR_BELOW, Estimates
+from jaxmed.reml.problem import Estimates
 
 __all__ = ["Effect", "Effects", "effects", "gradient", "values"]
 
@@ -193,21 +193,25 @@ def undefined_notes(rows: tuple[Effect, ...], estimates: Estimates) -> list[str]
 
 
 def weak_notes(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray) -> list[str]:
-    """Where a normal interval does not hold: a regression on a level whose variance is within two standard errors of 0."""
+    """Where a normal interval does not hold: a regression on a level whose variance, given the others that it is on, is within
+    two standard errors of 0."""
     levels = levels_of(rows)
     if levels is None:
         return [""] * len(rows)
-    size, error = latent.variances(levels, estimates, joint)
-    there = size > SINGULAR_BELOW * estimates.sigma2[: len(size)]
-    of: list[list[str]] = []
+    said: list[list[str]] = []
     for r in levels.regressions:
-        weak = [levels.variables[v] for v in r.on if not r.within and there[v] and size[v] < 2 * error[v]]
-        of += [weak] * (len(r.on) + r.on_x)
+        size, error = latent.partial_variances(levels, r, estimates, joint)
+        names = [levels.variables[v] for v in r.on]
+        given = [[other for other in names if other != name] for name in names]
+        told = [f"{name} given {listed(rest)}" if rest else name for name, rest in zip(names, given, strict=True)]
+        weak = [
+            f"the cluster variance of {what} is within 2 SE of 0: take bootstrap intervals"
+            for what, v, se in zip(told, size, error, strict=True)
+            if v < 2 * se and not r.within
+        ]
+        said += [weak] * (len(r.on) + r.on_x)
     used = uses(rows, levels)
-    names = [list(dict.fromkeys(name for k in np.flatnonzero(u) for name in of[k])) for u in used]
-    return [
-        f"the cluster variance of {' and of '.join(n)} is within 2 SE of 0: take bootstrap intervals" if n else "" for n in names
-    ]
+    return ["; ".join(dict.fromkeys(text for k in np.flatnonzero(u) for text in said[k])) for u in used]
 
 
 def _chained(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

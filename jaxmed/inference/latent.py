@@ -85,13 +85,22 @@ def reasons(levels: Levels, estimates: Estimates) -> list[str]:
     return out
 
 
-def variances(levels: Levels, estimates: Estimates, joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The variances (V,) of the clusters' levels, given an x of level 2 and covariates, with delta-method standard errors."""
+def partial_variances(levels: Levels, r: Regression, estimates: Estimates, joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What varies of each level (k,) that a regression is on, given the others of them, with delta-method standard errors.
+
+    NaN where the regression does not exist.
+    """
+    on = list(r.on)
     found = moments(levels, estimates)
+    if np.isnan(_regressed(r, found, estimates.sigma2)).any():
+        return np.full(len(on), np.nan), np.full(len(on), np.nan)
     at, moves, _ = _derivatives(levels, estimates, found)
-    slope = np.diagonal(moves[0], axis1=-2, axis2=-1)  # (a, V)
-    squares = np.einsum("av,ab,bv->v", slope, joint[np.ix_(at, at)], slope)
-    return np.diag(found.between).copy(), np.sqrt(np.maximum(squares, 0.0))
+    inverse = np.linalg.inv(found.of(r)[np.ix_(on, on)])
+    moved = inverse @ moves[int(r.within)][:, on][:, :, on] @ inverse
+    size = 1 / np.diag(inverse)
+    slope = np.diagonal(moved, axis1=-2, axis2=-1) * size**2  # (a, k)
+    squares = np.einsum("ak,ab,bk->k", slope, joint[np.ix_(at, at)], slope)
+    return size, np.sqrt(np.maximum(squares, 0.0))
 
 
 def gradient(levels: Levels, estimates: Estimates) -> np.ndarray:

@@ -77,6 +77,21 @@ def test_derivatives_are_those_by_differences(levels):
         np.testing.assert_allclose(exact[:, k], (up - down) / (2 * h), atol=2e-6, err_msg=str(k))
 
 
+@pytest.mark.parametrize("levels", [(1, 1, 1), (1, 2, 1)])
+def test_derivatives_of_partial_variances_are_those_by_differences(levels):
+    fit = jaxmed.mediate(two_level(60, 4, levels=levels), **ROLES)
+    design, at = fit.design, fit.system.estimates
+    vector = np.append(parameters.pack(at.beta, at.G), at.sigma2)
+    r = design.between.regressions[-1]
+    for k in range(len(vector)):
+        one = np.eye(len(vector))[k]
+        _, slope = latent.partial_variances(design.between, r, at, np.outer(one, one))
+        ends = [parameters.unpack(design, vector + s * 1e-6 * one) for s in (1, -1)]
+        zero = np.zeros((len(vector), len(vector)))
+        up, down = (latent.partial_variances(design.between, r, end, zero)[0] for end in ends)
+        np.testing.assert_allclose(slope, np.abs(up - down) / 2e-6, atol=1e-6)
+
+
 def test_draws_are_valued_row_by_row():
     fit = jaxmed.mediate(two_level(60, 4), **ROLES)
     rows, at = effects.effects(fit.design), fit.system.estimates
@@ -114,11 +129,17 @@ def test_a_small_variance_between_clusters_warns_of_the_delta_method():
     data["m"] = data["m"] - 0.8 * data.groupby("id")["m"].transform("mean")
     fit = jaxmed.mediate(data, **ROLES)
     notes = fit.effects().set_index("label")["note"]
-    assert "the cluster variance of m is within 2 SE of 0: take bootstrap intervals" in notes["b[m] between"]
+    assert "the cluster variance of m given 'x' is within 2 SE of 0: take bootstrap intervals" in notes["b[m] between"]
     assert notes["a[m] between"] == ""
-    size, error = latent.variances(fit.design.between, fit.system.estimates, fit.system.covariance().joint)
-    assert size[0] > 2 * error[0]
-    assert 0 < size[1] < 2 * error[1]
+    system, joint = fit.system, fit.system.covariance().joint
+    levels = fit.design.between
+    (on_x,), (error,) = latent.partial_variances(levels, levels.regressions[0], system.estimates, joint)
+    assert on_x == pytest.approx(fit.varcorr().loc["x:Intercept", "x:Intercept"])
+    assert on_x > 2 * error
+    size, error = latent.partial_variances(levels, levels.regressions[1], system.estimates, joint)
+    S = latent.moments(levels, system.estimates).between
+    assert size[1] == pytest.approx(S[1, 1] - S[0, 1] ** 2 / S[0, 0])
+    assert size[1] < 2 * error[1]
 
 
 def test_level_2_covariates_stand_in_every_equation_and_level_1_covariates_are_split():
