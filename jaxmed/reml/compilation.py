@@ -96,7 +96,7 @@ def _refuse_fork() -> None:
         raise ProcessError(
             "this process was forked from one in which JAX had run, and JAX's threads do not live on in a fork: the call would "
             "hang. Start processes with multiprocessing.get_context('spawn') or 'forkserver', or fork before jaxmed fits "
-            "anything; or do without processes, since bootstrap() already uses every core. fits work here."
+            "anything; or do without processes, since bootstrap() already uses every core. Fits work here."
         )
     if not _Process.ran:
         _Process.ran = True

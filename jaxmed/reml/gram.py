@@ -101,9 +101,16 @@ def estimable(gram: Gram, weights: np.ndarray, fixed: tuple[int, ...], tolerance
     of ``gram`` may have a leading axis of B. Rounding alone decides whether the criterion has a value where they are not.
     """
     columns = list(fixed)
-    rows, rest = (np.asarray(a)[..., columns, :] for a in (gram.rows, gram.rest))
-    each = np.einsum("...qaj,...qbj->...abj", rows, rows) + rest[..., columns, :, :].sum(-4)
-    left = np.einsum("bj,bacj->bac" if each.ndim == 4 else "bj,acj->bac", weights, each, optimize=True)
+    rows, rest = np.asarray(gram.rows), np.asarray(gram.rest)
+    if rows.ndim == 4:
+        # matrix products on the arrays as they are: what every cluster adds would be as large as the data
+        inside = (rows * weights[:, None, None]) @ rows.swapaxes(2, 3)
+        beyond = (rest.reshape(len(rest), -1, rest.shape[-1]) @ weights[:, :, None]).reshape(rest.shape[:-1])
+        left = (inside.sum(1) + beyond.sum(1))[:, columns][:, :, columns]
+    else:
+        rows, rest = rows[:, columns], rest[:, columns][:, :, columns]
+        each = np.einsum("qaj,qbj->abj", rows, rows) + rest.sum(0)
+        left = np.moveaxis(each @ weights.T, -1, 0)
     before, out = left[:, range(len(columns)), range(len(columns))].copy(), np.isfinite(left).all((1, 2))
     for i in range(len(columns)):
         out &= left[:, i, i] > tolerance * before[:, i]
