@@ -288,15 +288,8 @@ class _Rest:
 
 
 def diagonal(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Blocks along the diagonal of one matrix."""
-    if len(parts) == 1:
-        return parts[0]
-    out = np.zeros((sum(part.shape[0] for part in parts), sum(part.shape[1] for part in parts)))
-    row = column = 0
-    for part in parts:
-        out[row : row + part.shape[0], column : column + part.shape[1]] = part
-        row, column = row + part.shape[0], column + part.shape[1]
-    return out
+    """Blocks along the diagonal of one matrix; a single one as it is."""
+    return parts[0] if len(parts) == 1 else linalg.block_diag(*parts)
 
 
 def _gram(a: np.ndarray) -> np.ndarray:
