@@ -289,7 +289,7 @@ class _Rest:
 
 def diagonal(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Blocks along the diagonal of one matrix; a single one as it is."""
-    return parts[0] if len(parts) == 1 else linalg.block_diag(*parts)
+    return parts[0] if len(parts) == 1 else np.asarray(linalg.block_diag(*parts))
 
 
 def _gram(a: np.ndarray) -> np.ndarray:
