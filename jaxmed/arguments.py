@@ -34,6 +34,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "monte_carlo": ("mc", "mcmam"),
     "bayesian": ("bayes",),
     "parametric": ("param",),
+    "satterthwaite": ("satt",),
+    "kenward-roger": ("kr",),
 }
 # What a seed may be, see `read_seed`.
 Seed: TypeAlias = int | float | np.random.Generator | np.random.SeedSequence | None

@@ -30,6 +30,7 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "conf_level": ("conf", "conflevel", "confidence", "ci", "alpha"),
     "method": ("type", "citype", "intervals"),
     "kind": ("type", "scheme", "boottype"),
+    "df": ("ddf", "dfmethod"),
     "seed": ("randomstate", "rng", "randomseed"),
     "progress": ("verbose", "progressbar"),
     "executor": ("pool", "client", "workers"),

@@ -1,4 +1,4 @@
-"""Tests of fixed effects with Satterthwaite's degrees of freedom: arrays in, arrays out.
+"""Tests of fixed effects with Satterthwaite's or Kenward and Roger's degrees of freedom: arrays in, arrays out.
 
 With V(phi) the covariance of the fixed effects at the variance parameters phi = (theta, sigma), the variance of L beta is
 estimated by L V L'. Its degrees of freedom are those of the chi-square with the same mean and variance::
@@ -7,7 +7,8 @@ estimated by L V L'. Its degrees of freedom are those of the chi-square with the
 
 For several rows the F statistic is a mean of squared t statistics along the eigenvectors of L V L', and its denominator
 the nu for which E F_(q, nu) is their mean expectation (Fai & Cornelius 1996; Kuznetsova, Brockhoff & Christensen 2017,
-section 2). Axis letters: p fixed effects, r rows of L, t variance parameters.
+section 2). With an adjusted covariance the statistics are made of that, and the F test is Kenward and Roger's
+(kenward_roger.py). Axis letters: p fixed effects, r rows of L, t variance parameters.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from scipy import special
 
 from jaxmed.arguments import require_level
+from jaxmed.inference import kenward_roger
 from jaxmed.reml.crossed_fit import MOVED, Unidentified
 
 NULL = 1.5e-8  # share of the largest eigenvalue below which a direction of L V L' is none (R's sqrt(eps))
@@ -32,6 +34,7 @@ class Estimated(NamedTuple):
     slope: np.ndarray  # (t, p, p): derivatives of vcov in the variance parameters
     variance: np.ndarray  # (t, t): covariance of the variance parameters
     unidentified: Unidentified | None = None  # what depends on variance parameters that the data cannot tell
+    adjusted: np.ndarray | None = None  # (p, p): vcov, adjusted for the variance parameters' estimation (Kenward & Roger)
 
 
 class TTests(NamedTuple):
@@ -45,12 +48,13 @@ class TTests(NamedTuple):
 
 
 class FTest(NamedTuple):
-    """A joint test of all rows of L; ``num_df`` is the rank of L."""
+    """A joint test of all rows of L; ``num_df`` is the rank of L, ``scaling`` (Kenward & Roger's) a factor of ``statistic``."""
 
     statistic: float
     num_df: int
     den_df: float
     p_value: float
+    scaling: float = 1.0
 
 
 def t_tests(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> TTests:
@@ -64,12 +68,12 @@ def t_tests(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> T
         [2.0, 1.0, 2.0, 10.0, 0.0734]
     """
     estimate = L @ given.beta
-    variance = np.einsum("ra,ab,rb->r", L, given.vcov, L)
+    variance, adjusted = (np.einsum("ra,ab,rb->r", L, vcov, L) for vcov in (given.vcov, _used(given)))
     if given.unidentified is not None:
         moved, lost = _unknown(given.unidentified, L)
         estimate, variance = np.where(moved, np.nan, estimate), np.where(np.diagonal(lost), np.nan, variance)
     with np.errstate(divide="ignore", invalid="ignore"):
-        se = np.sqrt(variance)
+        se = np.sqrt(np.where(np.isnan(variance), np.nan, adjusted))
         statistic = (estimate - rhs) / se
     df = _degrees(given, L, variance)
     return TTests(estimate, se, statistic, df, t_p_value(statistic, df))
@@ -83,7 +87,7 @@ def f_test(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> FT
     Example:
         >>> given = Estimated(np.array([2.0, 0.0]), np.eye(2), np.zeros((1, 2, 2)), np.eye(1))
         >>> f_test(given, np.eye(2))
-        FTest(statistic=2.0, num_df=2, den_df=inf, p_value=0.1353352832366127)
+        FTest(statistic=2.0, num_df=2, den_df=inf, p_value=0.1353352832366127, scaling=1.0)
     """
     distance = L @ given.beta - rhs
     if not len(L) or not np.all(np.isfinite(given.vcov)):
@@ -97,9 +101,24 @@ def f_test(given: Estimated, L: np.ndarray, rhs: np.ndarray | float = 0.0) -> FT
     if not q:
         return FTest(np.nan, 0, np.nan, np.nan)
     with np.errstate(over="ignore"):  # of a right side far from every estimate
+        if given.adjusted is not None:
+            return _kenward_roger(given, (P / np.sqrt(size)).T @ L, (P.T @ distance) / np.sqrt(size))
         statistic = float(np.mean((P.T @ distance) ** 2 / size))
     den_df = _joint(_degrees(given, P.T @ L, size))
     return FTest(statistic, q, den_df, f_p_value(statistic, q, den_df))
+
+
+def _kenward_roger(given: Estimated, O: np.ndarray, distance: np.ndarray) -> FTest:
+    """The joint test of hypotheses O (q, p) whose covariance, unadjusted, is the identity."""
+    q = len(O)
+    den_df, scaling = kenward_roger.degrees(*kenward_roger.moments(O @ given.slope @ O.T, given.variance), q)
+    statistic = scaling * float(distance @ np.linalg.solve(O @ _used(given) @ O.T, distance)) / q
+    return FTest(statistic, q, den_df, f_p_value(statistic, q, den_df), scaling)
+
+
+def _used(given: Estimated) -> np.ndarray:
+    """The covariance (p, p) that statistics are made of."""
+    return given.vcov if given.adjusted is None else given.adjusted
 
 
 def _unknown(given: Unidentified, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,9 +131,10 @@ def _unknown(given: Unidentified, L: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def known_vcov(given: Estimated) -> np.ndarray:
     """The covariance of the fixed effects (p, p), NaN where it is not identified."""
+    used = _used(given)
     if given.unidentified is None:
-        return given.vcov
-    return np.where(_unknown(given.unidentified, np.eye(len(given.beta)))[1], np.nan, given.vcov)
+        return used
+    return np.where(_unknown(given.unidentified, np.eye(len(given.beta)))[1], np.nan, used)
 
 
 def t_interval(estimate: np.ndarray, std_error: np.ndarray, df: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ def evaluate_at(
 ) -> CrossedEvaluation:
     """The same at any factors Lambda of the relative covariances, with derivatives in those of their ``elements``."""
     p = blocks.n_fixed
-    seen = _Whole(blocks, lambdas) if blocks.whole is not None else ByLevel(blocks, lambdas, second == "exact")
+    seen = factored(blocks, lambdas, by_level=second == "exact")
     Us, Ts, sums, xx = seen.U, seen.T, seen.T_sums, seen.xx
     H = np.linalg.cholesky(xx[:p, :p])
     both = linalg.lapack.dtrtrs(H, np.column_stack([xx[:p, p], np.eye(p)]), lower=1)[0] if p else np.zeros((0, 1))  # pyright: ignore[reportAttributeAccessIssue]
@@ -114,6 +114,11 @@ def evaluate_at(
         return found._replace(hessian=bent[0] + (bent[1] + B) * scale - profiled)
     A, B = bent[0] - seen.logdet_slopes(moves, Ws if reml else None), bent[1] + 2 * B
     return found._replace(T=Ts, hessian=A + B * scale - profiled, slopes=(A, B))
+
+
+def factored(blocks: Blocks, lambdas: list[np.ndarray], *, by_level: bool) -> _Whole | ByLevel:
+    """T, U and what else the criterion needs at factors Lambda; T ``by_level`` where more than its sums are wanted."""
+    return _Whole(blocks, lambdas) if blocks.whole is not None else ByLevel(blocks, lambdas, by_level)
 
 
 def _moves(L: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

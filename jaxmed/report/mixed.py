@@ -22,12 +22,13 @@ from jaxmed.errors import InputError
 from jaxmed.inference import mixed_prediction, satterthwaite
 from jaxmed.inference.mixed_prediction import TermFit
 from jaxmed.inference.satterthwaite import Estimated
-from jaxmed.reml import crossed, crossed_fit
+from jaxmed.reml import crossed, crossed_fit, kenward_roger
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.reml.crossed_standard import Scale
 from jaxmed.report import mixed_frames, mixed_hypotheses, mixed_tables
 from jaxmed.report.mixed_hypotheses import Contrast
+from jaxmed.report.mixed_tables import DF
 from jaxmed.report.mixed_words import MixedFit
 
 if TYPE_CHECKING:
@@ -131,27 +132,43 @@ class LMMResult(MixedFit):
 
     # fixed effects ---------------------------------------------------------------------------------------------------
 
-    def fixef(self, level: float = 0.95) -> pd.DataFrame:
-        """Fixed effects with t tests and t intervals on Satterthwaite's degrees of freedom.
+    def fixef(self, level: float = 0.95, df: DF = "satterthwaite") -> pd.DataFrame:
+        """Fixed effects with t tests and t intervals.
 
-        Columns: term, estimate, std_error, statistic (t), df, p_value, conf_low, conf_high. As lmerTest's summary.
+        Args:
+            level: of the intervals.
+            df: degrees of freedom, "satterthwaite" or "kenward-roger". The latter come with standard errors that allow for
+                the estimation of the variances, and suit small and unbalanced designs; they need a REML fit.
+
+        Returns:
+            Columns term, estimate, std_error, statistic (t), df, p_value, conf_low, conf_high. As lmerTest's summary.
+
+        Raises:
+            InputError: unknown degrees of freedom, Kenward and Roger's of a fit by maximum likelihood.
 
         Example:
             >>> mixed.fixef()["term"].tolist()
             ['Intercept', 'x']
+            >>> bool(mixed.fixef(df="kenward-roger")["std_error"].gt(mixed.fixef()["std_error"]).all())
+            True
+
+        Sources: Kuznetsova, Brockhoff & Christensen (2017); Kenward & Roger (1997), Halekoh & Højsgaard (2014).
         """
-        tests = satterthwaite.t_tests(self._estimated, np.eye(len(self.design.fixed_names)))
+        tests = satterthwaite.t_tests(self._estimated_by(df), np.eye(len(self.design.fixed_names)))
         return mixed_frames.fixed_frame(self.design.fixed_names, tests, level)
 
-    def vcov(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects, sigma^2 (X'V^-1 X)^-1.
+    def vcov(self, df: DF = "satterthwaite") -> pd.DataFrame:
+        """Covariance matrix of the fixed effects, sigma^2 (X'V^-1 X)^-1; with ``df="kenward-roger"`` the adjusted one.
+
+        Raises:
+            InputError: as :meth:`fixef`.
 
         Example:
             >>> mixed.vcov().shape
             (2, 2)
         """
         names = list(self.design.fixed_names)
-        return pd.DataFrame(satterthwaite.known_vcov(self._estimated), index=names, columns=names)
+        return pd.DataFrame(satterthwaite.known_vcov(self._estimated_by(df)), index=names, columns=names)
 
     def fixef_correlation(self) -> pd.DataFrame:
         """Correlation matrix of the estimates of the fixed effects.
@@ -164,20 +181,23 @@ class LMMResult(MixedFit):
         se = np.sqrt(np.diag(covariance))
         return covariance / np.outer(se, se)
 
-    def anova(self, type: Literal[1, 2, 3] = 3) -> pd.DataFrame:
-        """F test of each term, on Satterthwaite's degrees of freedom.
+    def anova(self, type: Literal[1, 2, 3] = 3, df: DF = "satterthwaite") -> pd.DataFrame:
+        """F test of each term.
 
         The hypotheses are lmerTest's and do not depend on the coding of factors (Kuznetsova, Brockhoff & Christensen 2017).
 
         Args:
             type: 3, each term in the presence of all others, over equally weighted levels of the factors it interacts with;
                 2, each term after all others but those that contain it; 1, each term after those before it.
+            df: denominator degrees of freedom, "satterthwaite" or "kenward-roger", as in :meth:`fixef`. The latter come with
+                a scaling of F; sum_sq and mean_sq go with the F before that, as in lmerTest.
 
         Returns:
-            Columns term, sum_sq, mean_sq, num_df, den_df, statistic (F), p_value.
+            Columns term, sum_sq, mean_sq, num_df, den_df, statistic (F), p_value. With Kenward and Roger's degrees of freedom
+            a test is NaN, and a warning names its term, where no F distribution has the moments that theirs asks for.
 
         Raises:
-            InputError: another type.
+            InputError: another type, and as :meth:`fixef`.
 
         Example:
             >>> jaxmed.lmm("y ~ t + (1 | g)", table).anova()[["term", "num_df", "den_df"]].round(2).values.tolist()
@@ -187,7 +207,8 @@ class LMMResult(MixedFit):
         require_whole("type", type, 1)
         if type not in contrasts:
             raise InputError(f"type={type!r} is not an option; use 1, 2 or 3.")
-        return mixed_frames.anova_frame(self._estimated, contrasts[type](self.design), self.sigma)
+        found = mixed_frames.anova_frame(self._estimated_by(df), contrasts[type](self.design), self.sigma)
+        return mixed_hypotheses.told_undefined(found, self.identified, list(found["term"]))
 
     def test(
         self,
@@ -196,6 +217,7 @@ class LMMResult(MixedFit):
         *,
         joint: bool = True,
         level: float = 0.95,
+        df: DF = "satterthwaite",
     ) -> pd.DataFrame:
         """Test linear hypotheses L beta = rhs of the fixed effects.
 
@@ -205,13 +227,15 @@ class LMMResult(MixedFit):
             rhs: right sides, one for all or one per row of an array; default 0. Equations bring their own.
             joint: one F test of all rows; False for a t test of each row.
             level: of the intervals of the t tests.
+            df: "satterthwaite" or "kenward-roger", as in :meth:`fixef`.
 
         Returns:
-            Jointly: one row with num_df, den_df, statistic (F), p_value. Else the columns of ``fixef()``, where ``term``
-            names the row and ``estimate`` is L beta.
+            Jointly: one row with statistic (F), num_df, den_df, p_value, and of Kenward and Roger's test ``scaling``, the
+            factor that is in F (all NaN where it is not defined, see :meth:`anova`). Else the columns of ``fixef()``, where
+            ``term`` names the row and ``estimate`` is L beta.
 
         Raises:
-            InputError: names that are no coefficients, shapes that do not fit.
+            InputError: names that are no coefficients, shapes that do not fit, and as :meth:`fixef`.
 
         Example:
             >>> fit = jaxmed.lmm("y ~ t + (1 | g)", table)
@@ -219,9 +243,16 @@ class LMMResult(MixedFit):
             2.5
         """
         require_bool("joint", joint)
-        return mixed_hypotheses.contrast_frame(self.design, self._estimated, contrast, rhs, joint=joint, level=level)
+        found = mixed_hypotheses.contrast_frame(self.design, self._estimated_by(df), contrast, rhs, joint=joint, level=level)
+        return mixed_hypotheses.told_undefined(found, self.identified, ["the contrast"]) if joint else found
 
-    def conf_int(self, method: Literal["wald", "profile"] = "wald", level: float = 0.95, progress: bool = True) -> pd.DataFrame:
+    def conf_int(
+        self,
+        method: Literal["wald", "profile"] = "wald",
+        level: float = 0.95,
+        progress: bool = True,
+        df: DF = "satterthwaite",
+    ) -> pd.DataFrame:
         """Confidence intervals: parameter, estimate, conf_low, conf_high.
 
         Args:
@@ -231,6 +262,7 @@ class LMMResult(MixedFit):
                 maximum likelihood, as in lme4.
             level: of confidence.
             progress: show a progress bar where profiles take longer than a second.
+            df: of the t intervals, as in :meth:`fixef`; profiles have none.
 
         Returns:
             One row per standard deviation ("sd_x|g"), correlation ("cor_x.Intercept|g"), "sigma", and fixed effect. A
@@ -239,7 +271,8 @@ class LMMResult(MixedFit):
             and a slope whose origin lies very far away).
 
         Raises:
-            InputError: an unknown method, a level outside (0, 1), a profile of a fit that failed.
+            InputError: an unknown method, a level outside (0, 1), a profile of a fit that failed, ``df`` of a profile, and as
+                :meth:`fixef`.
 
         Example:
             >>> jaxmed.lmm("y ~ t + (1 | g)", table).conf_int("profile")["parameter"].tolist()
@@ -249,8 +282,10 @@ class LMMResult(MixedFit):
         require_bool("progress", progress)
         if method == "profile" and not self.converged:
             raise InputError("conf_int(method='profile') needs a fit that converged; simplify the random effects first.")
+        if method == "profile" and df != "satterthwaite":
+            raise InputError(f"conf_int(method='profile') has no degrees of freedom: leave df={df!r} out, or use method='wald'.")
         return mixed_hypotheses.interval_frame(
-            self.design, self._estimated, self._term_fits, self._sigma, self._sigma_known, method, level, progress
+            self.design, self._estimated_by(df), self._term_fits, self._sigma, self._sigma_known, method, level, progress
         )
 
     # random effects --------------------------------------------------------------------------------------------------
@@ -434,11 +469,14 @@ class LMMResult(MixedFit):
 
     # tidy ------------------------------------------------------------------------------------------------------------
 
-    def tidy(self, effects: Literal["fixed", "ran_pars", "ran_vals"] = "fixed", level: float = 0.95) -> pd.DataFrame:
-        """Estimates in broom.mixed's columns: fixed effects, SDs and correlations, or predicted random effects.
+    def tidy(
+        self, effects: Literal["fixed", "ran_pars", "ran_vals"] = "fixed", level: float = 0.95, df: DF = "satterthwaite"
+    ) -> pd.DataFrame:
+        """Estimates in broom.mixed's columns: fixed effects (``df`` as in :meth:`fixef`), SDs and correlations, or predicted
+        random effects.
 
         Raises:
-            InputError: unknown effects.
+            InputError: unknown effects, and as :meth:`fixef`.
 
         Example:
             >>> mixed.tidy("ran_pars")["term"].tolist()
@@ -447,7 +485,7 @@ class LMMResult(MixedFit):
         effects = require_option("effects", effects, ("fixed", "ran_pars", "ran_vals"))
         if effects == "ran_pars":
             return mixed_frames.ran_pars_frame(self.varcorr())
-        frame = self.fixef(level) if effects == "fixed" else self.ranef()
+        frame = self.fixef(level, df) if effects == "fixed" else self.ranef()
         frame.insert(0, "effect", effects)
         return frame.assign(parameter=frame["term"]) if effects == "fixed" else frame
 
@@ -488,9 +526,13 @@ class LMMResult(MixedFit):
 
     # words -----------------------------------------------------------------------------------------------------------
 
-    def summary(self) -> str:
-        """The fit in words and tables, for a terminal: ``print(fit.summary())``."""
-        return mixed_tables.text(self.reml, self._blocks())
+    def summary(self, df: DF = "satterthwaite") -> str:
+        """The fit in words and tables, for a terminal: ``print(fit.summary())``; ``df`` as in :meth:`fixef`.
+
+        Raises:
+            InputError: as :meth:`fixef`.
+        """
+        return mixed_tables.text(self.reml, self._blocks(require_option("df", df, tuple(mixed_tables.DEGREES))))
 
     def _repr_html_(self) -> str:
         return mixed_tables.html(self.reml, self._blocks())
@@ -571,6 +613,23 @@ class LMMResult(MixedFit):
     def _estimated(self) -> Estimated:
         e = self.estimates
         return Estimated(e.beta, e.vcov, e.vcov_slope, e.variance, e.unidentified)
+
+    def _estimated_by(self, df: DF) -> Estimated:
+        """The fixed effects with what tests with these degrees of freedom are made of."""
+        if require_option("df", df, tuple(mixed_tables.DEGREES)) == "satterthwaite":
+            return self._estimated
+        if not self.reml:
+            raise InputError(
+                f"df={df!r}: Kenward and Roger's adjustment is of a fit by restricted likelihood, and this one is by maximum "
+                "likelihood; use fit.refit(reml=True), or df='satterthwaite'."
+            )
+        found = self._adjusted
+        return self._estimated._replace(slope=found.slope, variance=found.variance, adjusted=found.vcov)
+
+    @cached_property
+    def _adjusted(self) -> kenward_roger.Adjusted:
+        e = self.estimates
+        return kenward_roger.adjusted(self._scale.respond(self.design.y - self.design.offset), e.theta, e.sigma2)
 
     @property
     def _sigma(self) -> float:

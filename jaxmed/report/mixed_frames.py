@@ -84,9 +84,9 @@ def fixed_frame(names: Sequence[str], tests: TTests, level: float) -> pd.DataFra
 
 
 def anova_frame(given: Estimated, contrasts: dict[str, np.ndarray], sigma: float) -> pd.DataFrame:
-    """One F test per term."""
+    """One F test per term; as in lmerTest the sums of squares go with the F statistic before it is scaled."""
     tests: list[FTest] = [satterthwaite.f_test(given, L) for L in contrasts.values()]
-    mean = np.array([test.statistic for test in tests]) * sigma**2
+    mean = np.array([test.statistic / test.scaling for test in tests]) * sigma**2
     num = np.array([test.num_df for test in tests], dtype=int)
     return pd.DataFrame(
         {

@@ -43,11 +43,24 @@ def contrast_frame(
         except (TypeError, ValueError):
             raise InputError(f"rhs={shown(rhs)} does not fit {len(L)} hypotheses; give one number, or one for each.") from None
     if joint:
-        return pd.DataFrame(satterthwaite.f_test(estimated, L, right)._asdict(), index=[0])
+        found = pd.DataFrame(satterthwaite.f_test(estimated, L, right)._asdict(), index=[0])
+        return found if estimated.adjusted is not None else found.drop(columns="scaling")
     equations = [contrast] if isinstance(contrast, str) else list(contrast)
     named = all(isinstance(text, str) for text in equations)
     names = [str(text) for text in equations] if named else [f"row {k + 1}" for k in range(len(L))]
     return mixed_frames.fixed_frame(names, satterthwaite.t_tests(estimated, L, right), level)
+
+
+def told_undefined(found: pd.DataFrame, identified: bool, names: Sequence[str]) -> pd.DataFrame:
+    """The F tests, and a warning that names those which no F distribution fits."""
+    lost = np.isnan(found["statistic"].to_numpy()) & (found["num_df"].to_numpy() > 0)
+    if identified and lost.any():
+        warn_user(
+            f"the F test of {listed([name for name, is_lost in zip(names, lost, strict=True) if is_lost])} is NaN: no F "
+            "distribution has the moments that Kenward and Roger's degrees of freedom ask for, the variances being known too "
+            "poorly; use df='satterthwaite', or a parametric bootstrap, compare(..., method='bootstrap')."
+        )
+    return found
 
 
 def interval_frame(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,11 @@ from jaxmed.report.tables import Block
 
 DIGITS = 5  # significant digits of the largest number of a column, about what lme4 prints
 FIXED = "Fixed effects"
+DF = Literal["satterthwaite", "kenward-roger"]
+DEGREES: dict[DF, str] = {
+    "satterthwaite": "Satterthwaite's degrees of freedom",
+    "kenward-roger": "Kenward and Roger's degrees of freedom and adjusted standard errors",
+}
 QUANTILES = ("Min", "1Q", "Median", "3Q", "Max")
 HEADERS = {
     "group": "Groups",
@@ -74,6 +79,7 @@ def blocks(
     n_groups: pd.Series,
     fixed: pd.DataFrame,
     correlation: pd.DataFrame,
+    df: DF,
     sentences: Sequence[str],
 ) -> list[Block]:
     """The parts of the page."""
@@ -83,7 +89,7 @@ def blocks(
     groups = "; ".join(f"{name}, {count}" for name, count in n_groups.items())
     shown = fixed.loc[:, ["term", "estimate", "std_error", "df", "statistic", "p_value"]]
     out: list[Block] = [
-        (None, f"Formula: {formula}\nt tests use Satterthwaite's degrees of freedom\n\n{figures}"),
+        (None, f"Formula: {formula}\nt tests use {DEGREES[df]}\n\n{figures}"),
         ("Scaled residuals", quantile_frame(scaled)),
         ("Random effects", random_frame(varcorr)),
         (None, f"Number of obs: {n_obs}, groups: {groups}"),

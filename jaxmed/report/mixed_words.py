@@ -17,6 +17,7 @@ from jaxmed.inference.quantities import MixedRows, mixed_rows
 from jaxmed.reml import crossed
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.report import mixed_frames, mixed_tables
+from jaxmed.report.mixed_tables import DF
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.shown import Shown
 from jaxmed.report.tables import Block
@@ -58,7 +59,7 @@ class MixedFit(FitResult, Shown):
         _require_identified: Any
         _series: Any
 
-    def _blocks(self) -> list[Block]:
+    def _blocks(self, df: DF = "satterthwaite") -> list[Block]:
         information = {"AIC": self.aic, "BIC": self.bic, "logLik": self.loglik, "deviance": self.deviance}
         varcorr = self.varcorr()
         return mixed_tables.blocks(
@@ -70,8 +71,9 @@ class MixedFit(FitResult, Shown):
             varcorr=varcorr,
             n_obs=self.n_obs,
             n_groups=self.n_groups,
-            fixed=self.fixef(),
+            fixed=self.fixef(df=df),
             correlation=self.fixef_correlation(),
+            df=df,
             sentences=self._sentences(),
         )
 

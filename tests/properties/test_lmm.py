@@ -128,4 +128,32 @@ def test_larger_models_are_not_worse_and_tests_agree(data, b):
         test = large.test(f"x = {b:.6f}")
     row = large.fixef().set_index("term").loc["x"]
     assert test["statistic"][0] == pytest.approx(((row["estimate"] - round(b, 6)) / row["std_error"]) ** 2, rel=1e-6, abs=1e-9)
-    assert (test["p_value"][0] > 0.05) == (row["conf_low"] < round(b, 6) < row["conf_high"])
+    assert (test["p_value"][0] > 0.05) == (float(row["conf_low"]) < round(b, 6) < float(row["conf_high"]))
+
+
+def of_contrasts(fit, L) -> np.ndarray:
+    """Kenward and Roger's joint test of L beta = 0."""
+    return fit.test(L, df="kenward-roger")[["statistic", "den_df", "scaling"]].to_numpy()[0]
+
+
+@each
+@given(tables(), st.sampled_from(FORMULAS), st.integers(0, 2**32 - 1), st.floats(-3, 3), st.floats(-3, 3))
+def test_kenward_and_roger_do_not_depend_on_order_units_and_parameters(data, formula, seed, power_x, power_y):
+    rng = np.random.default_rng(seed)
+    data = data.assign(z=rng.normal(size=len(data)), k=rng.normal(size=6)[rng.integers(0, 6, len(data))])
+    formula = formula.replace("y ~ x", "y ~ x + z + k")
+    fit = jaxmed.lmm(formula, data)
+    L = rng.normal(size=(2, 4))
+    found = of_contrasts(fit, L)
+    close = 1e-3 if fit.singular else 1e-5
+    moved = jaxmed.lmm(formula, data.sample(frac=1, random_state=seed % 2**31))
+    np.testing.assert_allclose(of_contrasts(moved, L), found, rtol=close)
+    # the same hypotheses in other combinations
+    np.testing.assert_allclose(of_contrasts(fit, rng.normal(size=(2, 2)) @ L), found, rtol=1e-6)
+    cx, cy = 10**power_x, 10**power_y
+    scaled = jaxmed.lmm(formula, data.assign(x=data["x"] * cx, y=data["y"] * cy))
+    np.testing.assert_allclose(of_contrasts(scaled, L * [1, cx, 1, 1]), found, rtol=close)
+    # other coefficients of the same columns: z + k for z
+    turned = jaxmed.lmm(formula, data.assign(z=data["z"] + data["k"]))
+    back = np.eye(4) + np.outer(np.eye(4)[3], np.eye(4)[2])
+    np.testing.assert_allclose(of_contrasts(turned, L @ back), found, rtol=close)
