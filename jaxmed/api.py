@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.arguments import require_bool, require_path
+from jaxmed.arguments import Seed, require_bool, require_path
 from jaxmed.calls import check_names, verb
 from jaxmed.design.checks import read_table
 from jaxmed.design.frames import from_pandas, is_lazy
@@ -85,32 +85,59 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
 
 
 @verb
-def compare(*fits: LMMResult, refit: bool = True) -> pd.DataFrame:
+def compare(
+    *fits: LMMResult,
+    refit: bool = True,
+    method: Literal["chisq", "bootstrap"] = "chisq",
+    n: int = 1_000,
+    seed: Seed = None,
+    progress: bool = True,
+) -> pd.DataFrame:
     """Compare nested mixed models of the same responses by likelihood ratio tests.
 
     Args:
         fits: two or more results of :func:`lmm`, in any order; each is tested against the one with fewer parameters.
         refit: fit REML fits anew by maximum likelihood, as lme4's ``anova`` does: restricted likelihoods of models with
             different fixed effects cannot be compared. False compares REML fits of the same fixed effects as they are.
+        method: "chisq", the chi-square distribution, which is that of large samples; "bootstrap", the statistics of responses
+            drawn from the smaller model of each pair, to which both are refitted by the same criterion as the data: also
+            where a variance is tested, which is 0 under the smaller model, and in small samples.
+        n: draws of the bootstrap, for each pair.
+        seed: of the bootstrap, as of :meth:`LMMResult.bootstrap`; draw i has the responses of the smaller model's parametric
+            replicate i. None draws a fresh one, kept in ``attrs["seed"]``.
+        progress: show a progress bar of the bootstrap.
 
     Returns:
         One row per model, by number of parameters: formula, fitted_by, npar, aic, bic, loglik, deviance, chisq, df,
-        p_value. ``attrs["note"]`` says what was refitted. A test of a variance against 0 is conservative (its p value
-        too large), since 0 is a boundary.
+        p_value. ``attrs["note"]`` says what was refitted. A chi-square test of a variance against 0 is conservative (its p
+        value too large), since 0 is a boundary.
+
+        By bootstrap p_value is (1 + draws of at least the statistic) / (1 + draws), and further columns are p_std_error (its
+        Monte Carlo error), p_chisq, chisq_bartlett and p_bartlett (the statistic scaled by the draws' mean; NaN where a
+        variance is tested, whose statistic has no scaled chi-square distribution), n_draws (used) and n_failed.
 
     Raises:
         InputError: fewer than two fits, fits of different rows, responses or weights, fits that failed, and with
-            ``refit=False`` REML fits of different fixed effects or mixed with ML fits.
+            ``refit=False`` REML fits of different fixed effects or mixed with ML fits. By bootstrap also models of which
+            neither contains the other, and a smaller one that is not identified.
 
     Example:
         >>> fits = [jaxmed.lmm(f"m ~ x + ({slope} | id)", data) for slope in ("1", "x")]
         >>> jaxmed.compare(*fits)["npar"].tolist()
         [4, 6]
+
+        By bootstrap:
+
+        >>> found = jaxmed.compare(jaxmed.lmm("m ~ 1 + (1 | id)", data), mixed, method="bootstrap", n=99, seed=1, progress=False)
+        >>> found["p_value"].round(2).tolist()
+        [nan, 0.01]
+
+    The bootstrap is pbkrtest's (Halekoh & Højsgaard 2014).
     """
     from jaxmed.report.mixed_compare import compare_fits
 
     require_bool("refit", refit)
-    return compare_fits(fits, refit=bool(refit))
+    return compare_fits(fits, refit=bool(refit), method=method, n=n, seed=seed, progress=progress)
 
 
 @verb

@@ -34,6 +34,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "monte_carlo": ("mc", "mcmam"),
     "bayesian": ("bayes",),
     "parametric": ("param",),
+    "chisq": ("chisquare", "chi2", "lrt"),
+    "bootstrap": ("parametricbootstrap", "pb"),
     "satterthwaite": ("satt",),
     "kenward-roger": ("kr",),
 }

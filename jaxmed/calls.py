@@ -21,6 +21,7 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     "n_resamples": RESAMPLES,
     "n_boot": RESAMPLES,
     "n_simulations": RESAMPLES,
+    "n": RESAMPLES,
     "cluster": ("group", "groups", "id", "clusters", "groupvar"),
     "m": ("mediator", "mediators", "med", "m1"),
     "m1": ("mediator", "med", "m"),

@@ -43,6 +43,8 @@ FULL = (
     "unit/test_frames.py::test_mediate_and_its_tables",
     "unit/test_gram_data.py",
     "unit/test_information.py",
+    "unit/test_likelihood_ratio.py::test_a_second_factor",
+    "unit/test_likelihood_ratio.py::test_one_factor",
     "unit/test_linalg.py",
     "unit/test_latent_bootstrap.py",
     "unit/test_lmm_bootstrap.py",

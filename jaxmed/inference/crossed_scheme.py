@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -38,6 +38,12 @@ class CrossedSources(NamedTuple):
     sigma: float
 
 
+class Responses(Protocol):
+    """What makes new responses: a scheme of any model."""
+
+    def new_responses(self, i: int) -> list[np.ndarray]: ...
+
+
 @dataclass(frozen=True)
 class CrossedScheme:
     """One scheme for one fitted model with several grouping factors; made by :meth:`of`."""
@@ -51,6 +57,8 @@ class CrossedScheme:
     strata: None = None
     factor: str = "mammen"
     system: None = None  # the compiled kernel knows one grouping factor
+    maker: Responses | None = None  # a scheme of another model of the same rows, from which new responses come,
+    shift: np.ndarray | float = 0.0  # and what they are more here (n,)
 
     @classmethod
     def of(cls, factors: Sequence[GroupingFactor], X, y, fit: CrossedFit, reml: bool, kind: str, seed: int) -> CrossedScheme:
@@ -117,6 +125,8 @@ class CrossedScheme:
 
     def new_responses(self, i: int) -> list[np.ndarray]:
         """The responses of replicate i, times the root of their rows' weights."""
+        if self.maker is not None:
+            return [self.maker.new_responses(i)[0] + self.shift]
         made = self.sources
         rng = np.random.Generator(np.random.Philox(key=(self.seed << 64) + i))
         y = made.mean.copy()

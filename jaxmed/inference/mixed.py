@@ -7,6 +7,7 @@ or crossed: crossed_scheme.py refits them on the host.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -76,3 +77,21 @@ def scheme(
     if strata is not None:
         raise InputError(f"strata= is for schemes that draw the levels of one grouping factor; this model has {groups}")
     return CrossedScheme.of(model.factors, model.X, model.y, model.fit, model.reml, kind, seed)
+
+
+def scheme_of_responses(
+    maker: AnyScheme, model: Mixed, fitted: reml.FittedSystem | None, shift: np.ndarray | float = 0.0
+) -> AnyScheme:
+    """A scheme that refits a model to the responses that the scheme of another one of the same rows makes.
+
+    ``fitted`` as of :func:`scheme`; ``shift`` (n,) is added to the responses, the models' offsets being different.
+    """
+    shared = isinstance(maker, Scheme) and np.array_equal(maker.system.design.equations[0].codes, model.factors[0].codes)
+    if not isinstance(maker, Scheme) or fitted is None or not shared or np.any(shift):
+        own = CrossedScheme.of(model.factors, model.X, model.y, model.fit, model.reml, maker.kind, maker.seed)
+        return replace(own, maker=maker, shift=shift)
+    made = schemes.make(fitted, maker.kind, maker.seed)
+    assert made.own is not None
+    assert maker.own is not None
+    plan, sources = made.own.plan._replace(maker=maker.own.plan), made.own.sources._replace(maker=maker.own.sources)
+    return replace(made, own=made.own._replace(plan=plan, sources=sources))

@@ -52,6 +52,7 @@ class Sources(NamedTuple):
     sizes: Int[Any, " L"]  # rows of each cluster
     of: Int[Any, " L"]  # its size class
     place: Int[Any, " L"]  # where it stands in that class
+    maker: Sources | None = None  # of another model of the same rows, from which new responses come
 
     @property
     def longest(self) -> int:
@@ -128,10 +129,27 @@ def respond(plan: Plan, sources: Sources, part: Part, random: Float[Array, "q J"
 
 def _responses(key: Array, sources: Sources, plan: Plan, kind: str) -> list[Columns]:
     """New responses of every size class."""
+    if sources.maker is not None:
+        assert plan.maker is not None
+        made = _responses(key, sources.maker, plan.maker, kind)
+        return [
+            _taken(columns, sources.maker, plan.maker, sources, plan, part)
+            for columns, part in zip(made, sources.table.parts, strict=True)
+        ]
     random, residuals = _noise(kind, key, plan, sources)
     return [
         respond(plan, sources, part, random[:, part.members], e) for part, e in zip(sources.table.parts, residuals, strict=True)
     ]
+
+
+def _taken(made: Columns, maker: Sources, its: Plan, sources: Sources, plan: Plan, part: Part) -> Columns:
+    """A size class with the responses that another model made of the same rows."""
+    data, theirs = sources.table, maker.table
+    columns = Columns(jnp.asarray(part.values), jnp.asarray(part.observed), jnp.asarray(data.shifts))
+    for k, (e, other) in enumerate(zip(plan.equations, its.equations, strict=True)):
+        y = made.values[other.response] + theirs.origin[other.response] - data.origin[e.response]
+        columns.replace(e.response, jnp.where(part.first[k], y, columns.values[e.response]))
+    return columns
 
 
 def _resampled(key: Array, sources: Sources, plan: Plan, part: Part, cluster, place) -> tuple[Gram, ...]:

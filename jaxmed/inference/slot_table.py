@@ -45,6 +45,7 @@ class Plan(NamedTuple):
 
     equations: tuple[EquationPlan, ...]
     groups: tuple[tuple[tuple[int, ...], Layout, tuple[padded.Place, ...]], ...]  # of equations fitted together
+    maker: Plan | None = None  # of another model, from which new responses come
 
 
 class Part(NamedTuple):
@@ -227,4 +228,4 @@ def bytes_per_replicate(plan: Plan, cells: int) -> int:
     """Memory that one replicate's columns take while its cross-products are made from ``cells`` slots."""
     own = sum(len(e.random) + len(e.others) + 1 for e in plan.equations)
     values = 1 + max(c for e in plan.equations for term in (*e.fixed, *e.random) for c, *_ in term or ((0,),))
-    return 8 * cells * (2 * values + 4 * own)
+    return 8 * cells * (2 * values + 4 * own) + (bytes_per_replicate(plan.maker, cells) if plan.maker else 0)
