@@ -103,8 +103,8 @@ def compare(
             drawn from the smaller model of each pair, to which both are refitted by the same criterion as the data: also
             where a variance is tested, which is 0 under the smaller model, and in small samples.
         n: draws of the bootstrap, for each pair.
-        seed: of the bootstrap, as of :meth:`LMMResult.bootstrap`; draw i has the responses of the smaller model's parametric
-            replicate i. None draws a fresh one, kept in ``attrs["seed"]``.
+        seed: of the bootstrap, as of :meth:`LMMResult.bootstrap`; draw i has the responses of parametric replicate i of
+            the smaller model (fitted as the table says). None draws a fresh one, kept in ``attrs["seed"]``.
         progress: show a progress bar of the bootstrap.
 
     Returns:

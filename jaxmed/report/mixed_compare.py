@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from jaxmed.arguments import Seed, read_seed, require_bool, require_option, require_whole, warn_user
+from jaxmed.arguments import Seed, require_bool, require_option, require_whole, warn_user
 from jaxmed.errors import InputError
 from jaxmed.report.mixed import LMMResult
 from jaxmed.report.progress import progress_bar
@@ -78,10 +78,10 @@ def _by_bootstrap(frame: pd.DataFrame, fits: Sequence[LMMResult], n: int, seed: 
     from jaxmed.inference import likelihood_ratio
     from jaxmed.inference.likelihood_ratio import Fitted
     from jaxmed.reml.compilation import compiled
-    from jaxmed.report.bootstrap_call import require_numbers
+    from jaxmed.report.bootstrap_call import chosen_seed, require_numbers
 
     require_numbers("n", n, n)
-    number = read_seed(seed)
+    number = chosen_seed(seed, "parametric", None, None)
     given = [Fitted(fit._model, fit._system, fit.design.offset * fit._root) for fit in fits]
     tests: list[BootstrapTest] = []
     with progress_bar(2 * n * (len(fits) - 1), progress, "refits", waits=compiled.told) as update:

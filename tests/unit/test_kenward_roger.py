@@ -7,6 +7,7 @@ from scipy import stats
 
 import jaxmed
 from jaxmed.inference import kenward_roger
+from jaxmed.report import mixed_hypotheses
 
 FORMULAS = (
     "y ~ x + z + (1 | g)",
@@ -154,6 +155,13 @@ def test_what_the_data_cannot_tell_is_nan():
     left = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
     assert own.loc["x", "df"] == pytest.approx(degrees)
     assert own.loc["x", "std_error"] == pytest.approx(np.sqrt(left @ left / degrees * np.linalg.inv(X.T @ X)[-1, -1]))
+
+
+def test_a_test_that_is_not_defined_is_told():
+    found = pd.DataFrame({"statistic": [2.0, np.nan, np.nan], "num_df": [2, 2, 0]})
+    with pytest.warns(jaxmed.JaxmedWarning, match=r"the F test of 'f' is NaN: no F .*compare\(..., method='bootstrap'\)"):
+        assert mixed_hypotheses.told_undefined(found, True, ["x", "f", "g"]) is found
+    mixed_hypotheses.told_undefined(found, False, ["x", "f", "g"])  # the reason has been told
 
 
 def test_no_f_distribution_has_these_moments():

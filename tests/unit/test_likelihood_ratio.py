@@ -151,6 +151,7 @@ def test_what_cannot_be_compared(table):
     refused("'its offset' of", small, moved, method="bootstrap")
     refused(r"seed= belongs to method='bootstrap'", small, large, seed=1)
     refused("method='exact' is not an option", small, large, method="exact")
+    refused("did you mean 'n'", small, large, method="bootstrap", nsim=10)
     refused("n=0 must be a whole number", small, large, method="bootstrap", n=0)
     with pytest.warns(jaxmed.JaxmedWarning, match="Not identified"):
         unknown = jaxmed.lmm("y ~ x + g + (1 | g) + (1 | h)", table)
@@ -160,3 +161,11 @@ def test_what_cannot_be_compared(table):
         jaxmed.lmm("y ~ x + g + (x | h)", table),
         method="bootstrap",
     )
+
+
+def test_a_smaller_model_without_fixed_effects(table):
+    small, large = (jaxmed.lmm(f"y ~ 0{more} + (1 | g) + (1 | h)", table) for more in ("", " + x"))
+    found = jaxmed.compare(small, large, method="bootstrap", n=5, seed=1, progress=False)
+    assert found["n_draws"].tolist()[1] == 5
+    variance = jaxmed.lmm("y ~ 0 + (x | g) + (1 | h)", table)
+    assert jaxmed.compare(small, variance, method="bootstrap", n=5, seed=1, progress=False)["df"].tolist()[1] == 2
