@@ -269,7 +269,7 @@ def shrunken(specification: Specification, source: Source, design: Design, syste
         with warnings.catch_warnings():  # the same words once more
             warnings.simplefilter("ignore", JaxmedWarning)
             design = assemble(replace(specification, shrinkage=known), source)
-        system = fit.fit_design(design, reml=specification.arguments.reml)
+        system = fit.fit_design(design, reml=specification.arguments.reml, near=system)
         before, known = known, latent.shrinkage(design, system.estimates)
         if latent.is_settled(before, known):
             break
