@@ -104,7 +104,7 @@ def summary(records: list[tuple]) -> pd.DataFrame:
 
 
 def study(settings: list[tuple], sims: dict[bool, int], pool, target: Path | None = None) -> pd.DataFrame:
-    """All settings; with ``target``, a CSV file, those that it already has are not run again, and each is written when it is done."""
+    """All settings; with ``target``, a CSV file, those that it has are not run again, and each is written when it is done."""
     done = pd.read_csv(target) if target and target.is_file() else pd.DataFrame(columns=[*SETTING, "data_sets"])
     for setting in settings:
         same = (done[SETTING] == list(setting)).all(axis=1)

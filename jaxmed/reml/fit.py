@@ -148,8 +148,8 @@ def start_by_em(built: problem.Problem, steps: int = 20) -> tuple[np.ndarray, np
 def _fit(
     built: problem.Problem, equations: tuple[int, ...], reml: bool, near: tuple[np.ndarray, np.ndarray] | None
 ) -> FittedBlock:
-    """Fit of one group by Newton's method in a full factor of G (fallback.py), from relative parameters that are ``near`` or cold:
-    from start values by EM and another point."""
+    """Fit of one group by Newton's method in a full factor of G (fallback.py): from relative parameters ``near`` the optimum, or
+    cold, from start values by EM and another point."""
     ones, pattern = np.ones(built.gram.n.shape[1]), built.pattern
     evaluate = fallback.on_host(built, built.gram, ones, reml)
     if near is not None:
