@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.arguments import Seed, require_bool, require_path
+from jaxmed.arguments import Seed, require_bool, require_path, warn_user
 from jaxmed.calls import check_names, verb
 from jaxmed.design.checks import read_table
 from jaxmed.design.frames import from_pandas, is_lazy
@@ -270,6 +270,7 @@ def fit_mediation(data: IntoFrame | Sums, arguments: MediationArguments) -> Medi
     design = assemble(specification, source)
     designed = time.perf_counter()
     # JAX takes a while to import, and an error in an argument should not wait for it
+    from jaxmed.inference import latent
     from jaxmed.inference.effects import check_extra
     from jaxmed.reml import fit
     from jaxmed.report.mediation import MediationResult
@@ -279,6 +280,8 @@ def fit_mediation(data: IntoFrame | Sums, arguments: MediationArguments) -> Medi
     if arguments.latent_slopes == "shrunken":
         design, system = shrunken(specification, source, design, system)
     check_extra(design, system.estimates)
+    for said in latent.nearly_undefined(design, system.estimates):
+        warn_user(f"{said}; see fit.reliability().")
     seconds = {"design": designed - started, "fit": time.perf_counter() - begun}
     return MediationResult(system, table.copy(deep=False), arguments, seconds)
 
@@ -295,8 +298,8 @@ def shrunken(specification: Specification, source: Source, design: Design, syste
     for _ in range(ROUNDS if known else 0):
         with warnings.catch_warnings():  # the same words once more
             warnings.simplefilter("ignore", JaxmedWarning)
-            design = assemble(replace(specification, shrinkage=known), source)
-        system = fit.fit_design(design, reml=specification.arguments.reml)
+            design = assemble(replace(specification, centres=specification.centres._replace(levels=known)), source)
+        system = fit.fit_design(design, reml=specification.arguments.reml, near=system)
         before, known = known, latent.shrinkage(design, system.estimates)
         if latent.is_settled(before, known):
             break

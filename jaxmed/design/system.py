@@ -134,12 +134,13 @@ class Equation:
 
 @dataclass(frozen=True)
 class Interaction:
-    """A path's product with one column of a moderator: a(w) = a + a_w w."""
+    """A path's product with one column of a moderator less its ``centre``: a(w) = a + a_w (w - centre)."""
 
     moderator: str
     column: str  # of the moderator: its name, or "name[level]"
     term: str
     random: bool
+    centre: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class Path:
     interactions: tuple[Interaction, ...] = ()
     regression: int | None = None  # a path without a term of its own: which of the coefficients of Levels it is
     deviation: str = ""  # the random slope's name in G, where it is not the term's
+    through: tuple[tuple[str, str], ...] = ()  # mediators by which a path a goes as well, with their terms in its equation
 
     @property
     def slope(self) -> str:
@@ -164,12 +166,11 @@ class Path:
 
 @dataclass(frozen=True)
 class Regression:
-    """A regression among the clusters' levels, or among deviations from them: a variable on others before it."""
+    """A regression among the clusters' levels: a variable on others before it."""
 
     of: int  # position in Levels.variables, as of the others
     on: tuple[int, ...]
     on_x: bool = False  # and on an x of level 2, which is a column and no response; its coefficient comes last
-    within: bool = False  # among deviations
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,14 @@ class Design:
     rows_used: int | None = None  # rows of the table that some equation uses; None where sums do not tell
     between: Levels | None = None  # the clusters' levels as latent variables, with center="latent"
     shrinkage: Mapping[str, Shrinkage] = field(default_factory=dict)  # of the levels that slopes are centred at; none: observed
+
+    @property
+    def centres(self) -> dict[str, dict[str, float]]:
+        """What is taken from moderators' columns in products, with latent means: moderator -> column -> centre."""
+        found: dict[str, dict[str, float]] = {}
+        for i in (i for path in self.paths for i in path.interactions if self.between):
+            found.setdefault(i.moderator, {})[i.column] = i.centre
+        return found
 
     @property
     def predictor(self) -> str:

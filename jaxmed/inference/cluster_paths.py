@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.design.system import Design, Path
-from jaxmed.inference import effects, jackknife, prediction
+from jaxmed.inference import effects, jackknife, parameters, prediction
 from jaxmed.reml.fit import FittedSystem, refit_alone
 from jaxmed.reml.problem import Estimates
 
@@ -44,8 +44,8 @@ def cluster_paths(system: FittedSystem) -> list[ClusterPaths]:
             continue
         own = []
         for path in (a, b):
-            fixed, random = _loadings(design, path)
-            own.append((fixed @ beta + (random * u).sum(1), random))
+            mean, random = loadings(design, path, beta)
+            own.append((mean + (random * u).sum(1), random))
         out.append(ClusterPaths(mediator, component, own[0][0], own[1][0], (own[0][1], own[1][1])))
     return out
 
@@ -94,15 +94,11 @@ def _varies(path: Path) -> bool:
     return path.random or any(i.random for i in path.interactions)
 
 
-def _loadings(design: Design, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """How the path of every cluster is made of the fixed effects (J, p) and of the random ones (J, q)."""
-    J = len(design.clusters)
-    fixed, random = np.zeros((J, len(design.fixed_labels))), np.zeros((J, len(design.random_labels)))
-    given = design.cluster_values
-    terms = [(path.term, path.slope if path.random else "", np.ones(J))]
-    terms += [(i.term, i.term if i.random else "", given[i.column]) for i in path.interactions]
-    for term, slope, weight in terms:
-        fixed[:, design.fixed_labels.index(f"{path.equation}:{term}")] += weight
-        if slope:
-            random[:, design.random_labels.index(f"{path.equation}:{slope}")] += weight
-    return fixed, random
+def loadings(design: Design, path: Path, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The path of every cluster, what goes through other mediators with it: as :func:`parameters.in_clusters` has it."""
+    mean, random = parameters.in_clusters(design, path, beta)
+    for mediator, term in path.through:
+        first = next(p for p in design.paths if (p.kind, p.mediator, p.component) == ("a", mediator, path.component))
+        by = beta[design.fixed_labels.index(f"{path.equation}:{term}")]
+        mean, random = (one + by * other for one, other in zip((mean, random), loadings(design, first, beta), strict=True))
+    return mean, random

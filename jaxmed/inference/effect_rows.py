@@ -14,7 +14,7 @@ from itertools import combinations, product
 from operator import add
 
 from jaxmed.design.system import Component, Design, Levels, Moderator, Path
-from jaxmed.inference.polynomials import Combination, Polynomial, mean_product
+from jaxmed.inference.polynomials import Combination, Polynomial, mean_product, number, parameter
 
 COMPONENTS: tuple[Component, ...] = ("within", "between", "conflated")
 Point = dict[str, int]  # moderator -> which of its values
@@ -104,7 +104,7 @@ def confounded_rows(
             continue
         names = builder.ordered(*quantity.moderators, *builder.moderated(*(first[name] for name in biased)))
         for at in builder.points(names):
-            added = {name: builder.path(first[name], at).mean() for name in biased}
+            added = {name: builder.path(first[name], at).mean for name in biased}
             if quantity.effect == "direct":
                 added = {name: Polynomial() - path for name, path in added.items()}
             row = Effect(
@@ -114,6 +114,7 @@ def confounded_rows(
                 quantity.mediator,
                 component,
                 at=builder.columns(at),
+                levels=design.between,
             )
             found.append((row, added))
     return tuple(found)
@@ -132,33 +133,37 @@ class _Builder:
     # paths and their products ----------------------------------------------------------------------------------------
 
     def path(self, path: Path, at: Point) -> Combination:
-        """The path at values of its moderators, a(w) = a + a_w w."""
+        """The path at values of its moderators, a(w) = a + a_w w, and what goes through other variables."""
         if path.regression is not None and self.design.between is not None:
-            return Combination(((self.design.between.first + path.regression, 1.0),))
+            return Combination(parameter(self.design.between.first + path.regression))
         weights = [(path.term, path.slope if path.random else "", 1.0)]
         for i in path.interactions:
             moderator = self.moderators[i.moderator]
-            weights.append(
-                (i.term, i.term if i.random else "", moderator.coordinates[at[i.moderator]][moderator.columns.index(i.column)])
-            )
-        return self._combination(path, weights)
+            value = moderator.coordinates[at[i.moderator]][moderator.columns.index(i.column)]
+            weights.append((i.term, i.term if i.random else "", value - i.centre))
+        return self._with_detours(path, weights, lambda other: self.path(other, at))
 
     def slope(self, path: Path, column: str) -> Combination:
         """The derivative of the path in one column of a moderator."""
-        return self._combination(
-            path, [(i.term, i.term if i.random else "", 1.0) for i in path.interactions if i.column == column]
-        )
+        weights = [(i.term, i.term if i.random else "", 1.0) for i in path.interactions if i.column == column]
+        return self._with_detours(path, weights, lambda other: self.slope(other, column))
 
-    def _combination(self, path: Path, weights: Sequence[tuple[str, str, float]]) -> Combination:
-        """From terms with the names of their random slopes, empty where fixed, and weights."""
+    def _with_detours(
+        self, path: Path, weights: Sequence[tuple[str, str, float]], of: Callable[[Path], Combination]
+    ) -> Combination:
+        """From terms with the names of their random slopes, empty where fixed, and weights; ``of`` the paths that it goes by."""
         own = path.equation
-        return Combination(
-            tuple((self.beta[f"{own}:{term}"], weight) for term, _, weight in weights),
-            tuple((self.G[f"{own}:{slope}"], weight) for _, slope, weight in weights if slope),
+        made = Combination(
+            reduce(add, (parameter(self.beta[f"{own}:{term}"]) * number(weight) for term, _, weight in weights), Polynomial()),
+            tuple((self.G[f"{own}:{slope}"], number(weight)) for _, slope, weight in weights if slope),
         )
+        for mediator, term in path.through:
+            first = next(p for p in self.design.paths if (p.kind, p.mediator, p.component) == ("a", mediator, path.component))
+            made = made + of(first).times(parameter(self.beta[f"{own}:{term}"]))
+        return made
 
     def product(self, left: Combination, right: Combination) -> Polynomial:
-        return mean_product(left, right, len(self.beta), self.design.free)
+        return mean_product([left, right], len(self.beta), self.design.free)
 
     def ordered(self, *names: str) -> tuple[str, ...]:
         return tuple(name for name in self.moderators if name in names)
@@ -190,7 +195,7 @@ class _Builder:
             f"{name} {path.component}",
             effect,
             self.moderated(path),
-            lambda at: self.path(path, at).mean(),
+            lambda at: self.path(path, at).mean,
             path.mediator,
             path.component,
         )

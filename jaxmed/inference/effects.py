@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxmed.arguments import listed, shown
+from jaxmed.arguments import shown
 from jaxmed.design.system import Design, Levels
 from jaxmed.errors import InputError
 from jaxmed.inference import latent, parameters, polynomials
@@ -203,11 +203,11 @@ def weak_notes(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray
         size, error = latent.partial_variances(levels, r, estimates, joint)
         names = [levels.variables[v] for v in r.on]
         given = [[other for other in names if other != name] for name in names]
-        told = [f"{name} given {listed(rest)}" if rest else name for name, rest in zip(names, given, strict=True)]
+        told = [f"{name} given {' and '.join(rest)}" if rest else name for name, rest in zip(names, given, strict=True)]
         weak = [
             f"the cluster variance of {what} is within 2 SE of 0: take bootstrap intervals"
             for what, v, se in zip(told, size, error, strict=True)
-            if v < 2 * se and not r.within
+            if v < 2 * se
         ]
         said += [weak] * (len(r.on) + r.on_x)
     used = uses(rows, levels)

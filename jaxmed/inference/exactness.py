@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxmed.design.system import Design, Equation, Recipe
-from jaxmed.inference.sensitivity import Confounding
+from jaxmed.inference.sensitivity import Confounding, Observed
 from jaxmed.reml.problem import Estimates
 
 ROUNDING = 1e-8  # of an eigenvalue of a correlation matrix
@@ -21,13 +21,18 @@ Key = frozenset[tuple[str, str]]
 
 def reasons(model: Confounding, estimates: Estimates, rho: np.ndarray) -> tuple[str, ...]:
     """Why effects at rho (W,) are approximate, in words; none where they are exact."""
-    said = [why for name in model.moving for why in _missing(model, name)]
+    latent = model.design.between is not None
+    if latent and model.level == "between":
+        return ()  # whatever rho is, the levels have the covariances of the fit
+    names = model.biased if latent else model.moving
+    said = [why for name in names for why in _missing(model, name)]
     said += _covariances(model)
-    if model.component == "between" and any(s.intercept is not None for s in model.sources):
-        said += _sizes(model)
+    of = model.residuals
+    if model.component == "between" and isinstance(of, Observed) and any(s.intercept is not None for s in of.sources):
+        said += _sizes(of)
         said += _boundary(model, estimates, rho)
     elif model.level == "within":
-        said += [why for name in model.moving for why in _rows(model.design, name)]
+        said += [why for name in names for why in _rows(model.design, name)]
     return tuple(dict.fromkeys(said))
 
 
@@ -41,17 +46,16 @@ def _missing(model: Confounding, mediator: str) -> list[str]:
         return _missing_means(model, mediator)
     lacking = [n for n, recipe in needed if not _covered(_key(design, recipe), there)]
     said = [f"the equation of {y} lacks what stands in that of {mediator}: {', '.join(lacking)}"] if lacking else []
-    if model.component == "within" and frozenset({(mediator, "between")}) not in there:
+    if model.component == "within" and design.between is None and frozenset({(mediator, "between")}) not in there:
         said.append(f"the equation of {y} lacks the cluster mean of {mediator}")
     if model.level == "within":
-        slopes = {_key(design, outcome.recipes[k]) for k in outcome.positions()}
-        fixed = {n: _key(design, recipe) for n, recipe in zip(own.fixed_names, own.recipes, strict=True)}
+        slopes = set(_random(design, outcome).values())
         said += [
             f"{mediator}: {n} has a random slope, and that term of {y} has none"
             if n != "Intercept"
             else f"{y} has no random intercept"
-            for n in own.random_names
-            if fixed[n] not in slopes
+            for n, key in _random(design, own).items()
+            if key not in slopes
         ]
     return said
 
@@ -83,13 +87,13 @@ def _covariances(model: Confounding) -> list[str]:
     design = model.design
     labels, outcome = design.random_labels, design.equations[-1]
     place = {label: k for k, label in enumerate(labels)}
-    of_outcome = {_key(design, outcome.recipes[k]): f"{outcome.response}:{outcome.fixed_names[k]}" for k in outcome.positions()}
+    of_outcome = {key: f"{outcome.response}:{term}" for term, key in _random(design, outcome).items()}
     moved = np.eye(len(labels), dtype=bool)
-    names = model.mediators if model.level == "between" else model.moving
+    names = model.mediators if model.level == "between" else model.biased
     for name in names:
         own = _equation(design, name)
-        for k, term in zip(own.positions(), own.random_names, strict=True):
-            target = of_outcome.get(_key(design, own.recipes[k]))
+        for term, key in _random(design, own).items():
+            target = of_outcome.get(key)
             if target is not None and (model.level == "within" or term == "Intercept"):
                 moved[place[target], place[f"{name}:{term}"]] = True
     follows = (moved.astype(int) @ design.free.astype(int) @ moved.T.astype(int)) > 0
@@ -105,9 +109,9 @@ def _covariances(model: Confounding) -> list[str]:
     ]
 
 
-def _sizes(model: Confounding) -> list[str]:
+def _sizes(of: Observed) -> list[str]:
     """Cluster means of unequal precision are confounded unequally."""
-    sizes = model.sizes[:, [True, *(s.intercept is not None for s in model.sources)]]
+    sizes = of.sizes[:, [True, *(s.intercept is not None for s in of.sources)]]
     if len(np.unique(sizes)) > 1:
         return [f"clusters have from {int(sizes.min())} to {int(sizes.max())} rows, whose means are confounded unequally"]
     return []
@@ -137,6 +141,12 @@ def _boundary(model: Confounding, estimates: Estimates, rho: np.ndarray) -> list
 
 def _equation(design: Design, response: str) -> Equation:
     return next(e for e in design.equations if e.response == response)
+
+
+def _random(design: Design, equation: Equation) -> dict[str, Key]:
+    """The random effects of an equation, and what their columns are made of."""
+    recipes = (*equation.recipes, *equation.deviations)
+    return {n: _key(design, recipes[k]) for n, k in zip(equation.random_names, equation.positions(), strict=True)}
 
 
 def _key(design: Design, recipe: Recipe) -> Key:

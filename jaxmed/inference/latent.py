@@ -6,8 +6,7 @@ clusters the noise has the covariance N of the random intercepts (of level-2 res
     S = R N R',  R = (I - C)^-1,  m = R A
 
 are the covariance of the clusters' levels given x, and their slopes on an x of level 2. The effects of the variables p on v are
-the regression S_pp^-1 S_pv, and that of x is m_v less what goes through p (Preacher, Zyphur & Zhang 2010). Within clusters N
-holds the residual variances of the level-1 equations.
+the regression S_pp^-1 S_pv, and that of x is m_v less what goes through p (Preacher, Zyphur & Zhang 2010).
 
 A regression on a level that does not vary does not exist: NaN.
 
@@ -22,21 +21,19 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.design.system import Design, Factor, Levels, Regression, Shrinkage
+from jaxmed.inference import parameters
 from jaxmed.inference.quantities import packed
 from jaxmed.reml.problem import SINGULAR_BELOW, Estimates
 
+NEXT_TO_NOTHING = 0.05  # share of the variance of observed means
+
 
 class Moments(NamedTuple):
-    """Covariances of levels and of deviations, slopes on an x of level 2."""
+    """The covariance of levels, and their slopes on an x of level 2."""
 
     R: np.ndarray  # (..., V, V)
     between: np.ndarray  # (..., V, V)
-    within: np.ndarray  # (..., V, V); 0 at level 2
     of_x: np.ndarray  # (..., V)
-
-    def of(self, regression: Regression) -> np.ndarray:
-        """The covariance that a regression is made of."""
-        return self.within if regression.within else self.between
 
 
 def moments(levels: Levels, estimates: Estimates) -> Moments:
@@ -47,13 +44,12 @@ def moments(levels: Levels, estimates: Estimates) -> Moments:
     padded = np.concatenate([beta, np.zeros((*lead, 1))], -1)  # position -1: no such coefficient
     C, A = padded[..., np.array(levels.coefficients, int).reshape(V, V)], padded[..., list(levels.of_x)]
     R = np.linalg.inv(np.eye(V) - C)
-    N, E = np.zeros((*lead, V, V)), np.zeros((*lead, V, V))
+    N = np.zeros((*lead, V, V), np.result_type(G, sigma2))
     low, at = np.arange(upper), np.arange(upper, V)
-    N[..., low, low], E[..., at, at] = sigma2[..., :upper], sigma2[..., upper:V]
+    N[..., low, low] = sigma2[..., :upper]
     own = np.array(levels.intercepts, int)
     N[..., at[:, None], at] = G[..., own[:, None], own]
-    T = np.swapaxes(R, -1, -2)
-    return Moments(R, R @ N @ T, R @ E @ T, (R @ A[..., None])[..., 0])
+    return Moments(R, R @ N @ np.swapaxes(R, -1, -2), (R @ A[..., None])[..., 0])
 
 
 def coefficients(levels: Levels, estimates: Estimates) -> np.ndarray:
@@ -95,12 +91,35 @@ def partial_variances(levels: Levels, r: Regression, estimates: Estimates, joint
     if np.isnan(_regressed(r, found, estimates.sigma2)).any():
         return np.full(len(on), np.nan), np.full(len(on), np.nan)
     at, moves, _ = _derivatives(levels, estimates, found)
-    inverse = np.linalg.inv(found.of(r)[np.ix_(on, on)])
-    moved = inverse @ moves[int(r.within)][:, on][:, :, on] @ inverse
+    inverse = np.linalg.inv(found.between[np.ix_(on, on)])
+    moved = inverse @ moves[:, on][:, :, on] @ inverse
     size = 1 / np.diag(inverse)
     slope = np.diagonal(moved, axis1=-2, axis2=-1) * size**2  # (a, k)
     squares = np.einsum("ak,ab,bk->k", slope, joint[np.ix_(at, at)], slope)
     return size, np.sqrt(np.maximum(squares, 0.0))
+
+
+def residuals_between(levels: Levels, mediators: tuple[int, ...], estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
+    """The covariance (..., K, K) of mediators' levels given x, and the variance (...,) of the outcome's given all before it."""
+    found, upper = moments(levels, estimates), list(mediators)
+    S = found.between[..., upper, :][..., upper]
+    of = {r.of: r for r in levels.regressions}
+    if levels.x in levels.variables:
+        x = levels.variables.index(levels.x)
+        a = np.concatenate([_regressed(of[v], found, estimates.sigma2) for v in mediators], -1)
+        S = S - a[..., :, None] * found.between[..., [x], :][..., upper]
+    last = of[levels.variables.index(levels.y)]
+    b = _regressed(last, found, estimates.sigma2)[..., : len(last.on)]
+    return S, found.between[..., last.of, last.of] - (b * found.between[..., last.of, list(last.on)]).sum(-1)
+
+
+def residuals_within(levels: Levels, mediators: tuple[int, ...], estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
+    """The same of deviations from levels: parallel mediators' residuals are those given x alone."""
+    at = np.array(levels.coefficients, int)[np.ix_(mediators, mediators)]
+    padded = np.concatenate([estimates.beta, np.zeros((*estimates.beta.shape[:-1], 1))], -1)
+    R = np.linalg.inv(np.eye(len(mediators)) - padded[..., at])
+    S = (R * estimates.sigma2[..., None, list(mediators)]) @ np.swapaxes(R, -1, -2)
+    return S, estimates.sigma2[..., levels.variables.index(levels.y)]
 
 
 def gradient(levels: Levels, estimates: Estimates) -> np.ndarray:
@@ -111,18 +130,17 @@ def gradient(levels: Levels, estimates: Estimates) -> np.ndarray:
     out = np.zeros((*estimates.beta.shape[:-1], levels.n_paths, P))
     first = 0
     for r in levels.regressions:
-        S, on = found.of(r), list(r.on)
-        dS, dm = moves[int(r.within)], slopes  # (a, ..., V, V), (a, ..., V)
+        S, on = found.between, list(r.on)
         value = _regressed(r, found, estimates.sigma2)[..., : len(on)]
         lacking = np.asarray(np.isnan(value).any(-1))
         made = np.zeros((len(at), *value.shape[:-1], len(on) + r.on_x))
         if on:
             inner = np.where(lacking[..., None, None], np.eye(len(on)), S[..., on, :][..., on])
-            right = dS[..., on, r.of] - (dS[..., on, :][..., on] @ value[..., None])[..., 0]
+            right = moves[..., on, r.of] - (moves[..., on, :][..., on] @ value[..., None])[..., 0]
             made[..., : len(on)] = np.linalg.solve(inner, right[..., None])[..., 0]
         if r.on_x:
-            through = (made[..., : len(on)] * found.of_x[..., on] + value * dm[..., on]).sum(-1)
-            made[..., -1] = dm[..., r.of] - through
+            through = (made[..., : len(on)] * found.of_x[..., on] + value * slopes[..., on]).sum(-1)
+            made[..., -1] = slopes[..., r.of] - through
         last = first + made.shape[-1]
         out[..., first:last, at] = np.moveaxis(made, 0, -1)
         if on:  # also in parameters on which nothing depends
@@ -133,7 +151,7 @@ def gradient(levels: Levels, estimates: Estimates) -> np.ndarray:
 
 def _regressed(r: Regression, found: Moments, sigma2: np.ndarray) -> np.ndarray:
     """The coefficients of one regression (..., k)."""
-    S, on = found.of(r), list(r.on)
+    S, on = found.between, list(r.on)
     lead = S.shape[:-2]
     out = np.zeros((*lead, len(on)))
     if on:
@@ -155,18 +173,18 @@ def _regressed(r: Regression, found: Moments, sigma2: np.ndarray) -> np.ndarray:
 
 
 def _derivatives(levels: Levels, estimates: Estimates, found: Moments):
-    """Positions (a,) of the parameters that count; derivatives (a, ..., V, V) of both covariances, (a, ..., V) of slopes on x."""
+    """Positions (a,) of the parameters that count; derivatives in them: (a, ..., V, V) of the levels' covariance, (a, ..., V) of
+    the slopes on x."""
     p, q, upper = estimates.beta.shape[-1], estimates.G.shape[-1], levels.n_upper
     t = q * (q + 1) // 2
     R, V = found.R, len(levels.variables)
     lead = R.shape[:-2]
     at: list[int] = []
-    between, within, slopes = [], [], []
+    moves, slopes = [], []
 
-    def add(position: int, dB: np.ndarray | None, dW: np.ndarray | None, dm: np.ndarray | None) -> None:
+    def add(position: int, dS: np.ndarray | None, dm: np.ndarray | None) -> None:
         at.append(position)
-        between.append(np.zeros((*lead, V, V)) if dB is None else dB)
-        within.append(np.zeros((*lead, V, V)) if dW is None else dW)
+        moves.append(np.zeros((*lead, V, V)) if dS is None else dS)
         slopes.append(np.zeros((*lead, V)) if dm is None else dm)
 
     def outer(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -179,17 +197,16 @@ def _derivatives(levels: Levels, estimates: Estimates, found: Moments):
         for j, position in enumerate(row):
             if position >= 0:
                 column = R[..., :, i]
-                moved = [both(column, S[..., j, :]) for S in (found.between, found.within)]
-                add(position, moved[0], moved[1], column * found.of_x[..., j, None])
+                add(position, both(column, found.between[..., j, :]), column * found.of_x[..., j, None])
         if levels.of_x[i] >= 0:
-            add(levels.of_x[i], None, None, R[..., :, i])
-        own = outer(R[..., :, i], R[..., :, i])
-        add(p + t + i, own if i < upper else None, own if i >= upper else None, None)
+            add(levels.of_x[i], None, R[..., :, i])
+        if i < upper:
+            add(p + t + i, outer(R[..., :, i], R[..., :, i]), None)
     for a, i in enumerate(levels.intercepts):
         for b, j in enumerate(levels.intercepts[: a + 1]):
             left, right = R[..., :, upper + a], R[..., :, upper + b]
-            add(p + packed(i, j), outer(left, left) if a == b else both(left, right), None, None)
-    return np.array(at), (np.stack(between), np.stack(within)), np.stack(slopes)
+            add(p + packed(i, j), outer(left, left) if a == b else both(left, right), None)
+    return np.array(at, int), np.stack(moves), np.stack(slopes)
 
 
 class Reliability(NamedTuple):
@@ -218,13 +235,41 @@ def reliability(design: Design, estimates: Estimates) -> Reliability:
     found, lower = moments(levels, estimates), np.arange(levels.n_upper, len(levels.variables))
     names = tuple(levels.variables[v] for v in lower)
     sizes = {e.response: e.sizes(len(design.clusters)) for e in design.equations}
-    slopes = np.array([_of_slopes(design, estimates, name, found.within) for name in names])
     return Reliability(
         names,
         found.between[lower, lower] + found.of_x[lower] ** 2 * levels.x_variance,
-        found.within[lower, lower] + slopes,
+        within(design, levels, estimates),
         np.array([sizes[name][sizes[name] > 0].mean() for name in names]),
     )
+
+
+def nearly_undefined(design: Design, estimates: Estimates) -> list[str]:
+    """Which effects between clusters do not exist or hang by a thread, in words.
+
+    What varies of a level that they divide by, given the others, is compared with the error of an observed mean.
+    """
+    levels = design.between
+    if levels is None:
+        return []
+    found, told = moments(levels, estimates), reliability(design, estimates)
+    noise = dict(zip(told.variables, told.within / told.n, strict=True))
+    why, said, at = reasons(levels, estimates), [], 0
+    for r in levels.regressions:
+        of, on = levels.variables[r.of], [levels.variables[v] for v in r.on]
+        if on and why[at]:
+            said.append(f"effects on {of} between clusters are undefined, as {why[at]}")
+        elif on:
+            size = 1 / np.diag(np.linalg.inv(found.between[np.ix_(r.on, r.on)]))
+            for k, name in enumerate(on):
+                share = size[k] / (size[k] + noise.get(name, 0.0))
+                if share < NEXT_TO_NOTHING:
+                    given = f", given {' and '.join(other for other in on if other != name)}," if len(on) > 1 else ""
+                    said.append(
+                        f"the effect of {name} on {of} between clusters rests on next to nothing: clusters hardly differ in "
+                        f"{name}{given} with {share:.2g} of the variance of its observed means"
+                    )
+        at += len(r.on) + r.on_x
+    return said
 
 
 def shrinkage(design: Design, estimates: Estimates) -> dict[str, Shrinkage]:
@@ -243,7 +288,7 @@ def shrinkage(design: Design, estimates: Estimates) -> dict[str, Shrinkage]:
     start = np.concatenate([[0], np.cumsum([len(e.fixed_names) for e in design.equations])])
     T = found.R[np.ix_(lower, lower)]
     D = estimates.G[np.ix_(levels.intercepts, levels.intercepts)]
-    between, out = np.diag(T @ D @ T.T), {}
+    between, about, out = np.diag(T @ D @ T.T), within(design, levels, estimates), {}
     terms: list[dict[str, float]] = []
     for v in lower:
         k = names.index(levels.variables[v])
@@ -254,9 +299,8 @@ def shrinkage(design: Design, estimates: Estimates) -> dict[str, Shrinkage]:
         variable = levels.variables[v]
         if variable in columns:
             weights = {name: float(sum(T[i, j] * t.get(name, 0.0) for j, t in enumerate(terms))) for name in terms[i]}
-            within = found.within[v, v] + _of_slopes(design, estimates, variable, found.within)
             with np.errstate(divide="ignore"):
-                out[variable] = Shrinkage(float(within / np.maximum(between[i], 0.0)), weights)
+                out[variable] = Shrinkage(float(about[i] / np.maximum(between[i], 0.0)), weights)
     return out
 
 
@@ -266,17 +310,52 @@ def is_settled(one: Mapping[str, Shrinkage], other: Mapping[str, Shrinkage], tol
     return len(pairs) == len(one) == len(other) and all(a == b or abs(a - b) < 4 * tolerance * min(a, b) for a, b in pairs)
 
 
-def _of_slopes(design: Design, estimates: Estimates, variable: str, within: np.ndarray) -> float:
-    """What random slopes add to the average variance of a variable within clusters; they are of one variable, x."""
-    levels = design.between
-    assert levels is not None
-    added = 0.0
-    for path in design.paths:
-        if path.equation == variable and path.kind == "a" and path.component == "within" and path.random:
-            at = design.random_labels.index(f"{variable}:{path.slope}")
-            x = levels.variables.index(levels.x)
-            added += float(estimates.G[at, at] * within[x, x])
-    return added
+class _Slope(NamedTuple):
+    """A coefficient in every cluster."""
+
+    mean: np.ndarray  # (J,)
+    random: np.ndarray  # (J, q) how much of each random effect it has
+
+
+def within(design: Design, levels: Levels, estimates: Estimates) -> np.ndarray:
+    """Variances (L,) of the variables of level 1 about their clusters' levels, given covariates, averaged over clusters.
+
+    A residual comes to a variable by all sequences of coefficients that lead there, random and moderated ones among them.
+    """
+    lower, J = range(levels.n_upper, len(levels.variables)), len(design.clusters)
+    own = {(p.equation, p.term): p for p in design.paths if p.component == "within"}
+    names = [*levels.variables]
+    into: dict[int, list[tuple[int, _Slope]]] = {v: [] for v in lower}
+    for v in lower:
+        for p in lower:
+            if (at := levels.coefficients[v][p]) < 0:
+                continue
+            path = own.get((names[v], design.fixed_labels[at].removeprefix(f"{names[v]}:")))
+            plain = np.full(J, estimates.beta[at]), np.zeros((J, len(estimates.G)))
+            into[v].append((p, _Slope(*(parameters.in_clusters(design, path, estimates.beta) if path else plain))))
+
+    def leading(source: int, v: int) -> list[list[_Slope]]:
+        return [[]] if source == v else [[*rest, slope] for p, slope in into[v] for rest in leading(source, p)]
+
+    out = np.zeros(len(lower))
+    for i, v in enumerate(lower):
+        for source in lower:
+            ways = leading(source, v)
+            squares = sum((_mean_product([*one, *other], estimates.G) for one in ways for other in ways), np.zeros(J))
+            out[i] += estimates.sigma2[source] * squares.mean()
+    return out
+
+
+def _mean_product(slopes: list[_Slope], G: np.ndarray) -> np.ndarray:
+    """The expected product (J,) of coefficients with normal random effects (Isserlis 1918)."""
+    if not slopes:
+        return np.ones(())
+    first, *rest = slopes
+    out = first.mean * _mean_product(rest, G)
+    for k, other in enumerate(rest):
+        cov = np.einsum("ji,ik,jk->j", first.random, G, other.random)
+        out = out + cov * _mean_product(rest[:k] + rest[k + 1 :], G)
+    return out
 
 
 def _is_centred(factor: Factor, design: Design) -> bool:

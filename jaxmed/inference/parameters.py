@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.design.system import Design
+from jaxmed.design.system import Design, Path
 from jaxmed.inference import intervals
 from jaxmed.reml.problem import Estimates
 
@@ -24,6 +24,22 @@ def unpack(design: Design, vector: np.ndarray) -> Estimates:
     G = np.zeros((*vector.shape[:-1], q, q))
     G[..., i, l] = G[..., l, i] = vector[..., p : p + len(i)]
     return Estimates(vector[..., :p], G, vector[..., p + len(i) :])
+
+
+def in_clusters(design: Design, path: Path, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A path's slope in every cluster without its random effects (J,), and how much of each random effect it has (J, q).
+
+    At the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
+    """
+    J = len(design.clusters)
+    mean, random = np.zeros(J), np.zeros((J, len(design.random_labels)))
+    terms = [(path.term, path.slope if path.random else "", np.ones(J))]
+    terms += [(i.term, i.term if i.random else "", design.cluster_values[i.column] - i.centre) for i in path.interactions]
+    for term, slope, weight in terms:
+        mean += weight * beta[design.fixed_labels.index(f"{path.equation}:{term}")]
+        if slope:
+            random[:, design.random_labels.index(f"{path.equation}:{slope}")] += weight
+    return mean, random
 
 
 def variance_parameters(design: Design, estimates: Estimates) -> tuple[list[str], np.ndarray]:

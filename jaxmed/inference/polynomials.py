@@ -1,8 +1,9 @@
-"""Polynomials of degree two in the parameters: what every effect is made of.
+"""Polynomials in the parameters: what every effect is made of.
 
 The parameters stand in one vector (beta, G packed as its lower triangle by rows). A path is a weighted sum of coefficients,
-a(w) = a + a_w w; the mean over clusters of a product of two paths is the product of their means plus the covariance of
-their random parts (Kenny, Korchmaros & Bolger 2003). Values and derivatives are exact and take leading batch axes.
+a(w) = a + a_w w, whose weights may be polynomials themselves. The mean over clusters of a product of paths is that of normal
+variables (Isserlis 1918): of two, the product of their means plus the covariance of their random parts (Kenny, Korchmaros &
+Bolger 2003). Values and derivatives are exact and take leading batch axes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-Monomial = tuple[int, ...]  # positions of up to two parameters; the empty product is 1
+Monomial = tuple[int, ...]  # positions of parameters in ascending order; the empty product is 1
 
 
 @dataclass(frozen=True)
@@ -28,42 +29,68 @@ class Polynomial:
         return Polynomial(out)
 
     def __sub__(self, other: Polynomial) -> Polynomial:
-        return self + Polynomial({monomial: -weight for monomial, weight in other.terms.items()})
+        return self + other * number(-1.0)
+
+    def __mul__(self, other: Polynomial) -> Polynomial:
+        out: dict[Monomial, float] = {}
+        for one, s in self.terms.items():
+            for two, t in other.terms.items():
+                key = tuple(sorted(one + two))
+                out[key] = out.get(key, 0.0) + s * t
+        return Polynomial({monomial: weight for monomial, weight in out.items() if weight})
+
+
+def number(value: float) -> Polynomial:
+    """A constant."""
+    return Polynomial({(): value} if value else {})
+
+
+def parameter(position: int) -> Polynomial:
+    """One parameter."""
+    return Polynomial({(position,): 1.0})
 
 
 @dataclass(frozen=True)
 class Combination:
-    """A path at given values of its moderators: weights of coefficients and of their random effects."""
+    """A path at given values of its moderators: its mean over clusters, and weights of random effects."""
 
-    fixed: tuple[tuple[int, float], ...]  # position in beta, weight
-    random: tuple[tuple[int, float], ...] = ()  # position in G, weight
+    mean: Polynomial = field(default_factory=Polynomial)
+    random: tuple[tuple[int, Polynomial], ...] = ()  # position in G, weight
 
-    def mean(self) -> Polynomial:
-        """The average of the path over clusters."""
-        return Polynomial({(at,): weight for at, weight in self.fixed if weight})
+    def __add__(self, other: Combination) -> Combination:
+        return Combination(self.mean + other.mean, self.random + other.random)
+
+    def times(self, weight: Polynomial) -> Combination:
+        """With everything multiplied."""
+        return Combination(self.mean * weight, tuple((at, own * weight) for at, own in self.random))
 
 
-def mean_product(left: Combination, right: Combination, n_fixed: int, free: np.ndarray) -> Polynomial:
-    """The average over clusters of the product of two paths; covariances count where they are ``free`` to be estimated."""
-    terms: dict[Monomial, float] = {}
-    for i, s in left.fixed:
-        for j, t in right.fixed:
-            key = (min(i, j), max(i, j))
-            terms[key] = terms.get(key, 0.0) + s * t
+def mean_product(paths: Sequence[Combination], n_fixed: int, free: np.ndarray) -> Polynomial:
+    """The average over clusters of a product of paths; covariances count where they are ``free`` to be estimated."""
+    if not paths:
+        return number(1.0)
+    first, *rest = paths
+    out = first.mean * mean_product(rest, n_fixed, free)
+    for k, other in enumerate(rest):
+        out = out + _covariance(first, other, n_fixed, free) * mean_product(rest[:k] + rest[k + 1 :], n_fixed, free)
+    return out
+
+
+def _covariance(left: Combination, right: Combination, n_fixed: int, free: np.ndarray) -> Polynomial:
+    out = Polynomial()
     for i, s in left.random:
         for j, t in right.random:
             if free[i, j]:
                 row, column = max(i, j), min(i, j)
-                key = (n_fixed + row * (row + 1) // 2 + column,)
-                terms[key] = terms.get(key, 0.0) + s * t
-    return Polynomial({monomial: weight for monomial, weight in terms.items() if weight})
+                out = out + parameter(n_fixed + row * (row + 1) // 2 + column) * s * t
+    return out
 
 
 def values(polynomials: Sequence[Polynomial], at: np.ndarray) -> np.ndarray:
     """Values (..., E) at parameters (..., P)."""
     monomials, weights = _table(polynomials)
     padded = np.concatenate([at, np.ones((*at.shape[:-1], 1))], -1)
-    return weighted(padded[..., monomials[:, 0]] * padded[..., monomials[:, 1]], weights)
+    return weighted(_product([padded[..., column] for column in monomials.T]), weights)
 
 
 def gradient(polynomials: Sequence[Polynomial], at: np.ndarray) -> np.ndarray:
@@ -71,9 +98,10 @@ def gradient(polynomials: Sequence[Polynomial], at: np.ndarray) -> np.ndarray:
     monomials, weights = _table(polynomials)
     padded = np.concatenate([at, np.ones((*at.shape[:-1], 1))], -1)
     slope = np.zeros((*at.shape[:-1], len(monomials), padded.shape[-1]))
+    factors = [padded[..., column] for column in monomials.T]
     rows = np.arange(len(monomials))
-    for one, other in ((0, 1), (1, 0)):  # no position comes twice within one of them
-        slope[..., rows, monomials[:, one]] += padded[..., monomials[:, other]]
+    for k, column in enumerate(monomials.T):  # no position comes twice within a column
+        slope[..., rows, column] += _product(factors[:k] + factors[k + 1 :])
     return np.swapaxes(weighted(np.swapaxes(slope[..., :-1], -1, -2), weights), -1, -2)
 
 
@@ -91,15 +119,23 @@ def weighted(numbers: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.where(affected, np.nan, np.where(lacking, 0.0, numbers) @ weights)
 
 
+def _product(factors: Sequence[np.ndarray]) -> np.ndarray:
+    out = factors[0]
+    for other in factors[1:]:
+        out = out * other
+    return out
+
+
 def _table(polynomials: Sequence[Polynomial]) -> tuple[np.ndarray, np.ndarray]:
-    """All monomials as pairs of positions (m, 2), where -1 is the constant 1, and the weights (m, E) of each polynomial."""
+    """All monomials as positions (m, degree), where -1 is the constant 1, and the weights (m, E) of each polynomial."""
     place: dict[Monomial, int] = {}
     for polynomial in polynomials:
         for monomial in polynomial.terms:
             place.setdefault(monomial, len(place))
-    pairs = np.array([(*monomial, -1, -1)[:2] for monomial in place], int).reshape(-1, 2)
+    degree = max((2, *map(len, place)))
+    positions = np.array([(*monomial, *(-1,) * (degree - len(monomial))) for monomial in place], int).reshape(-1, degree)
     weights = np.zeros((len(place), len(polynomials)))
     for e, polynomial in enumerate(polynomials):
         for monomial, weight in polynomial.terms.items():
             weights[place[monomial], e] = weight
-    return pairs, weights
+    return positions, weights

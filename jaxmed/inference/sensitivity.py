@@ -17,6 +17,7 @@ confounder is diluted by the reliability lambda = tau_M^2 / (tau_M^2 + s_M^2 / n
     delta = rho lambda tau_Y* / (tau_M sqrt(1 - rho^2 lambda)),
 
 exactly where all clusters have n rows; in unequal ones 1 / n is averaged with the weights of the outcome's cluster means.
+Latent cluster means are not diluted: there lambda is 1.
 
 In general, with the mediators' variables of that level (level-1 residuals; cluster means less their expectations; residuals of
 level-2 mediators) of covariance matrix S, g = (rho_p tau_p) the covariances with the outcome's over its SD, and h that SD in
@@ -35,14 +36,14 @@ VanderWeele, T. J. (2010). Bias formulas for sensitivity analysis for direct and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxmed.design.system import Component, Design
-from jaxmed.inference import intervals, parameters, polynomials
+from jaxmed.design.system import Component, Design, Levels
+from jaxmed.inference import effects, intervals, latent, parameters
 from jaxmed.inference.effect_rows import Effect, confounded_rows
 from jaxmed.inference.polynomials import Polynomial
 from jaxmed.reml.problem import Estimates
@@ -87,8 +88,16 @@ def stretch(rho: np.ndarray, share: np.ndarray) -> np.ndarray:
         return np.where(left > 0, rho / np.sqrt(np.where(left > 0, left, 1.0)), np.nan)
 
 
+class Residuals(Protocol):
+    """The residuals of some mediators and of the outcome at one level, as functions of the parameters (complex ones, too)."""
+
+    def moments(self, estimates: Estimates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """S (..., K, K) of the mediators' variables; the variances (..., K) that a confounder shares; h^2 (...,)."""
+        ...
+
+
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """Where a mediator's confounded part stands: its random intercept in G, or the residual of its equation."""
 
     equation: int
@@ -96,66 +105,22 @@ class _Source:
 
 
 @dataclass(frozen=True)
-class Confounding:
-    """Which residuals are correlated, and the effects that follow."""
+class Observed:
+    """Residuals of rows, or of clusters whose means are observed."""
 
-    design: Design
-    level: Level
-    component: Component
-    moving: tuple[str, ...]  # mediators whose residuals are correlated with the outcome's by rho; those of others are not
-    rows: tuple[Effect, ...]
-    biases: tuple[Mapping[str, Polynomial], ...]  # per effect, what a unit of the bias of each mediator's b adds to it
-    mediators: tuple[str, ...]  # those of S
-    sources: tuple[_Source, ...]
+    sources: tuple[Source, ...]
     outcome: int | None  # the outcome's random intercept; None: its residual
     sizes: np.ndarray  # (C, 1 + K) kinds of clusters: rows of the outcome and of each mediator
     counts: np.ndarray  # (C,) clusters of each kind
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the effects."""
-        return tuple(row.label for row in self.rows)
-
-    def parts(self, estimates: Estimates) -> Parts:
-        """Effects, slopes and shares at parameters with leading axes."""
-        at = parameters.pack(estimates.beta, estimates.G)
-        bias, share = self._bias(estimates.G, estimates.sigma2)
-        slope = sum(bias[..., k, None] * polynomials.values(own, at) for k, own in enumerate(self._added()))
-        return Parts(polynomials.values([row.polynomial for row in self.rows], at), np.asarray(slope), share)
-
-    def gradient(self, estimates: Estimates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Derivatives of effect (E, P), slope (E, P) and share (P,) in (beta, packed G, sigma^2), at one set of parameters."""
-        at = parameters.pack(estimates.beta, estimates.G)
-        bias, _ = self._bias(estimates.G, estimates.sigma2)
-        d_bias, d_share = self._bias_gradient(estimates)
-        zero = np.zeros((len(self.rows), estimates.sigma2.shape[-1]))
-
-        def full(polynomials_: Sequence[Polynomial]) -> np.ndarray:
-            return np.concatenate([polynomials.gradient(polynomials_, at), zero], -1)
-
-        slope = np.zeros((len(self.rows), len(at) + zero.shape[-1]))
-        for k, own in enumerate(self._added()):
-            slope += bias[k] * full(own) + polynomials.values(own, at)[:, None] * d_bias[k]
-        return full([row.polynomial for row in self.rows]), slope, d_share
-
-    def _added(self) -> list[list[Polynomial]]:
-        """Per mediator of S, what a unit of its bias adds to every effect."""
-        return [[added.get(name, Polynomial()) for added in self.biases] for name in self.mediators]
-
-    def _bias(self, G: np.ndarray, sigma2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The bias of every b per unit of t, h S^-1 g_1 (..., K), and the share g_1'S^-1 g_1 (...,)."""
-        S = self._covariance(G, sigma2)
-        moves = np.array([name in self.moving for name in self.mediators])
+    def moments(self, estimates: Estimates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Residuals`."""
+        _, G, sigma2 = estimates
         own = [sigma2[..., s.equation] if s.intercept is None else G[..., s.intercept, s.intercept] for s in self.sources]
-        g = _root(np.stack(own, -1)) * moves
-        h = _root(sigma2[..., -1] if self.outcome is None else G[..., self.outcome, self.outcome])
-        known: np.ndarray = np.asarray(np.isfinite(S).all((-2, -1)))  # not in failed replicates
-        solved = np.linalg.solve(np.where(known[..., None, None], S, np.eye(len(moves))), g[..., None])[..., 0]
-        solved = np.where(known[..., None], solved, np.nan)
-        return h[..., None] * solved, (g * solved).sum(-1)
+        square = sigma2[..., -1] if self.outcome is None else G[..., self.outcome, self.outcome]
+        return self._covariance(G, sigma2), np.stack(own, -1), square
 
     def _covariance(self, G: np.ndarray, sigma2: np.ndarray) -> np.ndarray:
-        """S (..., K, K)."""
         noise = self._noise(G, sigma2)
         rows = []
         for k, one in enumerate(self.sources):
@@ -178,38 +143,98 @@ class Confounding:
         weight = self.counts / variance
         return (weight @ (1 / self.sizes[:, 1:])) / weight.sum(-1)[..., None]
 
+
+@dataclass(frozen=True)
+class Latent:
+    """Residuals with latent cluster means: of rows, or of the clusters' levels."""
+
+    levels: Levels
+    level: Level
+    mediators: tuple[int, ...]  # positions in ``levels.variables``
+
+    def moments(self, estimates: Estimates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Residuals`."""
+        found = latent.residuals_between if self.level == "between" else latent.residuals_within
+        S, square = found(self.levels, self.mediators, estimates)
+        return S, np.diagonal(S, axis1=-2, axis2=-1), square
+
+
+@dataclass(frozen=True)
+class Confounding:
+    """Which residuals are correlated, and the effects that follow."""
+
+    design: Design
+    level: Level
+    component: Component
+    moving: tuple[str, ...]  # mediators whose residuals are correlated with the outcome's by rho; those of others are not
+    biased: tuple[str, ...]  # mediators whose b is moved
+    rows: tuple[Effect, ...]
+    added: tuple[tuple[Effect, ...], ...]  # per mediator of S, what a unit of the bias of its b adds to every effect
+    mediators: tuple[str, ...]  # those of S
+    residuals: Residuals
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the effects."""
+        return tuple(row.label for row in self.rows)
+
+    def parts(self, estimates: Estimates) -> Parts:
+        """Effects, slopes and shares at parameters with leading axes."""
+        bias, share = self.bias(estimates)
+        slope = sum(bias[..., k, None] * effects.values(own, *estimates) for k, own in enumerate(self.added))
+        return Parts(effects.values(self.rows, *estimates), np.asarray(slope), share)
+
+    def gradient(self, estimates: Estimates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Derivatives of effect (E, P), slope (E, P) and share (P,) in (beta, packed G, sigma^2), at one set of parameters."""
+        bias, _ = self.bias(estimates)
+        d_bias, d_share = self._bias_gradient(estimates)
+        still = np.zeros(len(d_share))
+        slope = np.zeros((len(self.rows), len(still)))
+        for k, own in enumerate(self.added):
+            slope += bias[k] * effects.gradient(own, estimates, still) + effects.values(own, *estimates)[:, None] * d_bias[k]
+        return effects.gradient(self.rows, estimates, still), slope, d_share
+
+    def bias(self, estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
+        """The bias of every b per unit of t, h S^-1 g_1 (..., K), and the share g_1'S^-1 g_1 (...,)."""
+        S, own, square = self.residuals.moments(estimates)
+        moves = np.array([name in self.moving for name in self.mediators])
+        g, h = _root(own) * moves, _root(square)
+        known: np.ndarray = np.asarray(np.isfinite(S).all((-2, -1)))  # not in failed replicates
+        solved = np.linalg.solve(np.where(known[..., None, None], S, np.eye(len(moves))), g[..., None])[..., 0]
+        solved = np.where(known[..., None], solved, np.nan)
+        return h[..., None] * solved, (g * solved).sum(-1)
+
     def _bias_gradient(self, estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of the biases (K, P) and of the share (P,); 0 in a variance of 0, which is taken as fixed."""
         beta, G, sigma2 = estimates
-        i, l = np.tril_indices(G.shape[-1])
-        sizes = np.concatenate([np.sqrt(np.abs(G[i, i] * G[l, l])), sigma2])
-        bias = np.zeros((len(self.sources), len(beta) + len(sizes)))
-        share = np.zeros(len(beta) + len(sizes))
+        p, q = len(beta), len(G)
+        i, l = np.tril_indices(q)
+        sizes = np.concatenate([np.ones(p), np.sqrt(np.abs(G[i, i] * G[l, l])), sigma2])
+        bias, share = np.zeros((len(self.mediators), len(sizes))), np.zeros(len(sizes))
+        at = np.concatenate([parameters.pack(beta, G), sigma2])
         for k in np.flatnonzero(sizes > 0):
-            moved, moved2 = G.astype(complex), sigma2.astype(complex)
-            if k < len(i):
-                moved[i[k], l[k]] += 1j * STEP * sizes[k]
-                moved[l[k], i[k]] = moved[i[k], l[k]]
-            else:
-                moved2[k - len(i)] += 1j * STEP * sizes[k]
-            one, two = self._bias(moved, moved2)
-            bias[:, len(beta) + k] = np.imag(one) / (STEP * sizes[k])
-            share[len(beta) + k] = np.imag(two) / (STEP * sizes[k])
+            moved = at.astype(complex)
+            moved[k] += 1j * STEP * sizes[k]
+            packed, other = np.zeros((q, q), complex), moved[p + len(i) :]
+            packed[i, l] = packed[l, i] = moved[p : p + len(i)]
+            one, two = self.bias(Estimates(moved[:p], packed, other))
+            bias[:, k], share[k] = np.imag(one) / (STEP * sizes[k]), np.imag(two) / (STEP * sizes[k])
         return bias, share
 
     def implied(self, estimates: Estimates, rho: float) -> np.ndarray:
-        """The covariance matrix G (q, q) that the random effects have in the model with rho at level 2."""
+        """The covariance matrix G (q, q) that the random effects have in the model with rho between observed cluster means."""
         G = estimates.G.copy()
-        bias, share = self._bias(G, estimates.sigma2)
-        y = self.outcome
-        assert y is not None
+        bias, share = self.bias(estimates)
+        assert isinstance(self.residuals, Observed)
+        assert self.residuals.outcome is not None
+        sources, y = self.residuals.sources, self.residuals.outcome
         left = np.sqrt(1 - rho**2 * share)
-        for source, shift in zip(self.sources, bias * rho / left, strict=True):
+        for source, shift in zip(sources, bias * rho / left, strict=True):
             if source.intercept is not None:
                 G[y] += shift * estimates.G[source.intercept]
         G[:, y] = G[y]
         G[y, y] = estimates.G[y, y] / left**2
-        for source, name in zip(self.sources, self.mediators, strict=True):
+        for source, name in zip(sources, self.mediators, strict=True):
             if source.intercept is not None:
                 correlation = rho if name in self.moving else 0.0
                 root = np.sqrt(estimates.G[source.intercept, source.intercept] * G[y, y])
@@ -218,12 +243,7 @@ class Confounding:
 
 
 def mediators_of(design: Design, level: Level) -> dict[str, Component]:
-    """The mediators with an indirect effect that a confounder at this level would move, with its component.
-
-    None with latent cluster means, whose effects between clusters would be moved by other formulas than these.
-    """
-    if design.between is not None:
-        return {}
+    """The mediators with an indirect effect that a confounder at this level would move, with its component."""
     equation = {e.response: e for e in design.equations}
     ends = {(p.kind, p.mediator, p.component) for p in design.paths}
     found: dict[str, Component] = {}
@@ -240,37 +260,36 @@ def mediators_of(design: Design, level: Level) -> dict[str, Component]:
 def confounding(design: Design, level: Level, moving: Sequence[str]) -> Confounding:
     """The effects at one level as functions of the correlation of some mediators' residuals with the outcome's."""
     component = mediators_of(design, level)[moving[0]]
-    random = {label: k for k, label in enumerate(design.random_labels)}
-    number = {e.response: k for k, e in enumerate(design.equations)}
-    y = design.equations[-1].response
-    if component == "between":  # all whose cluster means the outcome's equation holds
-        held = tuple(p.mediator for p in design.paths if (p.kind, p.component) == ("b", "between") and p.mediator)
+    if component == "between" or design.between is not None:  # all that the outcome's equation holds at this level
+        held = tuple(p.mediator for p in design.paths if (p.kind, p.component) == ("b", component) and p.mediator)
     else:
         held = tuple(moving)
-    sources = tuple(_Source(number[m], random.get(f"{m}:Intercept") if level == "between" else None) for m in held)
+    if design.between is not None:
+        residuals, biased = Latent(design.between, level, tuple(map(design.between.variables.index, held))), held
+    else:
+        residuals = _observed(design, level, held)
+        biased = _linked(design, residuals, held, moving) if level == "between" else tuple(moving)
+    found = confounded_rows(design, component, biased)
+    added = tuple(tuple(replace(row, polynomial=of.get(name, Polynomial())) for row, of in found) for name in held)
+    return Confounding(design, level, component, tuple(moving), biased, tuple(row for row, _ in found), added, held, residuals)
+
+
+def _observed(design: Design, level: Level, held: Sequence[str]) -> Observed:
+    random = {label: k for k, label in enumerate(design.random_labels)}
+    number = {e.response: k for k, e in enumerate(design.equations)}
+    sources = tuple(Source(number[m], random.get(f"{m}:Intercept") if level == "between" else None) for m in held)
     J = len(design.clusters)
     rows = np.column_stack([design.equations[k].sizes(J) for k in (-1, *(s.equation for s in sources))])
     kinds, counts = np.unique(rows[(rows > 0).all(1)], axis=0, return_counts=True)
-    # one mediator's confounder biases the b of every other whose residual goes with its residual
-    biased = moving
-    if level == "between":
-        at = {m: s.intercept for m, s in zip(held, sources, strict=True)}
-        linked = {m for m in held for n in moving if None not in (at[m], at[n]) and design.free[at[m], at[n]]}
-        biased = [m for m in held if m in linked or m in moving]
-    found = confounded_rows(design, component, biased)
-    return Confounding(
-        design,
-        level,
-        component,
-        tuple(moving),
-        tuple(row for row, _ in found),
-        tuple(added for _, added in found),
-        held,
-        sources,
-        random[f"{y}:Intercept"] if level == "between" else None,
-        kinds.astype(float),
-        counts.astype(float),
-    )
+    outcome = random[f"{design.outcome}:Intercept"] if level == "between" else None
+    return Observed(sources, outcome, kinds.astype(float), counts.astype(float))
+
+
+def _linked(design: Design, residuals: Observed, held: Sequence[str], moving: Sequence[str]) -> tuple[str, ...]:
+    """One mediator's confounder biases the b of every other whose residual goes with its residual."""
+    at = {m: s.intercept for m, s in zip(held, residuals.sources, strict=True)}
+    linked = {m for m in held for n in moving if None not in (at[m], at[n]) and design.free[at[m], at[n]]}
+    return tuple(m for m in held if m in linked or m in moving)
 
 
 # --- Bands ----------------------------------------------------------------------------------------------------------

@@ -225,6 +225,11 @@ def root(G: np.ndarray, pattern: Pattern) -> np.ndarray:
     return order[0].T @ L[0] @ order[0]
 
 
+def off_zero(L: np.ndarray) -> np.ndarray:
+    """A factor (q, q) to start a search from: at a diagonal element of 0 the criterion's slope in its column is 0."""
+    return L + FLOOR * np.diag(np.diag(L) == 0)
+
+
 def positive(G, pattern: Pattern, xp=np, stage=lambda fn: fn):
     """Lambda of symmetric G (B, q, q) with its pivots kept positive (Gill & Murray 1974), in the order G has.
 

@@ -153,7 +153,7 @@ def rescue(block: FittedBlock, ends: Endpoints, weights: np.ndarray, own: Gram |
         points.append((0.3 * np.eye(q), block.point.log_ratio))
         if np.isfinite(ends.G[b]).all():
             points.insert(0, (covariance.positive(ends.G[[b]], pattern)[0], ends.log_ratio[b]))
-        best = minimise(evaluate, pattern, [(L + covariance.FLOOR * np.eye(q) * (np.diag(L) == 0), r) for L, r in points])
+        best = minimise(evaluate, pattern, [(covariance.off_zero(L), r) for L, r in points])
         if not best.converged:
             reasons[int(b)] = (
                 "the criterion has no finite value"

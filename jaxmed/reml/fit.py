@@ -6,6 +6,7 @@ own, which is cheaper and exactly the same. Refits of whole batches of weights: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,8 +90,12 @@ def _positions(sizes: list[int], members: tuple[int, ...]) -> np.ndarray:
     return np.concatenate([np.arange(starts[k], starts[k + 1]) for k in members]).astype(int)
 
 
-def fit_design(design: Design, *, reml: bool = True) -> FittedSystem:
-    """Fit all equations of a design; groups of equations without free covariances between them are fitted apart."""
+def fit_design(design: Design, *, reml: bool = True, near: FittedSystem | None = None) -> FittedSystem:
+    """Fit all equations of a design; groups of equations without free covariances between them are fitted apart.
+
+    ``near`` is the fit of a design with the same equations and random effects whose columns are a little different: the search
+    starts at its optimum, and ends at the one that it leads to.
+    """
     owner = np.array([k for k, e in enumerate(design.equations) for _ in e.random_names], int)
     K = len(design.equations)
     linked = np.eye(K, dtype=bool)
@@ -100,12 +105,14 @@ def fit_design(design: Design, *, reml: bool = True) -> FittedSystem:
     alone = [k for k, e in enumerate(design.equations) if not e.random_names]
     linked[alone, K - 1] = linked[K - 1, alone] = True
     fits = []
-    for group in covariance.components(linked):
+    known = near.split(near.estimates) if near else []
+    for k, group in enumerate(covariance.components(linked)):
         effects = np.flatnonzero(np.isin(owner, group))
-        members = tuple(design.equations[k] for k in group)
+        members = tuple(design.equations[i] for i in group)
         built = problem.build(members, design.free[np.ix_(effects, effects)], len(design.clusters))
         with few_threads(0):
-            fits.append(_fit(built, tuple(group), reml))
+            start = built.relative(known[k].G, known[k].sigma2) if near else None
+            fits.append(_fit(built, tuple(group), reml, start))
     return FittedSystem(tuple(fits), design)
 
 
@@ -138,10 +145,17 @@ def start_by_em(built: problem.Problem, steps: int = 20) -> tuple[np.ndarray, np
     return G / s[-1], np.log(s[:-1] / s[-1])
 
 
-def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> FittedBlock:
-    """Cold fit of one group: Newton's method in a full factor of G (fallback.py), from start values by EM and another point."""
+def _fit(
+    built: problem.Problem, equations: tuple[int, ...], reml: bool, near: tuple[np.ndarray, np.ndarray] | None
+) -> FittedBlock:
+    """Fit of one group by Newton's method in a full factor of G (fallback.py): from relative parameters ``near`` the optimum, or
+    cold, from start values by EM and another point."""
     ones, pattern = np.ones(built.gram.n.shape[1]), built.pattern
     evaluate = fallback.on_host(built, built.gram, ones, reml)
+    if near is not None:
+        end = fallback.minimise(evaluate, pattern, [(covariance.off_zero(covariance.root(near[0], pattern)), near[1])])
+        if end.converged:
+            return _found(built, equations, reml, evaluate, end, end.evaluations)
     G, log_ratio = start_by_em(built)
     factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
     best = fallback.minimise(evaluate, pattern, [(factors[0], log_ratio)])
@@ -153,13 +167,24 @@ def _fit(built: problem.Problem, equations: tuple[int, ...], reml: bool) -> Fitt
         rest = fallback.minimise(evaluate, pattern, [(L, log_ratio) for L in factors[2:]], every=True)
         best = min(best, other, rest, key=lambda end: (not end.converged, end.value))
         evaluations += rest.evaluations
-    relative, ratio, converged = best.G, best.log_ratio, best.converged
-    if not np.isfinite(relative).all():
-        relative, ratio, converged = covariance.square(factors[0]), log_ratio, False
-    exact = covariance.snapped(relative, pattern)
-    if evaluate(exact, ratio)[0] <= best.value + 1e-8:
-        relative = exact
-    return _describe(built, equations, reml, Point(covariance.packed(relative), ratio), converged, best.decrement, evaluations)
+    if not np.isfinite(best.G).all():
+        best = best._replace(G=covariance.square(factors[0]), log_ratio=log_ratio, converged=False)
+    return _found(built, equations, reml, evaluate, best, evaluations)
+
+
+def _found(
+    built: problem.Problem,
+    equations: tuple[int, ...],
+    reml: bool,
+    evaluate: Callable,
+    end: fallback.Descent,
+    evaluations: int,
+) -> FittedBlock:
+    """The fit where a search ended; what is 0 but for rounding is 0."""
+    exact = covariance.snapped(end.G, built.pattern)
+    relative = exact if evaluate(exact, end.log_ratio)[0] <= end.value + 1e-8 else end.G
+    point = Point(covariance.packed(relative), end.log_ratio)
+    return _describe(built, equations, reml, point, end.converged, end.decrement, evaluations)
 
 
 def fit_at(design: Design, G: np.ndarray, sigma2: float, *, decrement: float, reml: bool = True) -> FittedSystem:
@@ -179,8 +204,10 @@ def refit_alone(system: FittedSystem, weights: np.ndarray) -> problem.Estimates:
     for block in system.fits:
         built, pattern = block.problem, block.problem.pattern
         with few_threads(0):
-            L = covariance.root(covariance.symmetric(block.point.relative), pattern)
-            start = L + covariance.FLOOR * np.eye(len(L)) * (np.diag(L) == 0), block.point.log_ratio
+            start = (
+                covariance.off_zero(covariance.root(covariance.symmetric(block.point.relative), pattern)),
+                block.point.log_ratio,
+            )
             end = fallback.minimise(fallback.on_host(built, built.gram, weights, block.reml), pattern, [start])
             beta, scale = fallback.looked(built, built.gram, weights, block.reml, end.G, end.log_ratio)[3:]
         made = built.estimates(beta, end.G, scale, end.log_ratio)

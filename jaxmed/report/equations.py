@@ -12,7 +12,7 @@ PART = {"within": "W", "between": "B", "conflated": ""}
 
 def system(design: Design) -> list[str]:
     """One line per equation, then what is random and what the symbols mean."""
-    own = [p for p in design.paths if p.regression is None]
+    own = [p for p in design.paths if p.regression is None and not p.through]
     slopes = {(p.equation, p.deviation): _path_symbol(p.kind, p.mediator, p.component, design) for p in own if p.deviation}
     names = slopes | {(p.equation, p.term): _path_symbol(p.kind, p.mediator, p.component, design) for p in own}
     lines = [f'<p class="equation">{_equation(e, names)}</p>' for e in design.equations]
@@ -74,8 +74,6 @@ def _levels(design: Design, levels: Levels) -> list[str]:
     """The regressions between clusters."""
     lines = []
     for r in levels.regressions:
-        if r.within:
-            continue
         of = levels.variables[r.of]
         right = []
         for p in design.paths:

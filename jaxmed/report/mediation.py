@@ -61,9 +61,10 @@ class MediationResult(MediationFit):
 
     @property
     def latent_slopes(self) -> dict[str, dict[str, float]] | str:
-        """What random slopes are centred at with latent cluster means, as :func:`jaxmed.mediate` takes it.
+        """What random slopes and moderators are centred at with latent cluster means, as :func:`jaxmed.mediate` takes it.
 
-        Replicates of a bootstrap keep it: give it to a refit of ``boot.resample(i)``. "observed" where nothing is shrunken.
+        Replicates of a bootstrap keep it: give it to a refit of ``boot.resample(i)``. "observed" where nothing is shrunken and
+        no path moderated.
 
         Example:
             >>> latent = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", center="latent", random="b")
@@ -71,7 +72,7 @@ class MediationResult(MediationFit):
             ['Intercept', 'ratio']
         """
         found = {name: shrinkage.written() for name, shrinkage in self.design.shrinkage.items()}
-        return found or "observed"
+        return found | self.design.centres or "observed"
 
     @property
     def call(self) -> dict[str, Any]:

@@ -228,7 +228,7 @@ class Sensitivity:
 
     @property
     def _outcome(self) -> str:
-        return self.model.design.equations[-1].response
+        return self.model.design.outcome
 
     def _blocks(self) -> list[tables.Block]:
         shown_ = self.thresholds().drop(columns=["effect", "mediator", "component", "confounded"])
@@ -318,11 +318,6 @@ def report_table(found: Sequence[Sensitivity]) -> list[tuple[str, pd.DataFrame]]
 
 def _moving(design: Design, level: Level, mediator: object) -> tuple[str, ...]:
     known = sensitivity.mediators_of(design, level)
-    if design.between is not None:
-        raise InputError(
-            "sensitivity() is not built for latent cluster means (center='latent') yet; fit with center='group_mean' to see how "
-            "much a confounder would matter."
-        )
     if not known:
         other = next((one for one in LEVELS if sensitivity.mediators_of(design, one)), None)
         remedy = f"use level={other!r}" if other else "there is no indirect effect at either level"

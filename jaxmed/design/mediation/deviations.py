@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,27 +22,41 @@ from jaxmed.design.system import RATIO, Factor, Recipe, Shrinkage
 from jaxmed.errors import InputError
 
 
-def read_shrinkage(asked: object, roles: Roles) -> dict[str, Shrinkage] | None:
-    """Read ``latent_slopes`` where it is a dictionary such as ``fit.latent_slopes``; None for the words.
+class Centres(NamedTuple):
+    """What random slopes and products with moderators are centred at, where it is not to be found in the data."""
+
+    levels: Mapping[str, Shrinkage] | None = None  # of x and mediators; none: observed means
+    moderators: Mapping[str, float] = {}  # by column
+
+
+def read_centres(asked: object, roles: Roles) -> Centres:
+    """Read ``latent_slopes``, where it is a dictionary such as ``fit.latent_slopes``.
 
     Raises:
         InputError: names of no variables, values that are no numbers.
     """
     if not isinstance(asked, Mapping):
-        return None
-    known = (roles.x, *roles.mediators)
-    found = {}
+        return Centres()
+    path, moderators = (roles.x, *roles.mediators), roles.all_moderators
+    levels: dict[str, Shrinkage] = {}
+    columns: dict[str, float] = {}
     for name, given in asked.items():
-        if name not in known:
-            raise InputError(f"latent_slopes names {name!r}, which is neither x nor a mediator; they are {listed(known)}.")
+        if name not in (*path, *moderators):
+            raise InputError(
+                f"latent_slopes names {name!r}, which is neither x nor a mediator nor a moderator; they are "
+                f"{listed((*path, *moderators))}."
+            )
         numbers = isinstance(given, Mapping) and all(isinstance(v, Real) and not np.isnan(float(v)) for v in given.values())
-        if not numbers or not {RATIO, INTERCEPT} <= set(given) or given[RATIO] < 0:
+        if numbers and name in moderators:
+            columns |= {str(k): float(v) for k, v in given.items()}
+        elif not numbers or not {RATIO, INTERCEPT} <= set(given) or given[RATIO] < 0:
             raise InputError(
                 f"latent_slopes[{name!r}]={shown(given)} is no dictionary of numbers with the keys 'ratio' (not negative), "
                 "'Intercept' and terms of level 2; give fit.latent_slopes of another fit, or 'shrunken' or 'observed'."
             )
-        found[name] = Shrinkage(float(given[RATIO]), {str(k): float(v) for k, v in given.items() if k != RATIO})
-    return found
+        else:
+            levels[name] = Shrinkage(float(given[RATIO]), {str(k): float(v) for k, v in given.items() if k != RATIO})
+    return Centres(levels or None, columns)
 
 
 def deviation(coded: Coded, shrinkage: Shrinkage | None, terms: Mapping[str, Term], grand: float) -> Factor:

@@ -16,11 +16,11 @@ import numpy as np
 from jaxmed.arguments import listed
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.centering import Coded, Predictor, Term, centre
-from jaxmed.design.mediation.deviations import deviation, level_2_terms
+from jaxmed.design.mediation.deviations import Centres, deviation, level_2_terms
 from jaxmed.design.mediation.deviations import term as deviations_term
 from jaxmed.design.mediation.roles import Roles
 from jaxmed.design.mediation.terms import INTERCEPT, Product, Terms
-from jaxmed.design.system import Arrow, Equation, Factor, Interaction, Levels, Path, Regression, Shrinkage
+from jaxmed.design.system import Arrow, Equation, Factor, Interaction, Levels, Path, Regression
 from jaxmed.errors import InputError
 
 
@@ -82,12 +82,15 @@ class LatentRoles(Roles):
         return exists
 
     def covariates_within(self, equation: str) -> tuple[str, ...]:
-        """The level-1 covariates whose parts within clusters stand in an equation; x, which the paths do not explain, has all."""
+        """The level-1 covariates whose parts within clusters stand in an equation.
+
+        x, which the paths do not explain, has all; a mediator those of the parallel ones that stand in its equation, too.
+        """
         if self.level[equation] == 2:
             return ()
-        own = (*self.moderators_of(equation), *self.covariates_of(equation))
-        own = self.upper_covariates if equation == self.x else own
-        return tuple(name for name in own if self.level[name] == 1)
+        mediators = [m for m in self.parents(equation) if m in self.mediators] if equation in self.mediators else []
+        own = [name for e in (*mediators, equation) for name in (*self.moderators_of(e), *self.covariates_of(e))]
+        return tuple(name for name in self.upper_covariates if self.level[name] == 1 and (name in own or equation == self.x))
 
 
 def latent_roles(roles: Roles, level: Mapping[str, int]) -> LatentRoles:
@@ -140,7 +143,7 @@ def latent_terms(
     predictors: Mapping[str, Predictor],
     codes: np.ndarray,
     n_clusters: int,
-    shrinkage: Mapping[str, Shrinkage] | None,
+    centres: Centres,
 ) -> Terms:
     """Raw parents of level 1, variables of level 2, products of deviations with moderators, covariates; random deviations."""
     arrows: dict[str, Arrow] = {start: arrow for arrow, start in roles.arrows_into(response)}
@@ -155,7 +158,7 @@ def latent_terms(
     factors = {}
     for name in parents:
         summary = next(iter(coded[name].summaries(codes, n_clusters).values()))
-        factors[name] = deviation(coded[name], (shrinkage or {}).get(name), upper, summary.grand)
+        factors[name] = deviation(coded[name], (centres.levels or {}).get(name), upper, summary.grand)
     slopes = roles.slopes(response)
     deviations = [
         deviations_term(f"{name}_within", (factors[name],), coded, codes, n_clusters) for name in parents if name in slopes
@@ -170,8 +173,9 @@ def latent_terms(
                     f"random={f'{arrow}:{name}'!r}: {name!r} is constant within clusters, so that its interaction has one "
                     "coefficient for each cluster that cannot be told from the slope itself; leave it out of random."
                 )
-            for column in coded[name].columns:
-                recipe = (factors[start], Factor(column, "raw"))
+            # less its mean: a multiple of the deviation is no term of the equation, which holds the variable raw
+            for column, summary in coded[name].summaries(codes, n_clusters).items():
+                recipe = (factors[start], Factor(column, "raw", centres.moderators.get(column, summary.grand)))
                 made = deviations_term(f"{start}_within:{column}", recipe, coded, codes, n_clusters)
                 products.append(Product(arrow, start, name, column, of, made, random))
     fixed += [p.term for p in products]
@@ -217,22 +221,23 @@ def latent_model(
     for v in variables:
         for arrow, start, term in terms[v].paths:
             mediator = {"a": v, "b": start, "cprime": None}[arrow]
-            through = arrow == "a" and any(p in roles.mediators for p in roles.parents(v))  # x acts on m2 through m1 too
-            if through:
-                regressions.append(Regression(variables.index(v), (variables.index(start),), within=True))
+            # x acts on m2 through m1 too, which stands in its equation
+            through = tuple((m, names[m]) for m in roles.parents(v) if m in roles.mediators) if arrow == "a" else ()
             own = [p for p in terms[v].products if (p.arrow, p.start) == (arrow, start)]
-            interactions = tuple(Interaction(p.moderator, p.column, p.term.name, p.term.name in terms[v].slopes) for p in own)
+            interactions = tuple(
+                Interaction(p.moderator, p.column, p.term.name, p.term.name in terms[v].slopes, p.term.recipe[-1].shift)
+                for p in own
+            )
             random = next((t.name for t in terms[v].deviations if t.name == f"{start}_within"), "")
-            if through and (random or own):
-                raise InputError(
-                    f'the path a of {v!r} is {"random" if random else "moderated"}, and with center="latent" it runs through '
-                    f"{listed([m for m in roles.mediators if m in roles.parents(v)])} too, whose residuals within clusters may "
-                    "be correlated with its own: that is not built yet. Fit one level-1 mediator at a time, or take "
-                    'center="group_mean".'
-                )
-            at_regression = at if through else None
-            paths.append(Path(arrow, mediator, "within", v, term.name, bool(random), interactions, at_regression, random))
-            at += through
+            for m, _ in through:
+                lacking = (slopes_on_x(terms[m], start) - slopes_on_x(terms[v], start)) or set()
+                if lacking:
+                    raise InputError(
+                        f"the path a of {m!r} has a random slope of {sorted(lacking)[0]!r} and that of {v!r} has none. With "
+                        f'center="latent" the equation of {v!r} holds {m!r}, through which x acts with this slope, so that it '
+                        f"needs one of its own: name mediators with a random a last in m=, or give {v!r} the same random slope."
+                    )
+            paths.append(Path(arrow, mediator, "within", v, term.name, bool(random), interactions, None, random, through))
     levels = Levels(
         x=names[roles.x],
         mediators=roles.mediators,
@@ -250,6 +255,11 @@ def latent_model(
     place = {m: k for k, m in enumerate(roles.mediators)}
     paths.sort(key=lambda p: (order.index(p.kind), place.get(p.mediator or "", 0)))
     return tuple(paths), levels
+
+
+def slopes_on_x(terms: Terms, x: str) -> set[str]:
+    """The random slopes of x, and of its products, in an equation."""
+    return {t.name for t in terms.deviations if t.name == f"{x}_within"} | {p.term.name for p in terms.products if p.random}
 
 
 def latent_notes(roles: LatentRoles) -> list[str]:

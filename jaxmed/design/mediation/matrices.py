@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -23,7 +23,7 @@ from jaxmed.design.mediation.centering import (
     level_of,
     varying_cluster,
 )
-from jaxmed.design.mediation.deviations import read_shrinkage
+from jaxmed.design.mediation.deviations import Centres, read_centres
 from jaxmed.design.mediation.latent import (
     LatentRoles,
     check_latent,
@@ -39,7 +39,7 @@ from jaxmed.design.mediation.paths import find_paths, free_covariances
 from jaxmed.design.mediation.roles import Roles, parse_coding, parse_roles
 from jaxmed.design.mediation.terms import INTERCEPT, Terms, equation_terms
 from jaxmed.design.support import check_clusters_of, check_precision
-from jaxmed.design.system import Design, Equation, Recipe, Shrinkage
+from jaxmed.design.system import Design, Equation, Recipe
 from jaxmed.design.units import check_equation_origins, check_equation_units
 from jaxmed.errors import InputError
 
@@ -68,7 +68,7 @@ class Specification:
     roles: Roles
     moderator_values: Mapping[str, object]
     coding: Mapping[str, tuple[object, ...]]
-    shrinkage: Mapping[str, Shrinkage] | None = None  # of the levels that random slopes and products are centred at
+    centres: Centres = field(default_factory=Centres)  # of random slopes and products, with latent cluster means
 
     @property
     def latent(self) -> bool:
@@ -92,8 +92,8 @@ def specify(arguments: MediationArguments) -> Specification:
             f"latent_slopes={shown(arguments.latent_slopes)} is of latent cluster means, and center={arguments.center!r}: leave "
             'it out, or take center="latent".'
         )
-    shrinkage = read_shrinkage(arguments.latent_slopes, roles)
-    return Specification(arguments, roles, values, parse_coding(arguments.coding, roles), shrinkage)
+    centres = read_centres(arguments.latent_slopes, roles)
+    return Specification(arguments, roles, values, parse_coding(arguments.coding, roles), centres)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def plan(specification: Specification, source: Source) -> Plan:
     if specification.latent:
         leveled = latent_roles(roles, found_levels)
         entered = latent_predictors(leveled, coded, codes, J)
-        at = specification.shrinkage
+        at = specification.centres
         made = {v: latent_terms(v, leveled, coded, entered, codes, J, at) for v in leveled.equations}
         return Plan(leveled, found_levels, entered, made)
     left_out = between_left_out(arguments.between, roles, found_levels)
@@ -228,7 +228,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         cluster_values={column: s.mean[kept] for summaries in of_moderators.values() for column, s in summaries.items()},
         rows_used=source.rows_used(roles, [b.equation for b in built]),
         between=between,
-        shrinkage=specification.shrinkage or {},
+        shrinkage=specification.centres.levels or {},
     )
     _warn_two_valued(roles, coded, codes, len(labels))
     checks.warn_few_clusters(design)

@@ -192,10 +192,10 @@ def _lanes(design: Design, component: str, fixed: pd.DataFrame, varcorr: pd.Data
         path = next((p for p in paths if p.kind == kind and p.mediator == mediator), None)
         if path is None:
             return None
-        if path.regression is None:
+        if path.regression is None and not path.through:
             return _label(path, at, varcorr)
-        row = rows[f"{kind}[{mediator}] {component}" if mediator else f"direct {component}"]
-        return Label(f"{SYMBOLS[kind]} = {_figures(row)}", "", ())
+        row = rows.get(f"{kind}[{mediator}] {component}" if mediator else f"direct {component}")
+        return Label(f"{SYMBOLS[kind]} = {_figures(row)}" if row else f"{SYMBOLS[kind]} (moderated)", "", ())
 
     lanes = []
     for mediator in dict.fromkeys(p.mediator for p in paths if p.mediator):
@@ -229,7 +229,7 @@ def _notes(
     """The covariance of a and b where it is estimated, and the indirect effect where it is one number."""
     a, b = (next((p for p in paths if p.kind == k and p.mediator == mediator), None) for k in ("a", "b"))
     notes = []
-    if a is not None and b is not None and a.random and b.random:
+    if a is not None and b is not None and a.random and b.random and not a.through:
         names = f"{a.equation}:{a.slope}", f"{b.equation}:{b.slope}"
         i, j = (design.random_labels.index(name) for name in names)
         if design.free[i, j]:
