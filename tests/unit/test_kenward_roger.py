@@ -7,6 +7,7 @@ from scipy import stats
 
 import jaxmed
 from jaxmed.inference import kenward_roger
+from jaxmed.reml.kenward_roger import adjusted
 from jaxmed.report import mixed_hypotheses
 
 FORMULAS = (
@@ -155,6 +156,13 @@ def test_what_the_data_cannot_tell_is_nan():
     left = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
     assert own.loc["x", "df"] == pytest.approx(degrees)
     assert own.loc["x", "std_error"] == pytest.approx(np.sqrt(left @ left / degrees * np.linalg.inv(X.T @ X)[-1, -1]))
+
+
+def test_of_a_fit_that_failed_all_is_nan():
+    fit = jaxmed.lmm("y ~ x + (x | g) + (1 | h)", table())
+    found = adjusted(fit._scale.respond(fit.design.y), fit.estimates.theta, float("nan"))
+    assert found.slope.shape == (5, 2, 2)  # three elements of G by g, one by h, and the scale
+    assert all(np.isnan(a).all() for a in found)
 
 
 def test_a_test_that_is_not_defined_is_told():
