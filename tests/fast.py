@@ -15,6 +15,7 @@ FULL = (
     "properties/test_sensitivity.py",
     "properties/test_weights.py",
     "reference/test_designs.py",
+    "reference/test_kenward_roger.py::test_bootstrap",
     "reference/test_lmm.py::test_criterion[insteval]",
     "reference/test_lmm.py::test_variances[insteval",
     "reference/test_mediate.py",
