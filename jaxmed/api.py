@@ -163,6 +163,7 @@ def mediate(
     extra: Mapping[str, Callable] | None = None,
     coding: Mapping[str, Sequence[Any]] | None = None,
     reml: bool = True,
+    serial: bool = False,
 ) -> MediationResult:
     """Fit the mediator and outcome models of a multilevel mediation as one joint mixed-model system.
 
@@ -173,7 +174,8 @@ def mediate(
             were made; ``sums.mediate(center="group_mean")`` goes back to a default.
         x: predictor; a two-valued string, category or boolean is coded 0/1, and its terms name the level that is 1
             ("arm[treated]_within").
-        m: mediator, or a list of parallel mediators, of either level (a level-2 one only with an x at level 2).
+        m: mediator, or a list of mediators, of either level (a level-2 one only with an x at level 2). They are parallel; with
+            ``serial=True`` every one acts on those after it.
         y: outcome.
         cluster: column that names each row's cluster.
         random: random slopes beside the random intercepts that every equation has: None, a list of "a", "b", "cprime", or
@@ -248,6 +250,7 @@ def mediate(
         extra=extra,
         coding=coding,
         reml=reml,
+        serial=serial,
     )
     if isinstance(data, SummedData):
         return fit_mediation(data.sums, data.arguments.changed(arguments.given()))

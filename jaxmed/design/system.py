@@ -12,7 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 Component = Literal["within", "between", "conflated"]
-Arrow = Literal["a", "b", "cprime"]
+Arrow = Literal["a", "d", "b", "cprime"]
+ORDER: tuple[Arrow, ...] = ("a", "d", "b", "cprime")
+TO = " -> "  # between the variables of a chain, in names
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,10 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Path:
-    """One arrow of the mediation diagram in one component: which fixed effects it is made of."""
+    """One arrow of the mediation diagram in one component: which fixed effects it is made of.
+
+    ``mediator`` of a path d, from one mediator to the next, is "m1 -> m2".
+    """
 
     kind: Arrow
     mediator: str | None
@@ -264,7 +269,12 @@ class Design:
     @property
     def mediators(self) -> tuple[str, ...]:
         """In the order of the argument."""
-        return tuple(dict.fromkeys(path.mediator for path in self.paths if path.mediator))
+        return tuple(dict.fromkeys(path.mediator for path in self.paths if path.mediator and path.kind != "d"))
+
+    @property
+    def serial(self) -> bool:
+        """Whether mediators act on each other."""
+        return any(path.kind == "d" for path in self.paths)
 
     @property
     def outcome(self) -> str:

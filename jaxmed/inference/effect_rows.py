@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from operator import add
 
-from jaxmed.design.system import Component, Design, Levels, Moderator, Path
+from jaxmed.design.system import TO, Component, Design, Levels, Moderator, Path
 from jaxmed.inference.polynomials import Combination, Polynomial, mean_product, number, parameter
 
 COMPONENTS: tuple[Component, ...] = ("within", "between", "conflated")
@@ -48,6 +48,7 @@ class _Quantity:
     value: Callable[[Point], Polynomial]
     mediator: str | None = None
     component: Component | None = None
+    paths: tuple[Path, ...] = ()  # whose product an indirect effect is
 
 
 def find_effects(design: Design) -> tuple[Effect, ...]:
@@ -162,8 +163,8 @@ class _Builder:
             made = made + of(first).times(parameter(self.beta[f"{own}:{term}"]))
         return made
 
-    def product(self, left: Combination, right: Combination) -> Polynomial:
-        return mean_product([left, right], len(self.beta), self.design.free)
+    def product(self, *paths: Combination) -> Polynomial:
+        return mean_product(paths, len(self.beta), self.design.free)
 
     def ordered(self, *names: str) -> tuple[str, ...]:
         return tuple(name for name in self.moderators if name in names)
@@ -178,11 +179,18 @@ class _Builder:
         paths = [p for p in self.design.paths if p.component == component]
         first = {p.mediator: p for p in paths if p.kind == "a"}
         second = {p.mediator: p for p in paths if p.kind == "b"}
+        onward = {p.mediator: p for p in paths if p.kind == "d"}
         direct = [self._single("direct", p) for p in paths if p.kind == "cprime"]
-        found = [self._single(p.kind, p) for p in (*first.values(), *second.values())]
-        indirect = [self._indirect(first[m], second[m]) for m in first if m in second]
+        found = [self._single(p.kind, p) for p in (*first.values(), *onward.values(), *second.values())]
+        order = [m for m in self.design.mediators if m in first or m in second]
+        chains = [chain for n in range(1, len(order) + 1) for chain in combinations(order, n)]
+        indirect = []
+        for chain in chains:
+            steps = [f"{one}{TO}{two}" for one, two in pairwise(chain)]
+            if chain[0] in first and chain[-1] in second and all(step in onward for step in steps):
+                indirect.append(self._indirect(chain, (first[chain[0]], *(onward[s] for s in steps), second[chain[-1]])))
         found += indirect + direct
-        if indirect and len(indirect) == len(first):
+        if indirect and all(any(q.mediator == m for q in indirect) for m in first):
             mediated = self._sum("total_indirect", component, indirect)
             found.append(mediated)
             if direct:
@@ -200,14 +208,16 @@ class _Builder:
             path.component,
         )
 
-    def _indirect(self, a: Path, b: Path) -> _Quantity:
+    def _indirect(self, chain: Sequence[str], paths: tuple[Path, ...]) -> _Quantity:
+        component = paths[0].component
         return _Quantity(
-            f"indirect[{a.mediator}] {a.component}",
+            f"indirect[{TO.join(chain)}] {component}",
             "indirect",
-            self.moderated(a, b),
-            lambda at: self.product(self.path(a, at), self.path(b, at)),
-            a.mediator,
-            a.component,
+            self.moderated(*paths),
+            lambda at: self.product(*(self.path(p, at) for p in paths)),
+            TO.join(chain),
+            component,
+            paths,
         )
 
     def _sum(self, effect: str, component: Component, parts: Sequence[_Quantity]) -> _Quantity:
@@ -269,25 +279,22 @@ class _Builder:
 
     def slopes(self, quantity: _Quantity) -> Iterator[Effect]:
         """The index of moderated mediation, and where a moderator is on both paths the slope at each of its values."""
-        a, b = (
-            next(p for p in self.design.paths if (p.kind, p.mediator, p.component) == (k, quantity.mediator, quantity.component))
-            for k in ("a", "b")
-        )
         for name in quantity.moderators:
             moderator = self.moderators[name]
-            on_a, on_b = (name in self.moderated(path) for path in (a, b))
-            if on_a and on_b and moderator.categorical:
+            on = [k for k, path in enumerate(quantity.paths) if name in self.moderated(path)]
+            if len(on) > 1 and moderator.categorical:
                 continue  # no slope between levels: the contrasts tell
             # an index is constant in the moderators of its own path: they are no part of the derivative
-            others = self.moderated(*([b] if on_a else []), *([a] if on_b else []))
-            effect = "slope" if on_a and on_b else "index"
+            others = self.moderated(*(path for k, path in enumerate(quantity.paths) if on != [k]))
+            effect = "slope" if len(on) > 1 else "index"
             for column in moderator.columns:
                 for at in self.points(others):
                     value = Polynomial()
-                    if on_a:
-                        value = value + self.product(self.slope(a, column), self.path(b, at))
-                    if on_b:
-                        value = value + self.product(self.path(a, at), self.slope(b, column))
+                    for k in on:
+                        parts = [
+                            self.slope(path, column) if i == k else self.path(path, at) for i, path in enumerate(quantity.paths)
+                        ]
+                        value = value + self.product(*parts)
                     yield Effect(
                         self.label(f"{effect} {quantity.name} by {column}", at),
                         effect,

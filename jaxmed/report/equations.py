@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from jaxmed.design.system import Design, Equation, Levels
+from jaxmed.design.system import TO, Design, Equation, Levels
 from jaxmed.report.result import Mixed
 
 PART = {"within": "W", "between": "B", "conflated": ""}
@@ -95,8 +95,8 @@ def _level(variable: str, levels: Levels) -> str:
 def _path_symbol(kind: str, mediator: str | None, component: str, design: Design) -> str:
     """ "a|W,m1": the letter, and its subscript."""
     several = len({p.mediator for p in design.paths if p.mediator}) > 1
-    parts = [PART[component], html.escape(mediator) if mediator and several else ""]
-    letter = {"a": "a", "b": "b", "cprime": "c′"}[kind]
+    parts = [PART[component], html.escape(mediator.replace(TO, ",")) if mediator and several else ""]
+    letter = {"cprime": "c′"}.get(kind, kind)
     return f"{letter}|{','.join(part for part in parts if part)}"
 
 

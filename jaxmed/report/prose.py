@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxmed.design.system import Design
+from jaxmed.design.system import TO, Design
 from jaxmed.report.result import Drawn, Mediation
 from jaxmed.report.tables import format_p
 
@@ -168,7 +168,7 @@ def design_sentences(fit: Mediation) -> list[str]:
     kinds = "-".join(str(levels.get(name, 1)) for name in (design.variable_of(x), mediators[0], y))
     rows = rows_used(fit, "{n:,} for {name}")
     out = [
-        f"{x}{_coding(design, x)} acts on {y} directly and through {_and(mediators)}: a {kinds} design"
+        f"{x}{_coding(design, x)} acts on {y} directly and through {_chain(design)}: a {kinds} design"
         f"{'' if len({levels.get(m, 1) for m in mediators}) == 1 else ' with mediators of both levels'}, "
         f"{fit.n_clusters:,} clusters of {fit.cluster}; rows used: {rows}.",
         f"All equations are one linear mixed system, fitted jointly by {'restricted ' if fit.reml else ''}maximum "
@@ -184,6 +184,11 @@ def design_sentences(fit: Mediation) -> list[str]:
     return out
 
 
+def _chain(design: Design) -> str:
+    mediators = list(design.mediators)
+    return f"{_and(mediators)}, each of which acts on those after it" if design.serial else _and(mediators)
+
+
 def _kinds(mediators: Sequence[str]) -> tuple[str, ...]:
     many = ("total_indirect", "mediator_contrast") if len(mediators) > 1 else ()
     return ("indirect", "direct", "total", *many)
@@ -191,7 +196,7 @@ def _kinds(mediators: Sequence[str]) -> tuple[str, ...]:
 
 def _effect(row: dict, x: str, y: str, level: float) -> str:
     names = {
-        "indirect": f"the indirect effect of {x} on {y} through {row['mediator']}",
+        "indirect": f"the indirect effect of {x} on {y} through {str(row['mediator']).replace(TO, ' and then ')}",
         "direct": "the direct effect",
         "total_indirect": "the total indirect effect",
         "total": "the total effect",
@@ -199,7 +204,8 @@ def _effect(row: dict, x: str, y: str, level: float) -> str:
     if row["effect"] in ("index", "slope"):
         name = f"the {'index of moderated mediation' if row['effect'] == 'index' else 'slope'} of {row['of']}"
     elif row["effect"] == "mediator_contrast":
-        name = f"the difference between the indirect effects {row['of'].partition(' ')[0]} and {row['versus'].partition(' ')[0]}"
+        of, versus = (row[name].rpartition("]")[0] + "]" for name in ("of", "versus"))
+        name = f"the difference between the indirect effects {of} and {versus}"
     else:
         name = names[row["effect"]]
     given = str(row["label"]).partition(" | ")[2]
@@ -231,7 +237,7 @@ def _centring(center: str) -> str:
 
 
 def _path_name(path: Any) -> str:
-    symbol = {"a": "a", "b": "b", "cprime": "c'"}[path.kind]
+    symbol = {"cprime": "c'"}.get(path.kind, path.kind)
     return f"{symbol}[{path.mediator}]" if path.mediator else symbol
 
 

@@ -318,6 +318,11 @@ def report_table(found: Sequence[Sensitivity]) -> list[tuple[str, pd.DataFrame]]
 
 def _moving(design: Design, level: Level, mediator: object) -> tuple[str, ...]:
     known = sensitivity.mediators_of(design, level)
+    if design.serial:
+        raise InputError(
+            "sensitivity() is not built for serial mediators (serial=True) yet; a fit with the last mediator alone, those before "
+            "it as covariates, shows how much a confounder of it and the outcome would matter."
+        )
     if not known:
         other = next((one for one in LEVELS if sensitivity.mediators_of(design, one)), None)
         remedy = f"use level={other!r}" if other else "there is no indirect effect at either level"

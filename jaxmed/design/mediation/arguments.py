@@ -24,7 +24,7 @@ Sharing = Literal["full", "by_equation", "diagonal"]
 LATENT_SLOPES = ("shrunken", "observed")
 COVARIANCES: tuple[Sharing, ...] = ("full", "by_equation", "diagonal")
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}  # that every model needs, each with an example
-COLUMNS = (*ROLES, "moderators", "covariates", "coding")  # which columns are read, and how: sums are made for these
+COLUMNS = (*ROLES, "serial", "moderators", "covariates", "coding")  # which columns are read, and how: sums are made for these
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +61,11 @@ class MediationArguments:
     extra: Mapping[str, Callable] | None = None
     coding: Mapping[str, Sequence[Any]] | None = None
     reml: bool = True
+    serial: bool = False
 
     def __post_init__(self) -> None:
         require_bool("reml", self.reml)
+        require_bool("serial", self.serial)
         require_bool("center_covariates", self.center_covariates)
         check_functions(self.extra)
         written: dict[str, Any] = {name: _copied(getattr(self, name)) for name in NAMES}

@@ -18,9 +18,9 @@ from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.centering import Coded, Predictor, Term, centre
 from jaxmed.design.mediation.deviations import Centres, deviation, level_2_terms
 from jaxmed.design.mediation.deviations import term as deviations_term
-from jaxmed.design.mediation.roles import Roles
+from jaxmed.design.mediation.roles import Roles, mediator_of
 from jaxmed.design.mediation.terms import INTERCEPT, Product, Terms
-from jaxmed.design.system import Arrow, Equation, Factor, Interaction, Levels, Path, Regression
+from jaxmed.design.system import ORDER, TO, Arrow, Equation, Factor, Interaction, Levels, Path, Regression
 from jaxmed.errors import InputError
 
 
@@ -88,7 +88,8 @@ class LatentRoles(Roles):
         """
         if self.level[equation] == 2:
             return ()
-        mediators = [m for m in self.parents(equation) if m in self.mediators] if equation in self.mediators else []
+        parallel = equation in self.mediators and not self.serial
+        mediators = [m for m in self.parents(equation) if m in self.mediators] if parallel else []
         own = [name for e in (*mediators, equation) for name in (*self.moderators_of(e), *self.covariates_of(e))]
         return tuple(name for name in self.upper_covariates if self.level[name] == 1 and (name in own or equation == self.x))
 
@@ -165,7 +166,7 @@ def latent_terms(
     ]
     products = []
     for arrow, start, of in paths:
-        mediator = {"a": response, "b": start, "cprime": None}[arrow]
+        mediator = mediator_of(arrow, start, response)
         for name in roles.moderators.get(arrow, ()):
             random = roles.random_interaction(arrow, mediator, name)
             if random and roles.level[name] == 2:
@@ -211,18 +212,19 @@ def latent_model(
     paths: list[Path] = []
     at = 0
     for v in (*roles.mediators, roles.y):
-        arrows = sorted(roles.arrows_into(v), key=lambda arrow: upper_x and arrow[0] != "b")  # an x of level 2 comes last
+        arrows = sorted(roles.arrows_into(v), key=lambda arrow: upper_x and arrow[1] == roles.x)  # an x of level 2 comes last
         of, on = variables.index(v), [variables.index(start) for _, start in arrows if start in variables]
         regressions.append(Regression(of, tuple(on), on_x=upper_x))
         for k, (arrow, start) in enumerate(arrows):
-            mediator = {"a": v, "b": start, "cprime": None}[arrow]
+            mediator = mediator_of(arrow, start, v)
             paths.append(Path(arrow, mediator, "between", v, names[start], False, regression=at + k))
         at += len(arrows)
     for v in variables:
         for arrow, start, term in terms[v].paths:
-            mediator = {"a": v, "b": start, "cprime": None}[arrow]
+            mediator = mediator_of(arrow, start, v)
             # x acts on m2 through m1 too, which stands in its equation
-            through = tuple((m, names[m]) for m in roles.parents(v) if m in roles.mediators) if arrow == "a" else ()
+            parallel = roles.parents(v) if arrow == "a" and not roles.serial else ()
+            through = tuple((m, names[m]) for m in parallel if m in roles.mediators)
             own = [p for p in terms[v].products if (p.arrow, p.start) == (arrow, start)]
             interactions = tuple(
                 Interaction(p.moderator, p.column, p.term.name, p.term.name in terms[v].slopes, p.term.recipe[-1].shift)
@@ -251,9 +253,8 @@ def latent_model(
         first=len(fixed) + len(intercepts) * (len(intercepts) + 1) // 2,
         x_variance=next(iter(coded[roles.x].known.values())).deviation("clusters") ** 2 if upper_x else 0.0,
     )
-    order = ("a", "b", "cprime")
     place = {m: k for k, m in enumerate(roles.mediators)}
-    paths.sort(key=lambda p: (order.index(p.kind), place.get(p.mediator or "", 0)))
+    paths.sort(key=lambda p: (ORDER.index(p.kind), place.get((p.mediator or "").rpartition(TO)[2], 0)))
     return tuple(paths), levels
 
 

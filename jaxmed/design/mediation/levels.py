@@ -9,6 +9,7 @@ import numpy as np
 from jaxmed.arguments import listed, shown
 from jaxmed.design.mediation.arguments import Names
 from jaxmed.design.mediation.roles import Roles, as_names
+from jaxmed.design.system import ORDER
 from jaxmed.errors import InputError
 
 
@@ -53,9 +54,16 @@ def check_arrows(roles: Roles, level: dict[str, int], *, latent: bool = False) -
                 f"m={mediator!r} is constant within every cluster while x={roles.x!r} varies within them: "
                 f"a lower-level effect on an upper-level mediator (a 1-2-{level[roles.y]} design); {needs}"
             )
+        below = [m for arrow, m in roles.arrows_into(mediator) if arrow == "d" and level[m] == 1]
+        if level[mediator] == 2 and below:
+            raise InputError(
+                f"m={mediator!r} is constant within every cluster while m={below[0]!r}, before it in the chain, varies within "
+                f"them: a lower-level effect on an upper-level mediator; {needs}"
+            )
         for column in (*roles.moderators_of(mediator), *roles.covariates_of(mediator)):
             if level[mediator] == 2 and level[column] == 1:
-                argument = "moderators['a']" if column in roles.moderators_of(mediator) else "covariates"
+                of = next((arrow for arrow in ORDER if column in roles.moderators.get(arrow, ())), None)
+                argument = f"moderators[{of!r}]" if column in roles.moderators_of(mediator) else "covariates"
                 raise InputError(
                     f"{argument} puts {column!r}, which varies within clusters, into the equation of m={mediator!r}, which is "
                     f"constant within every cluster: a lower-level effect on an upper-level mediator. Take its cluster means as "

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxmed.design.mediation.roles import Roles
+from jaxmed.design.mediation.roles import Roles, mediator_of
 from jaxmed.design.mediation.terms import Terms
-from jaxmed.design.system import Equation, Interaction, Path
+from jaxmed.design.system import ORDER, TO, Equation, Interaction, Path
 
 
 def find_paths(roles: Roles, terms: Mapping[str, Terms]) -> tuple[Path, ...]:
-    """One path per arrow and component: every a, every b, then c'."""
+    """One path per arrow and component: every a, every d, every b, then c'."""
     found = [path for response in roles.equations for path in _paths_into(response, terms[response])]
-    order = ("a", "b", "cprime")
-    return tuple(sorted(found, key=lambda path: order.index(path.kind)))
+    return tuple(sorted(found, key=lambda path: ORDER.index(path.kind)))
 
 
 def _paths_into(response: str, terms: Terms) -> list[Path]:
@@ -26,7 +25,7 @@ def _paths_into(response: str, terms: Terms) -> list[Path]:
             for p in terms.products
             if (p.arrow, p.start) == (arrow, start) and p.of is term
         )
-        mediator = {"a": response, "b": start, "cprime": None}[arrow]
+        mediator = mediator_of(arrow, start, response)
         paths.append(Path(arrow, mediator, term.component, response, term.name, term.name in terms.slopes, interactions))
     return paths
 
@@ -34,9 +33,9 @@ def _paths_into(response: str, terms: Terms) -> list[Path]:
 def free_covariances(equations: Sequence[Equation], paths: Sequence[Path], covariance: str) -> tuple[np.ndarray, list[str]]:
     """The mask of the elements of G to estimate, with notes on those fixed at 0 for want of identification.
 
-    Where a mediator's cluster mean predicts the outcome, the covariance of their random intercepts is confounded with that
-    effect. A level-2 mediator has no random intercept: its residual is independent of the outcome's random effects, which
-    is the same restriction, and nothing is left to fix.
+    Where a mediator's cluster mean predicts the outcome, or a later mediator, the covariance of their random intercepts is
+    confounded with that effect. A level-2 mediator has no random intercept: its residual is independent of the outcome's random
+    effects, which is the same restriction, and nothing is left to fix.
     """
     of_equation = np.repeat(np.arange(len(equations)), [len(e.random_names) for e in equations])
     if covariance == "diagonal":
@@ -46,13 +45,15 @@ def free_covariances(equations: Sequence[Equation], paths: Sequence[Path], covar
     free = np.ones((len(of_equation),) * 2, dtype=bool)
     notes = []
     intercept = {e.response: int(np.argmax(of_equation == k)) for k, e in enumerate(equations) if e.random_names}
-    outcome = equations[-1].response
     for path in paths:
-        if path.kind == "b" and path.component == "between" and path.regression is None and path.mediator in intercept:
-            i, j = intercept[path.mediator], intercept[outcome]
+        if path.kind not in ("b", "d") or path.component != "between" or path.regression is not None or path.mediator is None:
+            continue
+        start, target = path.mediator.partition(TO)[0] if path.kind == "d" else path.mediator, path.equation
+        if start in intercept and target in intercept:
+            i, j = intercept[start], intercept[target]
             free[i, j] = free[j, i] = False
             notes.append(
-                f"the covariance of the random intercepts of {path.mediator} and {outcome} is fixed at 0: "
-                f"it is confounded with the effect of {path.term} on {outcome}"
+                f"the covariance of the random intercepts of {start} and {target} is fixed at 0: "
+                f"it is confounded with the effect of {path.term} on {target}"
             )
     return free, notes

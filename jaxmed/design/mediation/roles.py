@@ -19,10 +19,10 @@ from jaxmed.design.mediation.arguments import (
     RandomArgument,
 )
 from jaxmed.design.names import two_levels
-from jaxmed.design.system import Arrow
+from jaxmed.design.system import ORDER, TO, Arrow
 from jaxmed.errors import InputError
 
-ARROWS: tuple[Arrow, ...] = ("a", "b", "cprime")
+PARALLEL: tuple[Arrow, ...] = ("a", "b", "cprime")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class RandomSlopes:
     """The arrows with a random slope. ``required``: asked for by name, so that each must exist."""
 
     a: tuple[str, ...] = ()  # mediators whose slope on x is random
+    d: tuple[str, ...] = ()  # mediators whose slopes on those before them are random
     b: tuple[str, ...] = ()  # mediators whose slope in y is random
     cprime: bool = False
     required: bool = True
@@ -49,6 +50,7 @@ class Roles:
     covariates: dict[str, tuple[str, ...]] = field(default_factory=dict)  # equation -> columns
     random_covariates: dict[str, tuple[str, ...]] = field(default_factory=dict)
     moderators: dict[Arrow, tuple[str, ...]] = field(default_factory=dict)  # arrow -> columns
+    serial: bool = False  # every mediator acts on those after it
 
     @property
     def equations(self) -> tuple[str, ...]:
@@ -67,11 +69,12 @@ class Roles:
     @property
     def all_moderators(self) -> tuple[str, ...]:
         """Every moderator once, in the order of the arrows."""
-        return tuple(dict.fromkeys(name for arrow in ARROWS for name in self.moderators.get(arrow, ())))
+        return tuple(dict.fromkeys(name for arrow in ORDER for name in self.moderators.get(arrow, ())))
 
     def moderators_of(self, equation: str) -> tuple[str, ...]:
         """The moderators whose main effect stands in an equation: those of the paths that end there."""
-        arrows = ("b", "cprime") if equation == self.y else ("a",)
+        arrows = dict.fromkeys(arrow for arrow, _ in self.arrows_into(equation))
+        arrows = sorted(arrows, key=ORDER.index)
         return tuple(dict.fromkeys(name for arrow in arrows for name in self.moderators.get(arrow, ())))
 
     def covariates_of(self, equation: str) -> tuple[str, ...]:
@@ -81,7 +84,8 @@ class Roles:
     def arrows_into(self, equation: str) -> tuple[tuple[Arrow, str], ...]:
         """The paths that end in an equation, each with the variable it starts from."""
         if equation != self.y:
-            return (("a", self.x),)
+            before = self.mediators[: self.mediators.index(equation)] if self.serial else ()
+            return (("a", self.x), *(("d", mediator) for mediator in before))
         return (("cprime", self.x), *(("b", mediator) for mediator in self.mediators))
 
     def predictors(self, equation: str) -> tuple[str, ...]:
@@ -100,13 +104,22 @@ class Roles:
             if self.random.cprime:
                 asked[self.x] = "random 'cprime'"
             asked |= {mediator: "random 'b'" for mediator in self.random.b}
-        elif equation in self.random.a:
-            asked[self.x] = "random 'a'"
+        else:
+            if equation in self.random.a:
+                asked[self.x] = "random 'a'"
+            if equation in self.random.d:
+                asked |= {start: "random 'd'" for arrow, start in self.arrows_into(equation) if arrow == "d"}
         return asked | dict.fromkeys(self.random_covariates.get(equation, ()), "random_covariates")
 
     def random_interaction(self, arrow: Arrow, mediator: str | None, moderator: str) -> bool:
         """Whether a path's interaction with a moderator has a random slope."""
-        return (mediator or self.y) in self.random.interactions.get((arrow, moderator), ())
+        own = (mediator or self.y).rpartition(TO)[2] if arrow == "d" else mediator or self.y
+        return own in self.random.interactions.get((arrow, moderator), ())
+
+
+def mediator_of(arrow: Arrow, start: str, response: str) -> str | None:
+    """The mediator that a path belongs to, as :class:`jaxmed.design.system.Path` names it."""
+    return {"a": response, "d": f"{start}{TO}{response}", "b": start, "cprime": None}[arrow]
 
 
 _ORDER = ("x", "m", "y", "cluster", "moderators", "covariates")
@@ -137,10 +150,13 @@ def parse_roles(arguments: MediationArguments) -> Roles:
         for column in columns:
             if column in taken:
                 raise InputError(f"covariates names {column!r}, which is also {taken[column]}; give each role its own column.")
-    by_arrow = parse_moderators(arguments.moderators, taken)
+    if arguments.serial and len(mediators) < 2:
+        raise InputError(f"serial=True needs two mediators or more, in their order; m={shown(arguments.m)}: leave it out.")
+    arrows = ORDER if arguments.serial else PARALLEL
+    by_arrow = parse_moderators(arguments.moderators, taken, arrows)
     random_by_equation = _by_equation("random_covariates", arguments.random_covariates, mediators, y)
     for equation, columns in random_by_equation.items():
-        main = [name for arrow, names in by_arrow.items() if (arrow == "a") == (equation != y) for name in names]
+        main = [name for arrow, names in by_arrow.items() if (arrow in ("a", "d")) == (equation != y) for name in names]
         absent = [column for column in columns if column not in by_equation[equation] and column not in main]
         if absent:
             raise InputError(
@@ -152,10 +168,11 @@ def parse_roles(arguments: MediationArguments) -> Roles:
         mediators=mediators,
         y=y,
         cluster=cluster,
-        random=parse_random(arguments.random, mediators, y, by_arrow),
+        random=parse_random(arguments.random, mediators, y, by_arrow, arrows),
         covariates=by_equation,
         random_covariates=random_by_equation,
         moderators=by_arrow,
+        serial=arguments.serial,
     )
 
 
@@ -176,7 +193,9 @@ def as_names(argument: str, value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) -> dict[Arrow, tuple[str, ...]]:
+def parse_moderators(
+    moderators: ModeratorArgument, taken: Mapping[str, str], arrows: Sequence[Arrow] = PARALLEL
+) -> dict[Arrow, tuple[str, ...]]:
     """Read ``moderators``: a dictionary from arrows to a name or a list of names. ``taken``: columns with another role."""
     if moderators is None:
         return {}
@@ -186,10 +205,10 @@ def parse_moderators(moderators: ModeratorArgument, taken: Mapping[str, str]) ->
             "{'a': 'w', 'b': ['w', 'v']}."
         )
     for arrow in moderators:
-        if arrow not in ARROWS:
-            raise InputError(f"moderators has the key {shown(arrow)}; use {listed(ARROWS)}.")
+        if arrow not in arrows:
+            raise InputError(f"moderators has the key {shown(arrow)}; use {listed(arrows)}.{_of_chains(arrow)}")
     found: dict[Arrow, tuple[str, ...]] = {}
-    for arrow in ARROWS:
+    for arrow in arrows:
         names = as_names(f"moderators[{arrow!r}]", () if moderators.get(arrow) is None else moderators[arrow])
         for name in names:
             if name in taken:
@@ -224,14 +243,18 @@ RESERVED_OF_CLUSTERS = frozenset((*CLUSTER_ROW, *CLUSTER_FIGURES, *INFLUENCE))
 
 
 def parse_random(
-    random: RandomArgument, mediators: tuple[str, ...], y: str = "y", moderators: Mapping[Arrow, tuple[str, ...]] | None = None
+    random: RandomArgument,
+    mediators: tuple[str, ...],
+    y: str = "y",
+    moderators: Mapping[Arrow, tuple[str, ...]] | None = None,
+    arrows: Sequence[Arrow] = PARALLEL,
 ) -> RandomSlopes:
     """Read ``random``: None, "all", names of arrows and "arrow:moderator", or a dictionary from those to mediators or
     True/False."""
     if random is None:
         return RandomSlopes()
     if isinstance(random, str) and random == "all":
-        return RandomSlopes(a=mediators, b=mediators, cprime=True, required=False)
+        return RandomSlopes(a=mediators, d=mediators[1:] if "d" in arrows else (), b=mediators, cprime=True, required=False)
     if isinstance(random, Mapping):
         asked: dict[str, object] = dict(random)
     else:
@@ -239,8 +262,10 @@ def parse_random(
     interactions: dict[tuple[str, str], tuple[str, ...]] = {}
     for key, value in asked.items():
         arrow, _, moderator = str(key).partition(":")
-        if arrow not in ARROWS:
-            raise InputError(f"random={shown(key)} is not an option; use 'all', None, or a list of {listed(ARROWS)}.")
+        if arrow not in arrows:
+            raise InputError(
+                f"random={shown(key)} is not an option; use 'all', None, or a list of {listed(arrows)}.{_of_chains(arrow)}"
+            )
         if not moderator:
             continue
         known = (moderators or {}).get(arrow, ())
@@ -253,13 +278,18 @@ def parse_random(
         if arrow == "cprime":
             interactions[arrow, moderator] = (y,) if _true_or_false(key, value) else ()
         else:
-            interactions[arrow, moderator] = _mediators_of(key, value, mediators)
+            interactions[arrow, moderator] = _mediators_of(key, value, mediators[1:] if arrow == "d" else mediators)
     return RandomSlopes(
         a=_mediators_of("a", asked.get("a", False), mediators),
+        d=_mediators_of("d", asked.get("d", False), mediators[1:]),
         b=_mediators_of("b", asked.get("b", False), mediators),
         cprime=_true_or_false("cprime", asked.get("cprime", False)),
         interactions=interactions,
     )
+
+
+def _of_chains(arrow: object) -> str:
+    return " Paths d lead from one mediator to the next, with serial=True." if arrow == "d" else ""
 
 
 def _true_or_false(key: str, value: object) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jaxmed.design.mediation.centering import Centring, Predictor, Term
-from jaxmed.design.mediation.roles import Roles
+from jaxmed.design.mediation.roles import Roles, mediator_of
 from jaxmed.design.system import Arrow
 from jaxmed.errors import InputError
 
@@ -69,7 +69,7 @@ def _products(
 ) -> Iterator[Product]:
     for arrow, start in roles.arrows_into(response):
         terms = [term for a, s, term in paths if (a, s) == (arrow, start)]
-        mediator = {"a": response, "b": start, "cprime": None}[arrow]
+        mediator = mediator_of(arrow, start, response)
         for name in roles.moderators.get(arrow, ()):
             # a level-1 moderator moderates within parts only, where there are parts
             moderated = [t for t in terms if t.component != "between" or level[name] == 2]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.system import Design, Path
+from jaxmed.design.system import TO, Design, Path
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LINE = 0.19  # inches between lines of text
 PAD = 0.17
 NAME = 40  # characters of a name in a box
-SYMBOLS = {"a": "a", "b": "b", "cprime": "c′"}
+SYMBOLS = {"a": "a", "d": "d", "b": "b", "cprime": "c′"}
+STEP = 0.13  # inches between arrows from one mediator to others
 
 
 class Label(NamedTuple):
@@ -43,6 +44,7 @@ class Lane(NamedTuple):
     mediator: str | None
     labels: tuple[Label | None, ...]  # a and b, or c'
     notes: tuple[str, ...]  # under the mediator
+    onto: tuple[int, ...] = ()  # lanes of the mediators that it acts on
 
     @property
     def up(self) -> float:
@@ -74,7 +76,8 @@ def path_diagram(
     side = max(_box(x), _box(y))
     middle = max([_box(name) for name in names], default=0.0)
     notes = max([_width(note) for ls in panels.values() for l in ls for note in l.notes], default=0.0)
-    over = max(0.0, (notes - middle) / 2)  # how far the notes under a mediator reach beyond its box, below the arrows
+    chains = STEP * (1 + max([len(lane.onto) for ls in panels.values() for lane in ls], default=0)) if design.serial else 0.0
+    over = max(0.0, (notes - middle) / 2 + chains)  # how far the notes under a mediator reach beyond its box, below the arrows
     arrow = max([label.width for ls in panels.values() for l in ls for label in l.labels if label]) + 0.45 + over
     width = 2 * side + 2 * arrow + middle + 2 * PAD
     heights = [sum(lane.up + lane.down for lane in lanes) + 0.62 for lanes in panels.values()]
@@ -130,7 +133,7 @@ class _Drawing:
         look = {"arrowstyle": "-|>", "color": style.INK, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 11}
         look |= options
         look |= {name: look[name] * self.scale for name in ("linewidth", "mutation_scale")}
-        self.ax.annotate("", end, start, arrowprops=look)
+        self.ax.annotate("", end, start, arrowprops=look, zorder=0.5)  # behind the boxes
 
     def panel(self, heading: str, lanes: list[Lane], top: float, x: str, y: str, latent: tuple[str, ...] = ()) -> None:
         self.text(PAD, top - 0.2, heading, size=2, ha="left", weight="bold")
@@ -138,8 +141,13 @@ class _Drawing:
         high, low = at, at - sum(lane.up + lane.down for lane in lanes)
         self.box(PAD, low, self.side, high - low, x, x in latent)
         self.box(self.right, low, self.side, high - low, y, y in latent)
+        centres = [at - sum(lane.up + lane.down for lane in lanes[:i]) - own.up for i, own in enumerate(lanes)]
+        beside = STEP * (1 + max(len(lane.onto) for lane in lanes)) if any(lane.onto for lane in lanes) else 0.0
         for lane in lanes:
             at -= lane.up
+            for step, other in enumerate(lane.onto):
+                here = self.middle[0] + STEP * (step + 1)
+                self.arrow((here, at - 0.17), (here, centres[other] + 0.17))
             if lane.mediator is None:
                 self.path(lane.labels[0], self.left, self.right, at)
             else:
@@ -147,8 +155,9 @@ class _Drawing:
                 self.path(lane.labels[1], self.middle[1], self.right, at, self.over)
                 centre = (self.left + self.right) / 2
                 self.box(self.middle[0], at - 0.17, 2 * self.half, 0.34, lane.mediator, lane.mediator in latent)
-                for k, note in enumerate(lane.notes):
-                    self.text(centre, at - 0.17 - LINE * (k + 0.65), note, size=-1)
+                for i, note in enumerate(lane.notes):
+                    look = {"ha": "left"} if beside else {}
+                    self.text(self.middle[0] + beside if beside else centre, at - 0.17 - LINE * (i + 0.65), note, size=-1, **look)
             at -= lane.down
 
     def path(self, label: Label | None, start: float, end: float, y: float, taken: float = 0.0) -> None:
@@ -198,9 +207,21 @@ def _lanes(design: Design, component: str, fixed: pd.DataFrame, varcorr: pd.Data
         return Label(f"{SYMBOLS[kind]} = {_figures(row)}" if row else f"{SYMBOLS[kind]} (moderated)", "", ())
 
     lanes = []
-    for mediator in dict.fromkeys(p.mediator for p in paths if p.mediator):
+    names = list(dict.fromkeys(p.mediator for p in paths if p.mediator and p.kind != "d"))
+    for mediator in names:
         labels = label("a", mediator), label("b", mediator)
-        lanes.append(Lane(style.word(mediator, NAME), labels, _notes(paths, mediator, component, design, varcorr, effects)))
+        notes, onto = [], []
+        for p in paths:
+            start, _, target = (p.mediator or "").partition(TO)
+            if p.kind == "d" and start == mediator:
+                made = label("d", p.mediator)
+                moderated = "".join(f"; {name}: {words}" for name, words in made.moderators) if made else ""
+                notes.append(
+                    f"to {style.word(target, NAME)}: {made.above}{f', {made.sd}' if made.sd else ''}{moderated}" if made else ""
+                )
+                onto.append(names.index(target))
+        notes += _notes(paths, mediator, component, design, varcorr, effects)
+        lanes.append(Lane(style.word(mediator, NAME), labels, tuple(notes), tuple(onto)))
     direct = label("cprime", None)
     return [*lanes, Lane(None, (direct,), ())] if direct else lanes
 
@@ -234,9 +255,13 @@ def _notes(
         i, j = (design.random_labels.index(name) for name in names)
         if design.free[i, j]:
             notes.append(f"cov(a, b) = {style.number(float(varcorr.iloc[i, j]))}")  # type: ignore[arg-type]
-    rows = effects.loc[effects["label"] == f"indirect[{mediator}] {component}"].to_dict("records")
-    if rows:
-        notes.append(f"indirect = {_figures(rows[0])}")
+    of = effects["mediator"].map(lambda name: isinstance(name, str) and name.partition(TO)[0] == mediator)
+    shown = effects.loc[of & (effects["effect"] == "indirect") & (effects["component"] == component)]
+    for row in shown.to_dict("records"):
+        if " | " not in row["label"]:
+            chain = row["mediator"].split(TO)
+            beyond = f" through {', '.join(style.word(name, NAME) for name in chain[1:])}" if len(chain) > 1 else ""
+            notes.append(f"indirect{beyond} = {_figures(row)}")
     return tuple(notes)
 
 
