@@ -31,6 +31,7 @@ def run(quick: bool = False) -> None:
     for name, options in MODELS.items():
         row, per_second[name] = _model(name, options, data, n, repeats)
         rows.append(row)
+    rows.append(_model("serial, two mediators, fixed slopes", {"m": ["m", "m2"], "serial": True}, _chain(data), n, repeats)[0])
     few = jm.datasets.bpg06_twin(seed=100, n_clusters=20).data
     rows.append(_model("all slopes random, G full, 20 clusters", MODELS["all slopes random, G full"], few, n, repeats)[0])
     show(
@@ -54,7 +55,7 @@ def run(quick: bool = False) -> None:
 def _model(name: str, options: dict[str, Any], data: pd.DataFrame, n: int, repeats: int) -> tuple[dict[str, str], float]:
     import jaxmed as jm
 
-    fit = jm.mediate(data, x="x", m="m", y="y", cluster="id", **{"center": "none"} | options)
+    fit = jm.mediate(data, **{"x": "x", "m": "m", "y": "y", "cluster": "id", "center": "none"} | options)
     first = stopwatch(lambda: fit.bootstrap(n, seed=0, progress=False), 1)[0]
     seeds = iter(range(1, repeats + 1))
     status: list[pd.Series] = []
@@ -71,6 +72,13 @@ def _model(name: str, options: dict[str, Any], data: pd.DataFrame, n: int, repea
         "failed": str(counts.get("failed", 0)),
     }
     return row, n / middle
+
+
+def _chain(data: pd.DataFrame) -> pd.DataFrame:
+    """With a second mediator between the first and y."""
+    import numpy as np
+
+    return data.assign(m2=0.5 * data["m"] + 0.3 * data["y"] + np.random.default_rng(0).normal(size=len(data)))
 
 
 def _statsmodels(data: pd.DataFrame, rate: float, repeats: int) -> dict[str, str]:

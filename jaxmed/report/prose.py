@@ -237,7 +237,7 @@ def _centring(center: str) -> str:
 
 
 def _path_name(path: Any) -> str:
-    symbol = {"cprime": "c'"}.get(path.kind, path.kind)
+    symbol = "c'" if path.kind == "cprime" else path.kind
     return f"{symbol}[{path.mediator}]" if path.mediator else symbol
 
 

@@ -1,5 +1,8 @@
 """Serial mediators: chains of paths against hand-made products, nested models, and simulation."""
 
+import json
+from pathlib import Path
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -8,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from serial_data import chain
 
 import jaxmed as jm
 from jaxmed.errors import InputError
@@ -17,28 +21,6 @@ from jaxmed.inference.effects import effects, gradient, values
 pytestmark = pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
 
 ROLES = {"x": "x", "m": ["m1", "m2"], "y": "y", "cluster": "id", "serial": True}
-
-
-def chain(J=60, n=6, seed=0, levels=(1, 1, 1, 1), slopes=0.3):
-    """x, m1, m2, m3, y in a chain, slopes of every cluster correlated; a variable of level 2 is its own cluster level."""
-    rng = np.random.default_rng(seed)
-    codes = np.repeat(np.arange(J), n)
-    w = rng.normal(size=J)
-    u = slopes * rng.multivariate_normal(np.zeros(4), 0.4 * np.eye(4) + 0.6, size=J)
-    x = 0.6 * rng.normal(size=J)[codes] + rng.normal(size=len(codes)) * (levels[0] == 1)
-
-    def own(sd, level):
-        return sd * rng.normal(size=J)[codes] + rng.normal(size=len(codes)) * (level == 1)
-
-    m1 = (0.5 + u[codes, 0]) * x + own(0.5, levels[1])
-    m2 = (0.4 + u[codes, 1]) * m1 + 0.2 * x + own(0.5, levels[2])
-    m3 = 0.3 * m2 + 0.2 * m1 + 0.1 * x + own(0.5, 1)
-    y = (0.3 + u[codes, 2]) * m2 + 0.2 * m1 + 0.3 * m3 + 0.1 * x + own(0.5, levels[3])
-    table = pd.DataFrame({"id": codes, "x": x, "m1": m1, "m2": m2, "m3": m3, "y": y, "w": w[codes]})
-    for name, level in zip(("x", "m1", "m2", "y"), levels, strict=True):
-        if level == 2:
-            table[name] = table.groupby("id")[name].transform("mean")
-    return table
 
 
 def rows_of(fit):
@@ -81,7 +63,11 @@ def test_the_paths_are_regressions_of_their_equations():
 
 def test_three_mediators_have_seven_chains():
     fit = jm.mediate(chain(), **ROLES | {"m": ["m1", "m2", "m3"]})
-    labels = [label for label in rows_of(fit).index if label.startswith("indirect[") and label.count("[") == 1 and label.endswith("] within")]
+    labels = [
+        label
+        for label in rows_of(fit).index
+        if label.startswith("indirect[") and label.count("[") == 1 and label.endswith("] within")
+    ]
     chains = [label.partition("[")[2].partition("]")[0] for label in labels]
     assert chains == ["m1", "m2", "m3", "m1 -> m2", "m1 -> m3", "m2 -> m3", "m1 -> m2 -> m3"]
     rows = rows_of(fit)
@@ -218,3 +204,19 @@ def test_words_figures_and_files_have_the_chains(tmp_path):
     assert again.fit.design.serial
     fit.report(tmp_path / "report.html")
     assert "m1 -&gt; m2" in (tmp_path / "report.html").read_text()
+
+
+def test_latent_chains_are_those_of_lavaan():
+    """By ML with fixed slopes, tests/reference/serial.R: the likelihood of x, the mediators and y, within and between effects."""
+    theirs = json.loads((Path(__file__).parents[1] / "reference" / "serial.json").read_text())
+    fit = jm.mediate(chain(J=100, slopes=0.0), **ROLES, center="latent", reml=False)
+    assert fit.loglik == pytest.approx(theirs["loglik"], abs=1e-3)
+    table = fit.effects().set_index("label")
+    names = {"a1": "a[m1]", "a2": "a[m2]", "d": "d[m1 -> m2]", "b1": "b[m1]", "b2": "b[m2]", "c": "direct"}
+    labels = {f"{n[0]}{level[0]}{n[1:]}": f"{label} {level}" for n, label in names.items() for level in ("within", "between")}
+    labels |= {f"chain_{level}": f"indirect[m1 -> m2] {level}" for level in ("within", "between")}
+    assert len(labels) == len(theirs["estimate"])
+    for name, label in labels.items():
+        row, error = table.loc[label], theirs["std_error"][name]
+        assert row["estimate"] == pytest.approx(theirs["estimate"][name], abs=1e-3 * error), label
+        assert row["std_error"] == pytest.approx(error, rel=2e-3), label

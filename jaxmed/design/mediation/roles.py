@@ -73,8 +73,8 @@ class Roles:
 
     def moderators_of(self, equation: str) -> tuple[str, ...]:
         """The moderators whose main effect stands in an equation: those of the paths that end there."""
-        arrows = dict.fromkeys(arrow for arrow, _ in self.arrows_into(equation))
-        arrows = sorted(arrows, key=ORDER.index)
+        ending = {arrow for arrow, _ in self.arrows_into(equation)}
+        arrows = [arrow for arrow in ORDER if arrow in ending]
         return tuple(dict.fromkeys(name for arrow in arrows for name in self.moderators.get(arrow, ())))
 
     def covariates_of(self, equation: str) -> tuple[str, ...]:
@@ -261,10 +261,11 @@ def parse_random(
         asked = dict.fromkeys(as_names("random", random), True)
     interactions: dict[tuple[str, str], tuple[str, ...]] = {}
     for key, value in asked.items():
-        arrow, _, moderator = str(key).partition(":")
-        if arrow not in arrows:
+        word, _, moderator = str(key).partition(":")
+        arrow = next((one for one in arrows if one == word), None)
+        if arrow is None:
             raise InputError(
-                f"random={shown(key)} is not an option; use 'all', None, or a list of {listed(arrows)}.{_of_chains(arrow)}"
+                f"random={shown(key)} is not an option; use 'all', None, or a list of {listed(arrows)}.{_of_chains(word)}"
             )
         if not moderator:
             continue
