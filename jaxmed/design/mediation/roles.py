@@ -74,7 +74,7 @@ class Roles:
     def moderators_of(self, equation: str) -> tuple[str, ...]:
         """The moderators whose main effect stands in an equation: those of the paths that end there."""
         ending = {arrow for arrow, _ in self.arrows_into(equation)}
-        arrows = [arrow for arrow in ORDER if arrow in ending]
+        arrows: list[Arrow] = [arrow for arrow in ORDER if arrow in ending]
         return tuple(dict.fromkeys(name for arrow in arrows for name in self.moderators.get(arrow, ())))
 
     def covariates_of(self, equation: str) -> tuple[str, ...]:
@@ -262,7 +262,7 @@ def parse_random(
     interactions: dict[tuple[str, str], tuple[str, ...]] = {}
     for key, value in asked.items():
         word, _, moderator = str(key).partition(":")
-        arrow = next((one for one in arrows if one == word), None)
+        arrow = word if word in ORDER and word in arrows else None
         if arrow is None:
             raise InputError(
                 f"random={shown(key)} is not an option; use 'all', None, or a list of {listed(arrows)}.{_of_chains(word)}"
