@@ -38,6 +38,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "bootstrap": ("parametricbootstrap", "pb"),
     "satterthwaite": ("satt",),
     "kenward-roger": ("kr",),
+    "chi-square": ("chisq", "chi2", "chisquared"),
+    "profile": ("profilelikelihood", "likelihoodratio", "lrt"),
 }
 # What a seed may be, see `read_seed`.
 Seed: TypeAlias = int | float | np.random.Generator | np.random.SeedSequence | None

@@ -58,6 +58,20 @@ def criterion(equations, n_clusters: int, G, sigma2, weights=None, reml: bool = 
     return Dense(float(value), np.linalg.solve(root.T, half), float(quad), float(degrees), H)
 
 
+def deviance(equations, n_clusters: int, beta, G, sigma2) -> float:
+    """-2 log likelihood (maximum likelihood) at any beta (p,), G (q, q) and sigma2 (K,)."""
+    value, ends = 0.0, np.cumsum([0, *(e.fixed.shape[1] for e in equations)])
+    for j in range(n_clusters):
+        at = [np.flatnonzero(e.codes == j) for e in equations]
+        Z = _block_diagonal([e.random[a] for e, a in zip(equations, at, strict=True)])
+        parts = zip(equations, at, ends, ends[1:], strict=False)
+        residual = np.concatenate([e.y[a] - e.fixed[a] @ beta[first:last] for e, a, first, last in parts])
+        V = Z @ G @ Z.T + np.diag(np.repeat(sigma2, [len(a) for a in at]))
+        half = np.linalg.solve(np.linalg.cholesky(V), residual) if len(residual) else residual
+        value += np.linalg.slogdet(V)[1] + half @ half + len(residual) * np.log(2 * np.pi)
+    return float(value)
+
+
 def relabelled(equations, weights) -> tuple[Equation, ...]:
     """Every cluster as often as its integer weight says, each copy a cluster of its own."""
     sources = np.repeat(np.arange(len(weights)), weights)

@@ -178,6 +178,37 @@ def in_factor(slope, gradient, hessian, order, pattern: Pattern, xp=np):
     return xp.einsum("...dx,...d->...x", slope, gradient), slope.swapaxes(-1, -2) @ (hessian @ slope) + added
 
 
+class SquareFactor:
+    """The map of :func:`jacobian` and :func:`in_factor` for one factor in the order of G, its indices made once: on the host."""
+
+    def __init__(self, pattern: Pattern):
+        self.pattern, self.n_free = pattern, pattern.n_free
+        self.i, self.l = np.tril_indices(pattern.n_random)
+        self.at = np.arange(len(self.i))
+        self.rows, self.cols = pattern.elements
+        self.beside = self.rows[:, None], self.rows[None]
+        self.together = (self.cols[:, None] == self.cols).astype(float)
+
+    def factor(self, free: np.ndarray) -> np.ndarray:
+        """L (q, q) from its free elements (f,)."""
+        L = np.zeros((self.pattern.n_random,) * 2)
+        L[self.rows, self.cols] = free
+        return L
+
+    def slope(self, L: np.ndarray) -> np.ndarray:
+        """d packed G / d free elements of L: (t, f)."""
+        out = np.zeros((len(self.i), *L.shape))
+        out[self.at, self.i] = L[self.l]
+        out[self.at, self.l] += L[self.i]
+        return out[:, self.rows, self.cols]
+
+    def curvature(self, gradient: np.ndarray) -> np.ndarray:
+        """What the second derivatives of G in L add to a Hessian (f, f), from the gradient (t,) in packed G."""
+        D = np.zeros((self.pattern.n_random,) * 2)
+        D[self.i, self.l] = gradient
+        return (D + D.T)[self.beside] * self.together
+
+
 def by_place(G, order):
     """Symmetric matrices (..., q, q) by effect as ones by place."""
     return order @ G @ order.swapaxes(-1, -2)

@@ -230,7 +230,7 @@ def deviance(theta, weights, gram: Gram, *, layout: Layout, rows: tuple[int, ...
     return profile(gram, weights, factor @ factor.T, theta[f:], layout=layout, reml=reml)[0]
 
 
-def _hessian_index(q: int) -> tuple[np.ndarray, np.ndarray]:
+def hessian_index(q: int) -> tuple[np.ndarray, np.ndarray]:
     """Where sum_j w_j tr(E_a T E_b N) finds its terms among the products S of packed T and N, added to S': and factors.
 
     For E_a = e_i e_l' + e_l e_i' and E_b = e_u e_t' + e_t e_u' the four terms are S[lu, it] and S[iu, lt].
@@ -312,7 +312,7 @@ def _covariance_directions(M, PP, CVC, *, q: int, p: int, xp):
     PP = PP.reshape(q, p + 1, q, p + 1)
     moments = xp.concatenate([xp.swapaxes(PP[i, :, : i + 1], 0, 1) for i in range(q)])
     moments = (moments + xp.swapaxes(moments, 1, 2)) * half[:, None, None]
-    index, factor = _hessian_index(q)
+    index, factor = hessian_index(q)
     M = M[:, : len(i)]
     direct = (M + M.T).reshape(-1)[index].sum(0) * factor
     return moments, CVC[i, l] * 2 * half, direct

@@ -38,7 +38,7 @@ class FittedSystem:
         lead = parts[0].beta.shape[:-1]
         beta, G, sigma2 = np.zeros((*lead, sum(p))), np.zeros((*lead, sum(q), sum(q))), np.zeros((*lead, len(p)))
         for block, part in zip(self.fits, parts, strict=True):
-            at_p, at_q = _positions(p, block.equations), _positions(q, block.equations)
+            at_p, at_q = positions(p, block.equations), positions(q, block.equations)
             beta[..., at_p] = part.beta
             G[..., at_q[:, None], at_q] = part.G
             sigma2[..., list(block.equations)] = part.sigma2
@@ -49,7 +49,7 @@ class FittedSystem:
         p, q = _sizes(self.design)
         out = []
         for block in self.fits:
-            at_p, at_q = _positions(p, block.equations), _positions(q, block.equations)
+            at_p, at_q = positions(p, block.equations), positions(q, block.equations)
             G = whole.G[..., at_q[:, None], at_q]
             out.append(problem.Estimates(whole.beta[..., at_p], G, whole.sigma2[..., list(block.equations)]))
         return out
@@ -72,7 +72,7 @@ class FittedSystem:
         lead = parts[0].smallest.shape
         conditional, joint = np.zeros((*lead, P, P)), np.zeros((*lead, n, n))
         for block, part in zip(self.fits, parts, strict=True):
-            at_p, at_q = _positions(p, block.equations), _positions(q, block.equations)
+            at_p, at_q = positions(p, block.equations), positions(q, block.equations)
             i, l = np.tril_indices(len(at_q))
             at_G = P + at_q[i] * (at_q[i] + 1) // 2 + at_q[l]
             parameters = np.concatenate([at_p, at_G, n - K + np.array(block.equations)]).astype(int)
@@ -85,7 +85,8 @@ def _sizes(design: Design) -> tuple[list[int], list[int]]:
     return [e.fixed.shape[1] for e in design.equations], [e.random.shape[1] for e in design.equations]
 
 
-def _positions(sizes: list[int], members: tuple[int, ...]) -> np.ndarray:
+def positions(sizes: list[int], members: tuple[int, ...]) -> np.ndarray:
+    """Where the parameters of some equations stand among those of all, of which equations have ``sizes``."""
     starts = np.concatenate([[0], np.cumsum(sizes)])
     return np.concatenate([np.arange(starts[k], starts[k + 1]) for k in members]).astype(int)
 

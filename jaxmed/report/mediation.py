@@ -20,7 +20,7 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, latent, parameters, prediction
 from jaxmed.reml import fit as reml_fit
-from jaxmed.report import cluster_tables, prose
+from jaxmed.report import cluster_tables, profile_tables, prose
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.mediation_words import MediationFit
 from jaxmed.report.progress import progress_bar
@@ -191,28 +191,50 @@ class MediationResult(MediationFit):
         labels = list(self.design.random_labels)
         return pd.DataFrame(self.system.estimates.G, index=labels, columns=labels)
 
-    def effects(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta") -> pd.DataFrame:
+    def effects(
+        self,
+        level: float = 0.95,
+        method: Literal["delta", "monte_carlo", "profile"] = "delta",
+        reference: Literal["F", "chi-square"] = "F",
+    ) -> pd.DataFrame:
         """Indirect, direct and total effects with standard errors from the joint covariance of beta and G.
 
-        ``method="delta"``: first-order standard errors, normal intervals and p values. ``"monte_carlo"``: quantiles of 20,000
-        draws of the parameters (seed 0), jointly normal on their natural scale (Preacher & Selig 2012). ``attrs["coding"]`` as of
-        :meth:`fixef`.
+        Args:
+            level: of confidence.
+            method: "delta", first-order standard errors, normal intervals and p values. "monte_carlo", quantiles of 20,000 draws
+                of the parameters (seed 0), jointly normal on their natural scale (Preacher & Selig 2012). "profile", by the
+                likelihood ratio: the values of the effect at which the deviance, minimised over all parameters that give it,
+                lies within a critical value of its minimum (Venzon & Moolgavkar 1988; Cheung 2009). The deviance is that of
+                maximum likelihood, about its own estimate, of a REML fit too; ``std_error`` is that of "delta".
+            reference: of "profile" alone: the critical values and p values are those of "F", F(1, clusters - 1), or of
+                "chi-square", which is a little narrow where clusters are few.
+
+        Returns:
+            A row per effect. ``note`` says what an interval is, or why an end is NaN (not found) or infinite (the likelihood
+            never falls that far). ``attrs["coding"]`` as of :meth:`fixef`.
 
         Raises:
-            InputError: an unknown method, a level outside (0, 1).
+            InputError: an unknown method or reference, a level outside (0, 1).
 
         Example:
             >>> table = fit.effects(level=0.9, method="monte_carlo").set_index("label")
             >>> bool(table.loc["indirect[m] within", "conf_low"] > 0)
             True
+            >>> fit.effects(method="profile")["note"].iloc[0].rpartition(", F")[2]
+            '(1, 39)'
         """
-        method = require_option("method", method, ("delta", "monte_carlo"))
+        method = require_option("method", method, ("delta", "monte_carlo", "profile"))
+        reference = profile_tables.read_reference(reference)
         rows = effects.effects(self.design)
         estimates = self.system.estimates
         estimate = effects.values(rows, *estimates)
         joint = self.system.covariance().joint
         notes = [effects.undefined_notes(rows, estimates)]
-        if method == "delta":
+        if method == "profile":
+            se = effects.std_errors(rows, estimates, joint)
+            low, high, p, said = profile_tables.effect_columns(self.system, rows, level, reference)
+            notes.append(said)
+        elif method == "delta":
             notes.append(effects.weak_notes(rows, estimates, joint))
             se = effects.std_errors(rows, estimates, joint)
             low, high = intervals.normal_interval(estimate, se, level)
@@ -269,29 +291,40 @@ class MediationResult(MediationFit):
             }
         )
 
-    def conf_int(self, method: Literal["wald"] = "wald", level: float = 0.95) -> pd.DataFrame:
+    def conf_int(
+        self,
+        method: Literal["wald", "profile"] = "wald",
+        level: float = 0.95,
+        reference: Literal["F", "chi-square"] = "F",
+    ) -> pd.DataFrame:
         """Confidence intervals of all parameters: equation, parameter, estimate, conf_low, conf_high.
 
         Args:
             method: "wald", normal intervals from the joint covariance of fixed effects and variance parameters; of variances and
-                residual standard deviations for their logarithms, by the delta method. There are no profiles of a system:
-                :func:`jaxmed.lmm` has them for one equation, and :meth:`bootstrap` intervals for all.
+                residual standard deviations for their logarithms, by the delta method. "profile", by the likelihood ratio, as of
+                :meth:`effects`.
             level: of confidence.
+            reference: of "profile" alone, as of :meth:`effects`.
 
         Returns:
             One row per variance ("var(m:Intercept)"), covariance ("cov(m:x_within, y:m_within)"), residual standard deviation
             ("sigma(m)") and fixed effect ("m:x_within"), as in the columns of ``boot.parameters``. ``equation`` is missing for
-            covariances across equations. Limits are NaN for a variance at 0, where no normal interval holds.
+            covariances across equations. Wald limits are NaN for a variance at 0, where no normal interval holds; a profile's
+            interval starts at 0 where the likelihood does not exclude it.
 
         Raises:
-            InputError: an unknown method, a level outside (0, 1).
+            InputError: an unknown method or reference, a level outside (0, 1).
 
         Example:
             >>> fit.conf_int()["parameter"].tolist()[:5]
             ['var(m:Intercept)', 'var(y:Intercept)', 'sigma(m)', 'sigma(y)', 'm:Intercept']
         """
-        require_option("method", method, ("wald",))
-        found = parameters.wald(self.design, self.system.estimates, self.system.covariance().joint, require_level(level))
+        method = require_option("method", method, ("wald", "profile"))
+        level, reference = require_level(level), profile_tables.read_reference(reference)
+        if method == "profile":
+            found = profile_tables.parameter_intervals(self.system, level, reference)
+        else:
+            found = parameters.wald(self.design, self.system.estimates, self.system.covariance().joint, level)
         return pd.DataFrame(
             {
                 "equation": pd.Series(found.equation, dtype=object),

@@ -1,0 +1,110 @@
+"""Profile likelihood intervals as columns of a mediation's tables, and the curves of its figures."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmed.arguments import require_level, require_option
+from jaxmed.inference import held, parameters, system_profiles
+from jaxmed.inference.effect_rows import Effect
+from jaxmed.inference.system_profiles import REFERENCES, Interval, Profiles, Reference
+from jaxmed.reml.fit import FittedSystem
+from jaxmed.reml.problem import FAILED
+
+NOT_FITTED = "no profile: the fit has not converged"
+NOT_BY_ML = "no profile: maximum likelihood has not converged"
+POINTS = 41  # of a curve
+BEYOND = 0.999  # level up to which a curve is drawn
+
+
+class Columns(NamedTuple):
+    """Of E rows."""
+
+    low: np.ndarray
+    high: np.ndarray
+    p_value: np.ndarray
+    note: list[str]
+
+
+class Profiled(NamedTuple):
+    """The signed root of one quantity's likelihood ratio."""
+
+    value: np.ndarray
+    zeta: np.ndarray
+    estimate: float
+    low: float  # ends at the level asked for
+    high: float
+
+
+def effect_columns(system: FittedSystem, rows: tuple[Effect, ...], level: float, reference: str) -> Columns:
+    """Intervals and p values of the table of effects."""
+    level, law = require_level(level), _reference(system, reference)
+    about, lacking = _profiles(system)
+    if about is None:
+        return _nothing(len(rows), lacking)
+    found = system_profiles.intervals(about, held.of_effects(rows, system.design, about.scale()), level, law)
+    return Columns(
+        np.array([one.low for one in found]),
+        np.array([one.high for one in found]),
+        np.array([one.p_value for one in found]),
+        [_note(system, one, law) for one in found],
+    )
+
+
+def parameter_intervals(system: FittedSystem, level: float, reference: str) -> parameters.Intervals:
+    """Intervals of all parameters, in the rows of ``parameters.wald``; variances with the squares of their roots' ends."""
+    level, law = require_level(level), _reference(system, reference)
+    rows = parameters.wald(system.design, system.estimates, system.covariance().joint, level)
+    about, _ = _profiles(system)
+    if about is None:
+        nothing = np.full(len(rows.name), np.nan)
+        return rows._replace(low=nothing, high=nothing)
+    found = system_profiles.intervals(about, held.of_parameters(system.design), level, law, tested=False)
+    power = [2 if name.startswith("var(") else 1 for name in rows.name[: len(found) - len(system.design.fixed_labels)]]
+    power += [1] * len(system.design.fixed_labels)
+    return rows._replace(
+        low=np.array([one.low**k for one, k in zip(found, power, strict=True)]),
+        high=np.array([one.high**k for one, k in zip(found, power, strict=True)]),
+    )
+
+
+def curve(system: FittedSystem, row: Effect, level: float, reference: str) -> Profiled | None:
+    """The profile of one effect a little beyond its interval; None where there is none."""
+    law = _reference(system, reference)
+    about, _ = _profiles(system)
+    if about is None:
+        return None
+    (one,) = held.of_effects((row,), system.design, about.scale())
+    (inner,) = system_profiles.intervals(about, [one], level, law, tested=False)
+    values, zeta = system_profiles.drawn(about, one, law.root(max(level, BEYOND)), POINTS)
+    return Profiled(values, zeta, inner.estimate, inner.low, inner.high) if len(values) > 1 else None
+
+
+def read_reference(reference: object) -> str:
+    """An InputError lists the laws of the likelihood ratio."""
+    return require_option("reference", reference, REFERENCES)
+
+
+def _reference(system: FittedSystem, reference: str) -> Reference:
+    return Reference(reference, float(len(system.design.clusters) - 1))
+
+
+def _profiles(system: FittedSystem) -> tuple[Profiles | None, str]:
+    if system.status == FAILED:
+        return None, NOT_FITTED
+    return system_profiles.profiles(system), NOT_BY_ML
+
+
+def _note(system: FittedSystem, one: Interval, law: Reference) -> str:
+    """Which likelihood, which law, and what is lacking."""
+    if np.isnan(one.estimate):
+        return one.note
+    restricted = any(block.reml for block in system.fits)
+    of = f"profile of the ML likelihood about {one.estimate:.5g}" if restricted else "profile likelihood"
+    return f"{of}, {law.words}" + (f"; {one.note}" if one.note else "")
+
+
+def _nothing(n: int, why: str) -> Columns:
+    return Columns(*(np.full(n, np.nan) for _ in range(3)), [why] * n)
