@@ -29,6 +29,7 @@ SAME = 0.05  # if the least value ahead is that one, but for such a part of the 
 AWAY = 0.05  # least step along negative curvature, in shares of the trust radius
 ON_SURFACE = 1e-9  # distance from the surface, in units of x
 FLAT = 1e-9  # curvature, relative to the largest, along which the likelihood does not change: a rotation of L
+DOWNHILL = 1e-6  # negative curvature, relative to the largest, that is no rounding
 SINGULAR = 1e-6  # relative size of a diagonal element of L below which it is lifted to start from
 
 
@@ -175,8 +176,10 @@ def lifted(likelihood: Likelihood, x: np.ndarray) -> np.ndarray:
     return out
 
 
-def onto(likelihood: Likelihood, held: Held, value: float, x: np.ndarray) -> Spot | None:
-    """A point near x at which ``held`` has a ``value``, by Newton steps; None where none is found."""
+def onto(likelihood: Likelihood, held: Held | None, value: float, x: np.ndarray) -> Spot | None:
+    """A point near x at which ``held`` has a ``value``, by Newton steps; None where none is found. Of nothing held, x itself."""
+    if held is None:
+        return likelihood.spot(x)
     for _ in range(PROJECTIONS):
         spot = likelihood.spot(x)
         found, _ = held.less(value, spot.parameters, second=False)
@@ -191,8 +194,36 @@ def onto(likelihood: Likelihood, held: Held, value: float, x: np.ndarray) -> Spo
     return None
 
 
-def least(likelihood: Likelihood, held: Held, value: float, x: np.ndarray, known: float = np.inf) -> Optimum | None:
-    """The least deviance with ``held`` at a ``value``, searched from x; None where there is none.
+class _Plane(NamedTuple):
+    """The Lagrangian in the plane that touches the surface at one of its points."""
+
+    gradient: np.ndarray
+    hessian: np.ndarray  # 0 along the normal
+    normal: np.ndarray  # of length 1
+    per_value: float  # how far along the normal for one unit of the value held
+    bend: np.ndarray  # the part in the plane of the Hessian times the normal
+    slope: float  # d deviance / d value
+
+
+def _plane(likelihood: Likelihood, held: Held | None, value: float, here: Place) -> _Plane | None:
+    if held is None:
+        nothing = np.zeros_like(here.gradient)
+        return _Plane(here.gradient, here.hessian, nothing, 0.0, nothing, 0.0)
+    found, moved = held.less(value, here.spot.parameters)
+    a, B = here.spot.slope.T @ found.gradient, likelihood.hessian(here.spot, found)
+    length = float(np.sqrt(a @ a))
+    if not (np.isfinite(B).all() and np.isfinite(length) and length > 0):
+        return None
+    multiplier = -float(a @ here.gradient) / length**2
+    W, normal = here.hessian + multiplier * B, a / length
+    turned = W @ normal
+    own = float(normal @ turned)
+    W = W - np.outer(turned, normal) - np.outer(normal, turned) + own * np.outer(normal, normal)
+    return _Plane(here.gradient + multiplier * a, W, normal, -moved / length, turned - own * normal, multiplier * moved)
+
+
+def least(likelihood: Likelihood, held: Held | None, value: float, x: np.ndarray, known: float = np.inf) -> Optimum | None:
+    """The least deviance with ``held`` at a ``value`` (with None: at all), searched from x; None where there is none.
 
     A search on its way to the deviance ``known``, or to one above it, would find nothing new, and gives None too.
     """
@@ -202,28 +233,20 @@ def least(likelihood: Likelihood, held: Held, value: float, x: np.ndarray, known
         return None
     radius = 1.0
     for _ in range(MAX_STEPS):
-        found, moved = held.less(value, here.spot.parameters)
-        a, B = here.spot.slope.T @ found.gradient, likelihood.hessian(here.spot, found)
-        size = float(a @ a)
-        if not (np.isfinite(B).all() and np.isfinite(size) and size > 0):
+        plane = _plane(likelihood, held, value, here)
+        if plane is None:
             return None
-        multiplier = -float(a @ here.gradient) / size
-        g, W, normal = here.gradient + multiplier * a, here.hessian + multiplier * B, a / np.sqrt(size)
-        bend = W @ normal
-        W = W - np.outer(bend, normal) - np.outer(normal, bend) + (normal @ bend) * np.outer(normal, normal)
-        lam, Q = np.linalg.eigh(W)
-        down, flat = Q.T @ g, np.abs(lam) <= FLAT * max(abs(lam[-1]), abs(lam[0]))
-        curved, downhill = (lam > 0) & ~flat, lam < -1e-6 * lam[-1]
+        lam, Q = np.linalg.eigh(plane.hessian)
+        down, flat = Q.T @ plane.gradient, np.abs(lam) <= FLAT * max(abs(lam[-1]), abs(lam[0]))
+        curved, downhill = (lam > 0) & ~flat, lam < -DOWNHILL * lam[-1]
         newton = np.where(flat, 0.0, -down / np.where(flat, 1.0, np.abs(lam)))
         decrement = float(-down[curved] @ newton[curved])
         if not downhill.any():
-            if decrement < TOLERANCE:
-                per_value = -moved / np.sqrt(size)  # how far along the normal for one unit of the value
-                turned = Q.T @ (bend - (normal @ bend) * normal)
-                along = normal - Q @ np.where(curved, turned / np.where(curved, lam, 1.0), 0.0)
-                step = Q @ np.where(curved, newton, 0.0)
-                return Optimum(here.spot.x + step, here.value - decrement / 2, multiplier * moved, per_value * along)
             ahead = here.value - decrement / 2
+            if decrement < TOLERANCE:
+                along = plane.normal - Q @ np.where(curved, Q.T @ plane.bend / np.where(curved, lam, 1.0), 0.0)
+                step = Q @ np.where(curved, newton, 0.0)
+                return Optimum(here.spot.x + step, ahead, plane.slope, plane.per_value * along)
             same = decrement < NEAR and abs(ahead - known) < SAME * decrement + TOLERANCE
             if same or (decrement < 1 and here.value - 2 * decrement > known):
                 return None

@@ -33,6 +33,7 @@ CLOSE = 1e-3  # distance of zeta from its target from which one Newton step more
 LOWER = 1e-6  # deviance by which another optimum must be lower to count
 FARTHEST = 1e4  # standard errors from the estimate beyond which an end is taken to be infinite
 GROWTH = 3.0  # largest factor of a step outwards
+RESTARTS = 4  # about a better maximum
 MAX_LOOKS = 60  # values of one end
 SMALLEST = 1e-4  # of the first step, from a bound: the bound itself may be singular
 LIFT = 0.1  # of the length of a gradient: first step where a singular G leaves no standard error
@@ -67,6 +68,7 @@ class Interval(NamedTuple):
     low: float
     high: float
     p_value: float
+    above: float  # how far the deviance of the fit lies above the least, about which the profile is: 0 but for rounding
     note: str
 
 
@@ -79,8 +81,8 @@ class Curve:
     least: float  # the deviance at the best
     inverse: np.ndarray  # pseudo-inverse of the Hessian there
     held: Held
+    lower: list[Optimum] = field(default_factory=list)  # optima below the best, which is none then
     known: dict[float, Optimum] = field(default_factory=dict)
-    lower: float = 0.0  # how far below the best one has been found: the best is none, then
 
     def __post_init__(self) -> None:
         self.estimate = self.held.at(self.likelihood.spot(self.best).parameters)
@@ -147,7 +149,8 @@ class Curve:
 
     def _keep(self, value: float, found: Optimum) -> None:
         self.known[value] = found
-        self.lower = max(self.lower, self.least - found.value)
+        if found.value < self.least - LOWER:
+            self.lower.append(found)
 
     def _moved(self, direction: Callable, value: float) -> np.ndarray | None:
         """The quantity brought to a value by one of its factors alone, from the estimate, the others at their best given it."""
@@ -241,6 +244,7 @@ class Profiles:
     best: np.ndarray
     deviance: float
     inverse: np.ndarray  # (n, n) of the Hessian at the best, a pseudo-inverse
+    lower: list[Optimum] = field(default_factory=list)  # found below the best
     nulls: dict[int, tuple[Curve, Optimum | None]] = field(default_factory=dict)
 
     @property
@@ -250,7 +254,7 @@ class Profiles:
 
     def curve(self, held: Held) -> Curve:
         """The profile of one quantity."""
-        return Curve(self.likelihood, self.best, self.deviance, self.inverse, held)
+        return Curve(self.likelihood, self.best, self.deviance, self.inverse, held, self.lower)
 
     def null(self, held: Held) -> tuple[Curve, Optimum | None]:
         """The curve of what is no share, and its optimum at 0; searched once."""
@@ -285,24 +289,43 @@ def profiles(system: FittedSystem) -> Profiles | None:
     if system.status == FAILED:
         return None
     with few_threads(0):
-        made, best = likelihood(system)
-        place = made.expand(made.spot(best))
-        if place is None:
-            return None
-        lam, Q = np.linalg.eigh(place.hessian)
-        keep = lam > FLAT * lam[-1]
-        inverse = (Q * np.where(keep, 1 / np.where(keep, lam, 1.0), 0.0)) @ Q.T
+        return _about(system, *likelihood(system))
+
+
+def _about(system: FittedSystem, made: Likelihood, best: np.ndarray) -> Profiles | None:
+    place = made.expand(made.spot(best))
+    if place is None:
+        return None
+    lam, Q = np.linalg.eigh(place.hessian)
+    keep = lam > FLAT * lam[-1]
+    inverse = (Q * np.where(keep, 1 / np.where(keep, lam, 1.0), 0.0)) @ Q.T
     return Profiles(system, made, best, place.value, inverse)
 
 
 def intervals(about: Profiles, wanted: Sequence[Held], level: float, reference: Reference, tested: bool = True) -> list[Interval]:
-    """Estimate, ends, p value (NaN unless ``tested``) and reason of what is lacking, of each quantity."""
-    done: dict[int, Interval] = {}
+    """Estimate, ends, p value (NaN unless ``tested``) and reason of what is lacking, of each quantity.
+
+    Should a search come upon a likelihood above that of the fit, the profiles are made about its maximum.
+    """
+    target, first = reference.root(level), about.deviance
     with few_threads(0):
-        for row in wanted:
-            if id(row) not in done:
-                done[id(row)] = _interval(about, row, reference.root(level), reference, tested)
-    return [done[id(row)] for row in wanted]
+        for _ in range(RESTARTS):
+            done: dict[int, Interval] = {}
+            for row in wanted:
+                if id(row) not in done and not about.lower:
+                    done[id(row)] = _interval(about, row, target, reference, tested)
+            if not about.lower:
+                break
+            lowest = min(about.lower, key=lambda found: found.value)
+            top = least(about.likelihood, None, 0.0, lowest.x)
+            moved = None if top is None else _about(about.system, about.likelihood, top.x)
+            if moved is None:
+                break
+            about = moved
+        if about.lower:
+            nothing = Interval(np.nan, np.nan, np.nan, np.nan, 0.0, "no maximum of the likelihood was found")
+            return [nothing for _ in wanted]
+    return [done[id(row)]._replace(above=first - about.deviance) for row in wanted]
 
 
 def drawn(about: Profiles, held: Held, target: float, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -324,16 +347,16 @@ def drawn(about: Profiles, held: Held, target: float, n: int) -> tuple[np.ndarra
 
 def _interval(about: Profiles, held: Held, target: float, reference: Reference, tested: bool) -> Interval:
     share = held.bottom is not None
-    curve, p_value, said = about.curve(held), np.nan, []
+    curve, p_value, zeta, said = about.curve(held), np.nan, 0.0, []
     if not np.isfinite(curve.estimate):
-        return Interval(np.nan, np.nan, np.nan, np.nan, "")
+        return Interval(np.nan, np.nan, np.nan, np.nan, 0.0, "")
     if not curve.usable:
-        return Interval(curve.estimate, np.nan, np.nan, np.nan, "it does not depend on what is estimated")
+        return Interval(curve.estimate, np.nan, np.nan, np.nan, 0.0, "it does not depend on what is estimated")
     if tested or share:
         alone, null = about.null(Held(held.top, None, held.directions))
         if null is not None:
-            p_value = reference.p_value(alone.zeta(0.0, null))
-            curve.lower = max(curve.lower, alone.lower)
+            zeta = alone.zeta(0.0, null)
+            p_value = reference.p_value(zeta)
             per = 1.0 if held.bottom is None else held.bottom(about.likelihood.spot(null.x).parameters, second=False).value
             curve.known[0.0] = null._replace(slope=null.slope * per, along=null.along * per)
         elif curve.estimate == 0:
@@ -342,16 +365,15 @@ def _interval(about: Profiles, held: Held, target: float, reference: Reference, 
             said.append("no parameters were found with which it is 0")
     if held.bottom is not None and _is_below(about, Held(held.bottom, None, held.directions), target):
         low, high = -np.inf, np.inf
-        said.append("unbounded: the total effect may be 0")
+        said.append(
+            "unbounded: the total effect may be 0" + (", and 0 itself is not among its values" if abs(zeta) > target else "")
+        )
     else:
         (low, why_low), (high, why_high) = curve.end(target, -1), curve.end(target, 1)
         said += [f"{name} end: {why}" for name, why in (("lower", why_low), ("upper", why_high)) if why]
         if np.isinf(low) or np.isinf(high):
             said.append("an end does not exist: the likelihood never falls that far")
-    if curve.lower > LOWER:
-        low = high = p_value = np.nan
-        said = [f"the fit is not at its optimum: a deviance lower by {curve.lower:.3g} was found"]
-    return Interval(curve.estimate, low, high, p_value, "; ".join(said))
+    return Interval(curve.estimate, low, high, p_value, 0.0, "; ".join(said))
 
 
 def _is_below(about: Profiles, total: Held, target: float) -> bool:

@@ -15,6 +15,7 @@ from jaxmed.reml.problem import FAILED
 
 NOT_FITTED = "no profile: the fit has not converged"
 NOT_BY_ML = "no profile: maximum likelihood has not converged"
+ABOVE = 1e-5  # difference of deviances that is no rounding
 POINTS = 41  # of a curve
 BEYOND = 0.999  # level up to which a curve is drawn
 
@@ -103,6 +104,8 @@ def _note(system: FittedSystem, one: Interval, law: Reference) -> str:
         return one.note
     restricted = any(block.reml for block in system.fits)
     of = f"profile of the ML likelihood about {one.estimate:.5g}" if restricted else "profile likelihood"
+    if not restricted and one.above > ABOVE:
+        of += f" about {one.estimate:.5g}, where the deviance is lower by {one.above:.3g} than where the fit stopped"
     return f"{of}, {law.words}" + (f"; {one.note}" if one.note else "")
 
 
