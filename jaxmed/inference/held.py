@@ -9,7 +9,7 @@ Axis letters: P parameters.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -79,12 +79,13 @@ class OnLevels:
     levels: Levels
     design: Design
     scale: np.ndarray
+    last: dict[bytes, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def __call__(self, at: np.ndarray, *, second: bool = True) -> Value:
         """See :class:`Function`."""
-        estimates, first = parameters.unpack(self.design, at), self.levels.first
-        found = self.of(np.concatenate([at[:first], latent.coefficients(self.levels, estimates)]))
-        chained = latent.gradient(self.levels, estimates)  # (n, P)
+        first = self.levels.first
+        coefficients, chained = self._coefficients(at)
+        found = self.of(np.concatenate([at[:first], coefficients]))
         gradient, outer = found.gradient[first:] @ chained, found.gradient[first:]
         depends = np.flatnonzero((chained != 0).any(0) & (self.scale > 0))
         gradient[:first] += found.gradient[:first]
@@ -99,6 +100,15 @@ class OnLevels:
             inner = np.concatenate([np.eye(first, len(at)), chained])
             H = inner.T @ found.hessian @ inner + (bent + bent.T) / 2
         return Value(found.value, gradient, H)
+
+    def _coefficients(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Their values (n,) and derivatives (n, P); those at the last point are kept, as a search asks for them again."""
+        key = at.tobytes()
+        if key not in self.last:
+            estimates = parameters.unpack(self.design, at)
+            self.last.clear()
+            self.last[key] = latent.coefficients(self.levels, estimates), latent.gradient(self.levels, estimates)
+        return self.last[key]
 
 
 @dataclass(frozen=True, eq=False)

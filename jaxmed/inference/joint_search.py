@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxmed.inference.held import Held, Value
 from jaxmed.reml import covariance
-from jaxmed.reml.covariance import FLOOR, SquareFactor
+from jaxmed.reml.covariance import FLOOR, Pattern, SquareFactor
 from jaxmed.reml.fit import FittedSystem, positions
 from jaxmed.reml.joint import Joint
 
@@ -55,6 +55,7 @@ class _Group(NamedTuple):
     """Equations that are linked: their likelihood, and where they stand in x and among all parameters."""
 
     joint: Joint
+    pattern: Pattern
     square: SquareFactor
     own: slice  # of x
     units: np.ndarray  # (P, t + K + p): d (beta, G, sigma^2) / d (packed G, s, beta), which are linear in each other
@@ -159,9 +160,29 @@ def likelihood(system: FittedSystem) -> tuple[Likelihood, np.ndarray]:
         L = covariance.root(covariance.symmetric(block.point.relative) * scale, built.pattern)
         log_s = np.append(block.point.log_ratio, 0.0) + np.log(scale)
         start.append(np.concatenate([L[square.rows, square.cols], log_s, block.evaluation.beta]))
-        groups.append(_Group(joint, square, slice(at, at + len(start[-1])), units))
+        groups.append(_Group(joint, built.pattern, square, slice(at, at + len(start[-1])), units))
         at += len(start[-1])
     return Likelihood(tuple(groups), shift), np.concatenate(start)
+
+
+def turned(likelihood: Likelihood, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same parameters with L triangular but for an order of its rows, and the positions in x of the elements that move.
+
+    No rotation of L is left, along which nothing changes. Rows come by the variance that is left, so that columns that vanish
+    are the last ones (covariance.pivoted).
+    """
+    out, free = x.copy(), np.ones(len(x), bool)
+    for g in likelihood.groups:
+        if not g.square.n_free:
+            continue
+        own, at_L = out[g.own], g.parts[0]
+        L = g.square.factor(own[at_L])
+        made, order = (found[0] for found in covariance.pivoted((L @ L.T)[None], g.pattern))
+        place = order.argmax(0)  # of every effect
+        below = place[g.square.rows] >= place[g.square.cols]
+        own[at_L] = (order.T @ made @ order)[g.square.rows, g.square.cols]
+        free[g.own.start : g.own.start + g.square.n_free] = below
+    return out, np.flatnonzero(free)
 
 
 def lifted(likelihood: Likelihood, x: np.ndarray) -> np.ndarray:
@@ -176,21 +197,23 @@ def lifted(likelihood: Likelihood, x: np.ndarray) -> np.ndarray:
     return out
 
 
-def onto(likelihood: Likelihood, held: Held | None, value: float, x: np.ndarray) -> Spot | None:
-    """A point near x at which ``held`` has a ``value``, by Newton steps; None where none is found. Of nothing held, x itself."""
+def onto(likelihood: Likelihood, held: Held | None, value: float, x: np.ndarray, free: np.ndarray) -> Spot | None:
+    """A point near x at which ``held`` has a ``value``, by Newton steps in the elements that are ``free``; None where none is
+    found. Of nothing held, x itself."""
     if held is None:
         return likelihood.spot(x)
     for _ in range(PROJECTIONS):
         spot = likelihood.spot(x)
         found, _ = held.less(value, spot.parameters, second=False)
-        a = spot.slope.T @ found.gradient
+        a = spot.slope[:, free].T @ found.gradient
         size = float(a @ a)
         if not (np.isfinite(found.value) and np.isfinite(size) and size > 0):
             return None
         step = -found.value / size * a
         if np.linalg.norm(step) < ON_SURFACE * (1 + np.linalg.norm(x)):
             return spot
-        x = x + step
+        x = x.copy()
+        x[free] += step
     return None
 
 
@@ -205,21 +228,23 @@ class _Plane(NamedTuple):
     slope: float  # d deviance / d value
 
 
-def _plane(likelihood: Likelihood, held: Held | None, value: float, here: Place) -> _Plane | None:
+def _plane(likelihood: Likelihood, held: Held | None, value: float, here: Place, free: np.ndarray) -> _Plane | None:
+    block = np.ix_(free, free)
     if held is None:
-        nothing = np.zeros_like(here.gradient)
-        return _Plane(here.gradient, here.hessian, nothing, 0.0, nothing, 0.0)
+        nothing = np.zeros(len(free))
+        return _Plane(here.gradient[free], here.hessian[block], nothing, 0.0, nothing, 0.0)
     found, moved = held.less(value, here.spot.parameters)
-    a, B = here.spot.slope.T @ found.gradient, likelihood.hessian(here.spot, found)
+    a, B = here.spot.slope[:, free].T @ found.gradient, likelihood.hessian(here.spot, found)[block]
     length = float(np.sqrt(a @ a))
     if not (np.isfinite(B).all() and np.isfinite(length) and length > 0):
         return None
-    multiplier = -float(a @ here.gradient) / length**2
-    W, normal = here.hessian + multiplier * B, a / length
-    turned = W @ normal
-    own = float(normal @ turned)
-    W = W - np.outer(turned, normal) - np.outer(normal, turned) + own * np.outer(normal, normal)
-    return _Plane(here.gradient + multiplier * a, W, normal, -moved / length, turned - own * normal, multiplier * moved)
+    gradient = here.gradient[free]
+    multiplier = -float(a @ gradient) / length**2
+    W, normal = here.hessian[block] + multiplier * B, a / length
+    bend = W @ normal
+    own = float(normal @ bend)
+    W = W - np.outer(bend, normal) - np.outer(normal, bend) + own * np.outer(normal, normal)
+    return _Plane(gradient + multiplier * a, W, normal, -moved / length, bend - own * normal, multiplier * moved)
 
 
 def least(likelihood: Likelihood, held: Held | None, value: float, x: np.ndarray, known: float = np.inf) -> Optimum | None:
@@ -227,13 +252,14 @@ def least(likelihood: Likelihood, held: Held | None, value: float, x: np.ndarray
 
     A search on its way to the deviance ``known``, or to one above it, would find nothing new, and gives None too.
     """
-    spot = onto(likelihood, held, value, x)
+    x, free = turned(likelihood, x)
+    spot = onto(likelihood, held, value, x, free)
     here = None if spot is None else likelihood.expand(spot)
     if here is None:
         return None
     radius = 1.0
     for _ in range(MAX_STEPS):
-        plane = _plane(likelihood, held, value, here)
+        plane = _plane(likelihood, held, value, here, free)
         if plane is None:
             return None
         lam, Q = np.linalg.eigh(plane.hessian)
@@ -245,8 +271,10 @@ def least(likelihood: Likelihood, held: Held | None, value: float, x: np.ndarray
             ahead = here.value - decrement / 2
             if decrement < TOLERANCE:
                 along = plane.normal - Q @ np.where(curved, Q.T @ plane.bend / np.where(curved, lam, 1.0), 0.0)
-                step = Q @ np.where(curved, newton, 0.0)
-                return Optimum(here.spot.x + step, ahead, plane.slope, plane.per_value * along)
+                found, per_value = here.spot.x.copy(), np.zeros_like(x)
+                found[free] += Q @ np.where(curved, newton, 0.0)
+                per_value[free] = plane.per_value * along
+                return Optimum(found, ahead, plane.slope, per_value)
             same = decrement < NEAR and abs(ahead - known) < SAME * decrement + TOLERANCE
             if same or (decrement < 1 and here.value - 2 * decrement > known):
                 return None
@@ -254,7 +282,9 @@ def least(likelihood: Likelihood, held: Held | None, value: float, x: np.ndarray
         away = np.where(down > 0, -AWAY, AWAY) * radius
         move = Q @ np.where(downhill & (np.abs(newton) < AWAY * radius), away, newton)
         move *= min(1.0, radius / max(np.linalg.norm(move), 1e-300))
-        there = onto(likelihood, held, value, here.spot.x + move)
+        aim = here.spot.x.copy()
+        aim[free] += move
+        there = onto(likelihood, held, value, aim, free)
         new = None if there is None else likelihood.expand(there)
         if new is not None and new.value <= here.value + 1e-12 * (1 + abs(here.value)):
             here, radius = new, min(2 * radius, 10.0)
