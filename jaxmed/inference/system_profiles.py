@@ -32,6 +32,7 @@ REFERENCES = ("F", "chi-square")
 CLOSE = 1e-3  # distance of zeta from its target from which one Newton step more is exact
 LOWER = 1e-6  # deviance by which another optimum must be lower to count
 FARTHEST = 1e4  # standard errors from the estimate beyond which an end is taken to be infinite
+FAR = 6.0  # standard errors that a figure shows where there is no end
 GROWTH = 3.0  # largest factor of a step outwards
 RESTARTS = 4  # about a better maximum
 MAX_LOOKS = 60  # values of one end
@@ -307,42 +308,50 @@ def intervals(about: Profiles, wanted: Sequence[Held], level: float, reference: 
 
     Should a search come upon a likelihood above that of the fit, the profiles are made about its maximum.
     """
-    target, first = reference.root(level), about.deviance
     with few_threads(0):
-        for _ in range(RESTARTS):
-            done: dict[int, Interval] = {}
-            for row in wanted:
-                if id(row) not in done and not about.lower:
-                    done[id(row)] = _interval(about, row, target, reference, tested)
-            if not about.lower:
-                break
-            lowest = min(about.lower, key=lambda found: found.value)
-            top = least(about.likelihood, None, 0.0, lowest.x)
-            moved = None if top is None else _about(about.system, about.likelihood, top.x)
-            if moved is None:
-                break
-            about = moved
-        if about.lower:
-            nothing = Interval(np.nan, np.nan, np.nan, np.nan, 0.0, "no maximum of the likelihood was found")
-            return [nothing for _ in wanted]
-    return [done[id(row)]._replace(above=first - about.deviance) for row in wanted]
+        return _settled(about, wanted, level, reference, tested)[1]
 
 
-def drawn(about: Profiles, held: Held, target: float, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values (m,) and their signed roots, up to where these reach the target or end: of a figure."""
+def drawn(
+    about: Profiles, held: Held, level: float, reference: Reference, reach: float, n: int
+) -> tuple[Interval, np.ndarray, np.ndarray]:
+    """The interval of one quantity, and for a figure values (m,) with their signed roots, up to the ends of level ``reach``."""
     with few_threads(0):
+        about, (interval,) = _settled(about, [held], level, reference, False)
         curve = about.curve(held)
         if not curve.usable:
-            return np.zeros(0), np.zeros(0)
+            return interval, np.zeros(0), np.zeros(0)
         ends = []
         for side in (-1, 1):
-            end, _ = curve.end(target, side)
-            seen = [value for value in curve.known if side * (value - curve.estimate) >= 0]
-            ends.append(end if np.isfinite(end) else side * max(side * value for value in seen))
+            end, _ = curve.end(reference.root(reach), side)
+            seen = [side * (value - curve.estimate) for value in curve.known]
+            ends.append(end if np.isfinite(end) else curve.estimate + side * min(max(seen), FAR * curve.step))
         for value in np.linspace(*ends, n):
             curve.at(float(value))
         values = np.array(sorted(value for value in curve.known if ends[0] <= value <= ends[1]))
-        return values, np.array([curve.zeta(value, curve.known[value]) for value in values])
+        return interval, values, np.array([curve.zeta(value, curve.known[value]) for value in values])
+
+
+def _settled(
+    about: Profiles, wanted: Sequence[Held], level: float, reference: Reference, tested: bool
+) -> tuple[Profiles, list[Interval]]:
+    """The intervals, and the profiles about the maximum of the likelihood that they belong to."""
+    first = about.deviance
+    for _ in range(RESTARTS):
+        done: dict[int, Interval] = {}
+        for row in wanted:
+            if id(row) not in done and not about.lower:
+                done[id(row)] = _interval(about, row, reference.root(level), reference, tested)
+        if not about.lower:
+            return about, [done[id(row)]._replace(above=first - about.deviance) for row in wanted]
+        lowest = min(about.lower, key=lambda found: found.value)
+        top = least(about.likelihood, None, 0.0, lowest.x)
+        moved = None if top is None else _about(about.system, about.likelihood, top.x)
+        if moved is None:
+            break
+        about = moved
+    nothing = Interval(np.nan, np.nan, np.nan, np.nan, 0.0, "no profile: no maximum of the likelihood was found")
+    return about, [nothing for _ in wanted]
 
 
 def _interval(about: Profiles, held: Held, target: float, reference: Reference, tested: bool) -> Interval:

@@ -15,15 +15,22 @@ from scipy.special import ndtri
 from jaxmed.arguments import choices, require_bool, require_level, require_option, require_whole, shown
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
+from jaxmed.inference import effects
 from jaxmed.inference.statistics import ALL_METHODS
-from jaxmed.report import cluster_tables, side_by_side
-from jaxmed.report.figures import clusters, density, forest, health, moderation, path, style
+from jaxmed.report import cluster_tables, profile_tables, side_by_side
+from jaxmed.report.figures import clusters, density, forest, health, moderation, path, profile, style
 from jaxmed.report.result import Drawn, Mediation, Mixed, Moderated, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INTERVALS = {"delta": "delta-method", "monte_carlo": "Monte Carlo", "bca": "BCa", "bc": "bias-corrected"}
+INTERVALS = {
+    "delta": "delta-method",
+    "monte_carlo": "Monte Carlo",
+    "profile": "profile likelihood",
+    "bca": "BCa",
+    "bc": "bias-corrected",
+}
 
 
 def draw(result: Result, kind: str | None, ax: Axes | None, options: dict[str, Any]) -> Axes:
@@ -37,7 +44,7 @@ def draw(result: Result, kind: str | None, ax: Axes | None, options: dict[str, A
     for name in options:
         if name not in valid:
             raise InputError(f"plot({kind!r}) has no option {name!r};{choices(name, valid)}")
-    for name in ("shade", "intercepts"):
+    for name in ("shade", "intercepts", "absolute"):
         if name in options:
             require_bool(name, options[name])
     style.require_axes(ax)
@@ -64,7 +71,7 @@ def fit_forest(
     ax: Axes | None = None,
 ) -> Axes:
     """Forest of effects and contrasts of a fit; ``effects`` picks kinds ("indirect", "contrast") or labels."""
-    method = require_option("method", method, ("delta", "monte_carlo"))
+    method = require_option("method", method, ("delta", "monte_carlo", "profile"))
     table = result.effects(level, method)
     return forest.forest(table, effects=effects, level=level, interval=INTERVALS[method], ax=ax)
 
@@ -97,6 +104,36 @@ def sensitivity_curve(
     """An effect over the correlation that a confounder of M and Y makes, or with ``contour`` over the two R^2."""
     found = result.sensitivity(level, mediator=mediator, conf_level=conf_level, method=method)
     return found.plot(effect, contour=contour, ax=ax)
+
+
+def fit_profile(
+    result: Mediation,
+    *,
+    effect: str | None = None,
+    level: float = 0.95,
+    reference: str = "F",
+    absolute: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Profile of one effect: the signed root of its likelihood ratio, or with ``absolute`` the size of it."""
+    reference = profile_tables.read_reference(reference)
+    rows = effects.effects(result.design)
+    chosen = _effect(effect, [row.label for row in rows])
+    row = next(row for row in rows if row.label == chosen)
+    found = profile_tables.curve(result.system, row, level, reference)
+    if found is None:
+        raise InputError(f"plot('profile'): {shown(chosen)} has no profile: the fit has not converged, or it is not defined.")
+    return profile.profile(
+        found.value,
+        found.zeta,
+        roots={at: found.law.root(at) for at in sorted({0.5, 0.8, 0.9, 0.95, 0.99, level})},
+        level=level,
+        interval=(found.estimate, found.low, found.high),
+        words=f"profile likelihood interval, {found.law.words}",
+        effect=chosen,
+        absolute=absolute,
+        ax=ax,
+    )
 
 
 def fit_clusters(
@@ -262,6 +299,7 @@ MEDIATION: Figures = {
     "sensitivity": sensitivity_curve,
     "clusters": fit_clusters,
     "influence": fit_influence,
+    "profile": fit_profile,
 }
 MEDIATION_DRAWS: Figures = {
     "forest": boot_forest,

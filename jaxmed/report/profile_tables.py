@@ -17,7 +17,7 @@ NOT_FITTED = "no profile: the fit has not converged"
 NOT_BY_ML = "no profile: maximum likelihood has not converged"
 ABOVE = 1e-5  # difference of deviances that is no rounding
 POINTS = 41  # of a curve
-BEYOND = 0.999  # level up to which a curve is drawn
+BEYOND = 0.995  # level up to which a curve is drawn
 
 
 class Columns(NamedTuple):
@@ -37,6 +37,7 @@ class Profiled(NamedTuple):
     estimate: float
     low: float  # ends at the level asked for
     high: float
+    law: Reference
 
 
 def effect_columns(system: FittedSystem, rows: tuple[Effect, ...], level: float, reference: str) -> Columns:
@@ -78,9 +79,8 @@ def curve(system: FittedSystem, row: Effect, level: float, reference: str) -> Pr
     if about is None:
         return None
     (one,) = held.of_effects((row,), system.design, about.scale())
-    (inner,) = system_profiles.intervals(about, [one], level, law, tested=False)
-    values, zeta = system_profiles.drawn(about, one, law.root(max(level, BEYOND)), POINTS)
-    return Profiled(values, zeta, inner.estimate, inner.low, inner.high) if len(values) > 1 else None
+    inner, values, zeta = system_profiles.drawn(about, one, level, law, max(level, BEYOND), POINTS)
+    return Profiled(values, zeta, inner.estimate, inner.low, inner.high, law) if len(values) > 1 else None
 
 
 def read_reference(reference: object) -> str:
