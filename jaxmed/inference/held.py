@@ -14,7 +14,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jaxmed.design.system import Design, Levels
+from jaxmed.arguments import listed
+from jaxmed.design.system import Design, Levels, Regression
 from jaxmed.inference import effects, latent, parameters
 from jaxmed.inference.effect_rows import Effect
 from jaxmed.inference.polynomials import Polynomial
@@ -112,6 +113,39 @@ class OnLevels:
 
 
 @dataclass(frozen=True, eq=False)
+class Spread:
+    """The root of the determinant of the levels that a regression is on: where it is 0 its coefficients may be anything."""
+
+    levels: Levels
+    regression: Regression
+    design: Design
+    scale: np.ndarray
+
+    def __call__(self, at: np.ndarray, *, second: bool = True) -> Value:
+        """See :class:`Function`."""
+        gradient, H = np.zeros(len(at)), np.zeros((len(at), len(at)))
+        S, where, moves = latent.moved(self.levels, self.regression, parameters.unpack(self.design, at))
+        sign, log = np.linalg.slogdet(S)
+        if not (sign > 0 and np.isfinite(log)):
+            return Value(np.nan, gradient, H)
+        root, inner = float(np.exp(log / 2)), np.linalg.solve(S, moves)  # (a, k, k)
+        traces = np.trace(inner, axis1=1, axis2=2)
+        gradient[where] = root / 2 * traces
+        if second:
+            h = FINE * self.scale[where]
+            near = np.repeat(at[None], len(where), 0)
+            near[np.arange(len(where)), where] += h
+            later = latent.moved(self.levels, self.regression, parameters.unpack(self.design, near))[2]  # (b, a, k, k)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                bent = np.nan_to_num((later - moves) / h[:, None, None, None], nan=0.0, posinf=0.0, neginf=0.0)
+            curved = np.einsum("kl,balk->ab", np.linalg.inv(S), bent)
+            curved = (curved + curved.T) / 2
+            both = np.einsum("akl,blk->ab", inner, inner)
+            H[np.ix_(where, where)] = root / 2 * (np.outer(traces, traces) / 2 - both + curved)
+        return Value(root, gradient, H)
+
+
+@dataclass(frozen=True, eq=False)
 class Called:
     """A function of the user, for arrays (..., P) of parameters; derivatives by differences, all points in one call.
 
@@ -145,6 +179,14 @@ class Called:
         return effects.values((self.row,), *parameters.unpack(self.design, at))[..., 0]
 
 
+class Pole(NamedTuple):
+    """Where a quantity grows without bounds, or may have any value: if that cannot be excluded, its interval has no bounds."""
+
+    of: Function  # 0 there
+    words: str  # what may be
+    crossed: bool  # whether the function has values on both sides of 0, or ends there
+
+
 class Held(NamedTuple):
     """A quantity to be held: itself, or the share of ``top`` in ``bottom``; along its ``directions`` a second optimum may lie.
 
@@ -154,6 +196,7 @@ class Held(NamedTuple):
     top: Function
     bottom: Function | None = None
     directions: tuple[Function, ...] = ()
+    poles: tuple[Pole, ...] = ()
     lowest: float = -np.inf  # value below which there is nothing
 
     def at(self, parameters: np.ndarray) -> float:
@@ -184,7 +227,10 @@ def of_effects(rows: Sequence[Effect], design: Design, scale: np.ndarray) -> lis
             parts = [_function(functions, row, design, scale)]
             if row.divisor is not None:
                 parts.append(_function(functions, replace(row, polynomial=row.divisor), design, scale))
-            found[top, bottom] = Held(*parts, directions=_directions(row, design, scale))
+            poles = _poles(functions, row, design, scale)
+            if row.divisor is not None:
+                poles = (Pole(parts[1], "the total effect may be 0", True), *poles)
+            found[top, bottom] = Held(*parts, directions=_directions(row, design, scale), poles=poles)
         out.append(found[top, bottom])
     return out
 
@@ -241,6 +287,26 @@ def _directions(row: Effect, design: Design, scale: np.ndarray) -> tuple[Functio
     terms = [*row.polynomial.terms, *(row.divisor.terms if row.divisor else ())]
     factors = sorted({k for monomial in terms if len(monomial) == 2 for k in monomial})
     return tuple(_polynomial(Polynomial({(k,): 1.0}), row.levels, design, scale) for k in factors)
+
+
+def _poles(made: dict[Hashable, Function], row: Effect, design: Design, scale: np.ndarray) -> tuple[Pole, ...]:
+    """Of regressions between clusters: the levels that they are on do not vary, or are collinear."""
+    levels = row.levels
+    if levels is None or row.function is not None:
+        return ()
+    terms = [*row.polynomial.terms, *(row.divisor.terms if row.divisor else ())]
+    used = {k - levels.first for monomial in terms for k in monomial if k >= levels.first}
+    out, start = [], 0
+    for r in levels.regressions:
+        own = range(start, start + len(r.on) + r.on_x)
+        start = own.stop
+        if used & set(own) and r.on and not r.within:
+            key = ("spread", r.on)
+            made.setdefault(key, Spread(levels, r, design, scale))
+            names = listed([levels.variables[v] for v in r.on])
+            words = f"the levels of {names} may be collinear" if len(r.on) > 1 else f"the cluster variance of {names} may be 0"
+            out.append(Pole(made[key], words, False))
+    return tuple(out)
 
 
 def one(at: int, n: int) -> Quadratic:

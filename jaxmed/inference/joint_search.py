@@ -21,7 +21,7 @@ from jaxmed.reml.covariance import FLOOR, Pattern, SquareFactor
 from jaxmed.reml.fit import FittedSystem, positions
 from jaxmed.reml.joint import Joint
 
-MAX_STEPS = 60
+MAX_STEPS = 50
 PROJECTIONS = 25  # Newton steps onto a surface
 TOLERANCE = 1e-6  # Newton decrement, in units of the deviance, from which the parabola's least value is exact to 1e-8
 NEAR = 0.1  # decrement at which a search is on its way to an optimum that is known

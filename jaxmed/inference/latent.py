@@ -122,6 +122,15 @@ def residuals_within(levels: Levels, mediators: tuple[int, ...], estimates: Esti
     return S, estimates.sigma2[..., levels.variables.index(levels.y)]
 
 
+def moved(levels: Levels, r: Regression, estimates: Estimates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The covariance (..., k, k) of what a regression is on; positions (a,) of the parameters that count, and its derivatives in
+    them (..., a, k, k)."""
+    found, on = moments(levels, estimates), list(r.on)
+    at, moves, _ = _derivatives(levels, estimates, found)
+    changes = np.moveaxis(moves, 0, -3)
+    return found.between[..., on, :][..., on], at, changes[..., on, :][..., on]
+
+
 def gradient(levels: Levels, estimates: Estimates) -> np.ndarray:
     """Derivatives (..., n, P) of :func:`coefficients`, exact."""
     found = moments(levels, estimates)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from jaxmed.inference.held import Held
+from jaxmed.inference.held import Held, Pole
 from jaxmed.inference.joint_search import FLAT, Likelihood, Optimum, least, lifted, likelihood
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.fit import FittedSystem, fit_design
@@ -34,6 +34,8 @@ LOWER = 1e-6  # deviance by which another optimum must be lower to count
 FARTHEST = 1e4  # standard errors from the estimate beyond which an end is taken to be infinite
 FAR = 6.0  # standard errors that a figure shows where there is no end
 GROWTH = 3.0  # largest factor of a step outwards
+FAILURES = 12  # searches without an optimum, of one quantity
+FEW = 3  # where little depends on it
 RESTARTS = 4  # about a better maximum
 MAX_LOOKS = 60  # values of one end
 SMALLEST = 1e-4  # of the first step, from a bound: the bound itself may be singular
@@ -84,6 +86,7 @@ class Curve:
     held: Held
     lower: list[Optimum] = field(default_factory=list)  # optima below the best, which is none then
     known: dict[float, Optimum] = field(default_factory=dict)
+    failures: int = 0
 
     def __post_init__(self) -> None:
         self.estimate = self.held.at(self.likelihood.spot(self.best).parameters)
@@ -124,12 +127,12 @@ class Curve:
             return self.known[value]
         for _ in range(8):
             nearest = min(self.known, key=lambda seen: abs(seen - value))
-            here, aim = self.known[nearest], value
-            for _ in range(5):
+            here, aim, found = self.known[nearest], value, None
+            while found is None and self.failures < FAILURES:
                 found = least(self.likelihood, self.held, aim, here.x + (aim - nearest) * here.along)
-                if found is not None:
-                    break
-                aim = (aim + nearest) / 2
+                if found is None:
+                    self.failures += 1
+                    aim = (aim + nearest) / 2
             if found is None:
                 return None
             self._keep(aim, found)
@@ -161,6 +164,8 @@ class Curve:
             factor = direction(spot.parameters, second=False)
             step = self.inverse @ (spot.slope.T @ factor.gradient)
             found, _ = self.held.less(value, spot.parameters, second=False)
+            if not np.any(found.gradient * factor.gradient):
+                return None  # it is no factor of this
             slope = float(found.gradient @ spot.slope @ step)
             if not (np.isfinite(found.value) and np.isfinite(slope) and slope != 0):
                 return None
@@ -187,20 +192,16 @@ class Curve:
             if side * (value - inside) > 0 and abs(self.zeta(value, seen)) >= target and nearer:
                 outside = value
         value = self.estimate + side * target * self.step
-        refused = 0
         for _ in range(MAX_LOOKS):
             value = self._between(value, inside, outside, side, bound)
             if abs(value - self.estimate) > FARTHEST * self.step:
                 return side * np.inf, ""
             at = self.at(value)
             if at is None:
-                refused += 1
-                if refused > 12:
-                    where = f"no parameters were found beyond {inside:.5g}, where the likelihood ratio is still below its limit"
-                    return np.nan, where
-                outside_now = value
-                value = (inside + outside_now) / 2
-                outside = outside_now if outside is None else outside
+                if self.failures >= FAILURES:
+                    return np.nan, f"no parameters were found beyond {inside:.5g}, where the likelihood ratio is below its limit"
+                outside = value if outside is None else min(outside, value, key=lambda one: side * one)
+                value = (inside + value) / 2
                 continue
             zeta = abs(self.zeta(value, at))
             slope = abs(at.slope) / (2 * max(zeta, 1e-12))
@@ -247,6 +248,7 @@ class Profiles:
     inverse: np.ndarray  # (n, n) of the Hessian at the best, a pseudo-inverse
     lower: list[Optimum] = field(default_factory=list)  # found below the best
     nulls: dict[int, tuple[Curve, Optimum | None]] = field(default_factory=dict)
+    excesses: dict[int, float] = field(default_factory=dict)
 
     @property
     def n_clusters(self) -> int:
@@ -257,17 +259,30 @@ class Profiles:
         """The profile of one quantity."""
         return Curve(self.likelihood, self.best, self.deviance, self.inverse, held, self.lower)
 
-    def null(self, held: Held) -> tuple[Curve, Optimum | None]:
-        """The curve of what is no share, and its optimum at 0; searched once."""
+    def null(self, held: Held, patience: int = FAILURES) -> tuple[Curve, Optimum | None]:
+        """The curve of what is no share, and its optimum at 0; searched once, with so many failures allowed."""
         key = id(held.top)
         if key not in self.nulls:
             curve = self.curve(held)
+            curve.failures = FAILURES - patience
             at = curve.at(0.0) if curve.usable and curve.estimate != 0 else None
             if at is not None:
                 curve.elsewhere(0.0)
                 at = curve.known[0.0]
             self.nulls[key] = curve, at
         return self.nulls[key]
+
+    def at_pole(self, pole: Pole) -> float:
+        """How far the deviance rises up to where a quantity may have any value; infinite where that is not found."""
+        key = id(pole.of)
+        if key not in self.excesses:
+            curve, at = self.curve(Held(pole.of)), None
+            if pole.crossed:
+                curve, at = self.null(Held(pole.of, None, ()))
+            elif curve.usable:
+                at = curve.at(SMALLEST * curve.estimate)
+            self.excesses[key] = np.inf if at is None else max(at.value - self.deviance, 0.0)
+        return self.excesses[key]
 
     def scale(self) -> np.ndarray:
         """(P,) what a change of each parameter is: its standard error, or a part of a size where G is singular; 0 of zeros."""
@@ -361,31 +376,31 @@ def _interval(about: Profiles, held: Held, target: float, reference: Reference, 
         return Interval(np.nan, np.nan, np.nan, np.nan, 0.0, "")
     if not curve.usable:
         return Interval(curve.estimate, np.nan, np.nan, np.nan, 0.0, "it does not depend on what is estimated")
+    beyond = [(about.at_pole(pole), pole) for pole in held.poles]
+    # where a level does not vary a coefficient may be anything, 0 too; a share may only be ever larger where its total is 0
+    anything = min((rise for rise, pole in beyond if not pole.crossed), default=np.inf)
+    unbounded = dict.fromkeys(pole.words for rise, pole in beyond if rise < target**2)
     if tested or share:
-        alone, null = about.null(Held(held.top, None, held.directions))
+        null = about.null(Held(held.top, None, held.directions), FEW if unbounded else FAILURES)[1]
         if null is not None:
-            zeta = alone.zeta(0.0, null)
-            p_value = reference.p_value(zeta)
             per = 1.0 if held.bottom is None else held.bottom(about.likelihood.spot(null.x).parameters, second=False).value
             curve.known[0.0] = null._replace(slope=null.slope * per, along=null.along * per)
-        elif curve.estimate == 0:
+        if curve.estimate == 0:
             p_value = 1.0
+        elif null is not None or np.isfinite(anything):
+            rise = np.inf if null is None else max(null.value - about.deviance, 0.0)
+            zeta = float(np.sqrt(min(rise, anything)))
+            p_value = reference.p_value(zeta)
+            if null is None:
+                said.append("the p value is at least that")
         else:
             said.append("no parameters were found with which it is 0")
-    if held.bottom is not None and _is_below(about, Held(held.bottom, None, held.directions), target):
+    if unbounded:
         low, high = -np.inf, np.inf
-        said.append(
-            "unbounded: the total effect may be 0" + (", and 0 itself is not among its values" if abs(zeta) > target else "")
-        )
+        said.append(f"unbounded: {'; '.join(unbounded)}" + (", and 0 is not among its values" if zeta > target else ""))
     else:
         (low, why_low), (high, why_high) = curve.end(target, -1), curve.end(target, 1)
         said += [f"{name} end: {why}" for name, why in (("lower", why_low), ("upper", why_high)) if why]
         if np.isinf(low) or np.isinf(high):
             said.append("an end does not exist: the likelihood never falls that far")
     return Interval(curve.estimate, low, high, p_value, 0.0, "; ".join(said))
-
-
-def _is_below(about: Profiles, total: Held, target: float) -> bool:
-    """Whether what a share is divided by may be 0: every share, however large, is then within its limits."""
-    curve, at = about.null(total)
-    return at is not None and abs(curve.zeta(0.0, at)) < target

@@ -276,8 +276,8 @@ def test_options_are_checked(fit, data):
             fit.predict(data, **options)
     with pytest.raises(InputError, match="kind='scale'"):
         fit.residuals("scale")
-    with pytest.raises(InputError, match="method='profile' is not an option; use one of 'wald'"):
-        fit.conf_int("profile")
+    with pytest.raises(InputError, match="method='boot' is not an option; use one of 'wald', 'profile'"):
+        fit.conf_int("boot")
     with pytest.warns(JaxmedWarning, match=r"write predict\(random='none'\)"):
         old = fit.predict("none")
     pd.testing.assert_frame_equal(old, fit.predict(random="none"))

@@ -104,7 +104,7 @@ def _interval_rows(ax: Axes, rows: Sequence[dict | None]) -> None:
             continue
         component = row["component"] if isinstance(row["component"], str) else None
         colour, marker, filled = style.COMPONENT[component]
-        if np.isfinite(row["conf_low"]):
+        if np.isfinite([row["conf_low"], row["conf_high"]]).all():
             ax.plot([row["conf_low"], row["conf_high"]], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
         face = colour if filled else "white"
         ax.plot(row["estimate"], y, marker, color=colour, markerfacecolor=face, markersize=6, markeredgewidth=1.4, zorder=3)
