@@ -296,11 +296,14 @@ def _poles(made: dict[Hashable, Function], row: Effect, design: Design, scale: n
         return ()
     terms = [*row.polynomial.terms, *(row.divisor.terms if row.divisor else ())]
     used = {k - levels.first for monomial in terms for k in monomial if k >= levels.first}
+    # of a total what is arbitrary cancels: it is the regression on x alone
+    total = row.effect == "total" or (row.effect == "contextual" and str(row.of).startswith("total"))
     out, start = [], 0
     for r in levels.regressions:
         own = range(start, start + len(r.on) + r.on_x)
         start = own.stop
-        if used & set(own) and r.on and not r.within:
+        only_x = all(levels.variables[v] == levels.x for v in r.on)
+        if used & set(own) and r.on and not r.within and (only_x or not total):
             key = ("spread", r.on)
             made.setdefault(key, Spread(levels, r, design, scale))
             names = listed([levels.variables[v] for v in r.on])
