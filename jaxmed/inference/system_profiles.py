@@ -341,7 +341,7 @@ def drawn(
             end, _ = curve.end(reference.root(reach), side)
             seen = [side * (value - curve.estimate) for value in curve.known]
             ends.append(end if np.isfinite(end) else curve.estimate + side * min(max(seen), FAR * curve.step))
-        for value in np.linspace(*ends, n):
+        for value in np.linspace(ends[0], ends[1], n):
             curve.at(float(value))
         values = np.array(sorted(value for value in curve.known if ends[0] <= value <= ends[1]))
         return interval, values, np.array([curve.zeta(value, curve.known[value]) for value in values])

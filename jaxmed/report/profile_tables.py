@@ -110,4 +110,4 @@ def _note(system: FittedSystem, one: Interval, law: Reference) -> str:
 
 
 def _nothing(n: int, why: str) -> Columns:
-    return Columns(*(np.full(n, np.nan) for _ in range(3)), [why] * n)
+    return Columns(np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan), [why] * n)
