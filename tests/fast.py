@@ -12,6 +12,7 @@ FULL = (
     "properties/test_origins.py::test_effects_do_not_depend",
     "properties/test_origins.py::test_origin_and_unit_of_a_column_of_a_mediation",
     "properties/test_origins.py::test_profile_intervals",
+    "properties/test_profiles.py",
     "properties/test_sensitivity.py",
     "properties/test_weights.py",
     "reference/test_designs.py",
@@ -70,4 +71,5 @@ FULL = (
     "unit/test_sensitivity.py::test_wrong_requests",
     "unit/test_start_values.py",
     "unit/test_storage.py",
+    "unit/test_system_profiles.py",
 )
