@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jaxmed.arguments import listed
 from jaxmed.design.system import Design, Levels, Regression
 from jaxmed.inference import effects, latent, parameters
 from jaxmed.inference.effect_rows import Effect
@@ -56,6 +55,25 @@ class Quadratic:
 
 
 @dataclass(frozen=True, eq=False)
+class Product:
+    """A polynomial of higher degree: chains of mediators, and paths a that go through other mediators."""
+
+    polynomial: Polynomial
+
+    def __call__(self, at: np.ndarray, *, second: bool = True) -> Value:
+        """See :class:`Function`."""
+        value, gradient, H = 0.0, np.zeros(len(at)), np.zeros((len(at), len(at)))
+        for monomial, weight in self.polynomial.terms.items():
+            value += weight * float(np.prod(at[[*monomial]]))
+            for k, i in enumerate(monomial):
+                rest = [*monomial[:k], *monomial[k + 1 :]]
+                gradient[i] += weight * float(np.prod(at[rest]))
+                for l, j in enumerate(rest):
+                    H[i, j] += weight * float(np.prod(at[[*rest[:l], *rest[l + 1 :]]]))
+        return Value(value, gradient, H)
+
+
+@dataclass(frozen=True, eq=False)
 class Root:
     """The square root of a variance: a profile is nearly a parabola in standard deviations."""
 
@@ -76,7 +94,7 @@ class OnLevels:
     ``scale`` (P,) says what a change of a parameter is: 0 of those that stay as they are, covariances that are 0 in the model.
     """
 
-    of: Quadratic  # of (beta, packed G, the coefficients of ``levels``)
+    of: Function  # of (beta, packed G, the coefficients of ``levels``)
     levels: Levels
     design: Design
     scale: np.ndarray
@@ -266,7 +284,7 @@ def _polynomial(polynomial: Polynomial, levels: Levels | None, design: Design, s
     """Over those regressions on latent means alone that it is made of."""
     used = {k - levels.first for monomial in polynomial.terms for k in monomial if k >= levels.first} if levels else set()
     if levels is None or not used:
-        return quadratic(polynomial, len(scale))
+        return algebraic(polynomial, len(scale))
     place, kept, start = {}, [], 0
     for regression in levels.regressions:
         own = range(start, start + len(regression.on) + regression.on_x)
@@ -276,7 +294,7 @@ def _polynomial(polynomial: Polynomial, levels: Levels | None, design: Design, s
             kept.append(regression)
     terms = {tuple(place.get(k, k) for k in monomial): weight for monomial, weight in polynomial.terms.items()}
     return OnLevels(
-        quadratic(Polynomial(terms), levels.first + len(place)), replace(levels, regressions=tuple(kept)), design, scale
+        algebraic(Polynomial(terms), levels.first + len(place)), replace(levels, regressions=tuple(kept)), design, scale
     )
 
 
@@ -285,7 +303,7 @@ def _directions(row: Effect, design: Design, scale: np.ndarray) -> tuple[Functio
     if row.function is not None:
         return tuple(one(k, len(scale)) for k in range(len(design.fixed_labels)))
     terms = [*row.polynomial.terms, *(row.divisor.terms if row.divisor else ())]
-    factors = sorted({k for monomial in terms if len(monomial) == 2 for k in monomial})
+    factors = sorted({k for monomial in terms if len(monomial) > 1 for k in monomial})
     return tuple(_polynomial(Polynomial({(k,): 1.0}), row.levels, design, scale) for k in factors)
 
 
@@ -303,10 +321,10 @@ def _poles(made: dict[Hashable, Function], row: Effect, design: Design, scale: n
         own = range(start, start + len(r.on) + r.on_x)
         start = own.stop
         only_x = all(levels.variables[v] == levels.x for v in r.on)
-        if used & set(own) and r.on and not r.within and (only_x or not total):
+        if used & set(own) and r.on and (only_x or not total):
             key = ("spread", r.on)
             made.setdefault(key, Spread(levels, r, design, scale))
-            names = listed([levels.variables[v] for v in r.on])
+            names = " and ".join(levels.variables[v] for v in r.on)
             words = f"the levels of {names} may be collinear" if len(r.on) > 1 else f"the cluster variance of {names} may be 0"
             out.append(Pole(made[key], words, False))
     return tuple(out)
@@ -317,8 +335,10 @@ def one(at: int, n: int) -> Quadratic:
     return Quadratic(0.0, (np.arange(n) == at).astype(float), np.zeros((n, n)))
 
 
-def quadratic(polynomial: Polynomial, n: int) -> Quadratic:
-    """A polynomial of degree two in the first of n parameters."""
+def algebraic(polynomial: Polynomial, n: int) -> Function:
+    """A polynomial in the first of n parameters."""
+    if max(map(len, polynomial.terms), default=0) > 2:
+        return Product(polynomial)
     constant, linear, square = 0.0, np.zeros(n), np.zeros((n, n))
     for monomial, weight in polynomial.terms.items():
         if not monomial:

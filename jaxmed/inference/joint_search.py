@@ -94,7 +94,7 @@ class Likelihood:
             L = g.square.factor(own[at_L])
             made = g.square.slope(L)
             t = len(made)
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 of_s = g.units[:, t : t + g.joint.K] * np.exp(own[at_s])
             of_L = g.units[:, :t] @ made
             parameters += of_L @ own[at_L] / 2 + of_s.sum(1) + g.units[:, t + g.joint.K :] @ own[at_b]

@@ -304,7 +304,7 @@ def profiles(system: FittedSystem) -> Profiles | None:
         system = fit_design(system.design, reml=False)
     if system.status == FAILED:
         return None
-    with few_threads(0):
+    with few_threads(0), np.errstate(all="ignore"):  # a search that leaves the numbers comes back
         return _about(system, *likelihood(system))
 
 
@@ -323,7 +323,7 @@ def intervals(about: Profiles, wanted: Sequence[Held], level: float, reference: 
 
     Should a search come upon a likelihood above that of the fit, the profiles are made about its maximum.
     """
-    with few_threads(0):
+    with few_threads(0), np.errstate(all="ignore"):  # a search that leaves the numbers comes back
         return _settled(about, wanted, level, reference, tested)[1]
 
 
@@ -331,7 +331,7 @@ def drawn(
     about: Profiles, held: Held, level: float, reference: Reference, reach: float, n: int
 ) -> tuple[Interval, np.ndarray, np.ndarray]:
     """The interval of one quantity, and for a figure values (m,) with their signed roots, up to the ends of level ``reach``."""
-    with few_threads(0):
+    with few_threads(0), np.errstate(all="ignore"):  # a search that leaves the numbers comes back
         about, (interval,) = _settled(about, [held], level, reference, False)
         curve = about.curve(held)
         if not curve.usable:

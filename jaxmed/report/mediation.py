@@ -224,7 +224,7 @@ class MediationResult(MediationFit):
             '(1, 39)'
         """
         method = require_option("method", method, ("delta", "monte_carlo", "profile"))
-        reference = profile_tables.read_reference(reference)
+        law = profile_tables.read_reference(reference)
         rows = effects.effects(self.design)
         estimates = self.system.estimates
         estimate = effects.values(rows, *estimates)
@@ -232,7 +232,7 @@ class MediationResult(MediationFit):
         notes = [effects.undefined_notes(rows, estimates)]
         if method == "profile":
             se = effects.std_errors(rows, estimates, joint)
-            low, high, p, said = profile_tables.effect_columns(self.system, rows, level, reference)
+            low, high, p, said = profile_tables.effect_columns(self.system, rows, level, law)
             notes.append(said)
         elif method == "delta":
             notes.append(effects.weak_notes(rows, estimates, joint))
@@ -320,9 +320,9 @@ class MediationResult(MediationFit):
             ['var(m:Intercept)', 'var(y:Intercept)', 'sigma(m)', 'sigma(y)', 'm:Intercept']
         """
         method = require_option("method", method, ("wald", "profile"))
-        level, reference = require_level(level), profile_tables.read_reference(reference)
+        level, law = require_level(level), profile_tables.read_reference(reference)
         if method == "profile":
-            found = profile_tables.parameter_intervals(self.system, level, reference)
+            found = profile_tables.parameter_intervals(self.system, level, law)
         else:
             found = parameters.wald(self.design, self.system.estimates, self.system.covariance().joint, level)
         return pd.DataFrame(
