@@ -8,8 +8,8 @@
 # # Latent or observed cluster means: bias, error and coverage
 #
 # **Claim.** Where an observed cluster mean is unreliable, the indirect effect between clusters that is estimated from it is
-# biased and its intervals cover too seldom. Intervals on latent means cover; the price is a larger error of the estimate. Effects within
-# clusters are estimated as well by either.
+# biased and its intervals cover too seldom. Intervals on latent means cover; the price is a larger error of the estimate.
+# Effects within clusters are estimated as well by either.
 #
 # Data sets of the 1-1-1 design, clusters of n rows. Levels of the clusters: eta_x, eta_m = .5 eta_x + ..., eta_y = .5 eta_m +
 # .2 eta_x + ..., each with the variance ICC; deviations from them: a = b = .4, c' = .2, with about the variance 1 - ICC. With
