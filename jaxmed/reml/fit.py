@@ -16,6 +16,8 @@ from jaxmed.reml import covariance, criterion, fallback, information, problem
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.problem import CONVERGED, FAILED, SINGULAR, SINGULAR_BELOW, FittedBlock, Point
 
+FEW = 20  # observations per variance parameter, with fewer of which there may be several optima
+
 
 @dataclass(frozen=True)
 class FittedSystem:
@@ -161,8 +163,10 @@ def _fit(
     factors = [covariance.positive(G[None], pattern)[0]] + [size * np.eye(len(G)) for size in (0.5, 0.1, 1.5)]
     best = fallback.minimise(evaluate, pattern, [(factors[0], log_ratio)])
     known = best.value if best.converged else -np.inf
-    # from elsewhere; what arrives at the same deviance need not go to the end
-    other = fallback.minimise(evaluate, pattern, [(factors[1], log_ratio)], known=known)
+    # from elsewhere, with few data from everywhere; what arrives at the same deviance need not go to the end
+    few = built.gram.n.sum() < FEW * (len(covariance.packed(G)) + len(log_ratio))
+    elsewhere = [(L, log_ratio) for L in (factors[1:] if few else factors[1:2])]
+    other = fallback.minimise(evaluate, pattern, elsewhere, every=few, known=known)
     evaluations = best.evaluations + other.evaluations
     if not (best.converged and abs(best.value - other.value) < fallback.NEAR):  # a second optimum, or none
         rest = fallback.minimise(evaluate, pattern, [(L, log_ratio) for L in factors[2:]], every=True)

@@ -5,9 +5,11 @@ from functools import cache, partial
 import jax
 import naive
 import numpy as np
+import pandas as pd
 import pytest
 import threadpoolctl
 
+import jaxmed
 from jaxmed.reml import criterion, fallback
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.covariance import packed, pattern, root, symmetric
@@ -198,3 +200,18 @@ def test_the_users_threads_of_blas_come_back_when_fits_overlap():
         assert set(threads()) == {1}  # the second is still at work
         second.__exit__(None, None, None)
         assert threads() == before
+
+
+@pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
+def test_few_data_are_searched_from_everywhere():
+    """Twelve clusters of three rows: of two optima, .285 apart, two of the usual starts lead to the worse."""
+    rng = np.random.default_rng(0)
+    J, n, tau = 12, 3, 0.1
+    codes = np.repeat(np.arange(J), n)
+    rng.normal(size=(2, J))
+    x = tau * rng.normal(size=J)[codes] + rng.normal(size=J * n)
+    m = 0.3 * x + tau * rng.normal(size=J)[codes] + rng.normal(size=J * n)
+    y = 0.3 * m + 0.1 * x + tau * rng.normal(size=J)[codes] + rng.normal(size=J * n)
+    data = pd.DataFrame({"id": codes, "x": x, "m": m, "y": y})
+    fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random="all", reml=False)
+    assert fit.deviance == pytest.approx(187.6035, abs=1e-3)
