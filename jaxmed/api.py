@@ -89,7 +89,7 @@ def compare(
     *fits: LMMResult,
     refit: bool = True,
     method: Literal["chisq", "bootstrap"] = "chisq",
-    n: int = 1_000,
+    n_resamples: int = 1_000,
     seed: Seed = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def compare(
             drawn from the smaller model of each pair, to which both are refitted by the same criterion as the data: also
             where a variance is tested, which is 0 under the smaller model, and in small samples. With one grouping factor
             the refits of either model run in a compiled program, thousands a second once it is ready.
-        n: draws of the bootstrap, for each pair.
+        n_resamples: draws of the bootstrap, for each pair.
         seed: of the bootstrap, as of :meth:`LMMResult.bootstrap`; draw i has the responses of parametric replicate i of
             the smaller model (fitted as the table says). None draws a fresh one, kept in ``attrs["seed"]``.
         progress: show a progress bar of the bootstrap.
@@ -129,7 +129,8 @@ def compare(
 
         By bootstrap:
 
-        >>> found = jaxmed.compare(jaxmed.lmm("m ~ 1 + (1 | id)", data), mixed, method="bootstrap", n=99, seed=1, progress=False)
+        >>> small = jaxmed.lmm("m ~ 1 + (1 | id)", data)
+        >>> found = jaxmed.compare(small, mixed, method="bootstrap", n_resamples=99, seed=1, progress=False)
         >>> found["p_value"].round(2).tolist()
         [nan, 0.01]
 
@@ -138,7 +139,7 @@ def compare(
     from jaxmed.report.mixed_compare import compare_fits
 
     require_bool("refit", refit)
-    return compare_fits(fits, refit=bool(refit), method=method, n=n, seed=seed, progress=progress)
+    return compare_fits(fits, refit=bool(refit), method=method, n_resamples=n_resamples, seed=seed, progress=progress)
 
 
 @verb

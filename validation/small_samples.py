@@ -55,7 +55,7 @@ def draw(seed, groups, rows):
 
 def p_values(data, smaller, larger, seed):
     small, large = (jm.lmm(formula, data) for formula in (smaller, larger))
-    found = jm.compare(small, large, method="bootstrap", n=DRAWS, seed=seed, progress=False).iloc[1]
+    found = jm.compare(small, large, method="bootstrap", n_resamples=DRAWS, seed=seed, progress=False).iloc[1]
     row = {"chi-square": found["p_chisq"], "bootstrap": found["p_value"]}
     if "z" in larger:
         row["Bartlett"] = found["p_bartlett"]

@@ -18,7 +18,7 @@ import numpy as np
 from jaxmed.inference.held import Held, Value
 from jaxmed.reml import covariance
 from jaxmed.reml.covariance import FLOOR, Pattern, SquareFactor
-from jaxmed.reml.fit import FittedSystem, positions
+from jaxmed.reml.fit import FittedSystem, positions, sizes
 from jaxmed.reml.joint import Joint
 
 MAX_STEPS = 50
@@ -138,14 +138,14 @@ class Likelihood:
 
 def likelihood(system: FittedSystem) -> tuple[Likelihood, np.ndarray]:
     """The likelihood of a system, and the x of its parameters."""
-    sizes = [e.fixed.shape[1] for e in system.design.equations], [e.random.shape[1] for e in system.design.equations]
-    p, q, K = sum(sizes[0]), sum(sizes[1]), len(sizes[0])
+    of_fixed, of_random = sizes(system.design)
+    p, q, K = sum(of_fixed), sum(of_random), len(of_fixed)
     t = q * (q + 1) // 2
     shift, groups, start, at = np.zeros(p + t + K), [], [], 0
     for block in system.fits:
         built = block.problem
         joint, square = Joint(built), SquareFactor(covariance.support(built.pattern))
-        fixed, own_q = positions(sizes[0], block.equations), positions(sizes[1], block.equations)
+        fixed, own_q = positions(of_fixed, block.equations), positions(of_random, block.equations)
         i, l, _ = covariance.packed_index(len(own_q))
         own_t = len(i)
         units = np.zeros((len(shift), own_t + joint.K + joint.p))

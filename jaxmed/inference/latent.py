@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxmed.design.system import Design, Factor, Levels, Regression, Shrinkage
 from jaxmed.inference import parameters
+from jaxmed.inference.polynomials import isserlis
 from jaxmed.inference.quantities import packed
 from jaxmed.reml.problem import SINGULAR_BELOW, Estimates
 
@@ -346,24 +347,18 @@ def within(design: Design, levels: Levels, estimates: Estimates) -> np.ndarray:
     def leading(source: int, v: int) -> list[list[_Slope]]:
         return [[]] if source == v else [[*rest, slope] for p, slope in into[v] for rest in leading(source, p)]
 
+    def covariance(one: _Slope, other: _Slope) -> np.ndarray:
+        return np.einsum("ji,ik,jk->j", one.random, estimates.G, other.random)
+
+    def expected(slopes: list[_Slope]) -> np.ndarray:
+        return isserlis(slopes, lambda slope: slope.mean, covariance, np.ones(J))
+
     out = np.zeros(len(lower))
     for i, v in enumerate(lower):
         for source in lower:
             ways = leading(source, v)
-            squares = sum((_mean_product([*one, *other], estimates.G) for one in ways for other in ways), np.zeros(J))
+            squares = sum((expected([*one, *other]) for one in ways for other in ways), np.zeros(J))
             out[i] += estimates.sigma2[source] * squares.mean()
-    return out
-
-
-def _mean_product(slopes: list[_Slope], G: np.ndarray) -> np.ndarray:
-    """The expected product (J,) of coefficients with normal random effects (Isserlis 1918)."""
-    if not slopes:
-        return np.ones(())
-    first, *rest = slopes
-    out = first.mean * _mean_product(rest, G)
-    for k, other in enumerate(rest):
-        cov = np.einsum("ji,ik,jk->j", first.random, G, other.random)
-        out = out + cov * _mean_product(rest[:k] + rest[k + 1 :], G)
     return out
 
 

@@ -20,6 +20,7 @@ from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import FAILED
 
 SAME = 1e-6  # difference of deviances that is none: two optima are known to no more digits
+ROUNDING = 1e-6  # of a column's length, that others do not explain
 TRIES = 200  # responses to which the larger model is fitted anew, from other starts, where it fits worse than the smaller one
 
 
@@ -64,6 +65,15 @@ def bootstrap_test(statistic: float, df: int, draws: np.ndarray) -> BootstrapTes
         statistic, df, float(p), float(np.sqrt(p * (1 - p) / n)), p_chisq, bartlett, float(special.chdtrc(df, bartlett)), n,
         len(draws) - n,
     )  # fmt: skip
+
+
+def beyond_span(columns: np.ndarray, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Which of some columns (n, k) are no combinations of those of X (n, p), rows weighted (n,)."""
+    root = np.sqrt(weights)[:, None]
+    Q = np.linalg.qr(X * root / np.linalg.norm(X, axis=0))[0]
+    weighted = columns * root
+    left = np.linalg.norm(weighted - Q @ (Q.T @ weighted), axis=0)
+    return np.flatnonzero(left > ROUNDING * np.maximum(np.linalg.norm(weighted, axis=0), 1e-300))
 
 
 def draws(

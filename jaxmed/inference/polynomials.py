@@ -8,11 +8,13 @@ Bolger 2003). Values and derivatives are exact and take leading batch axes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 Monomial = tuple[int, ...]  # positions of parameters in ascending order; the empty product is 1
 
 
@@ -65,15 +67,25 @@ class Combination:
         return Combination(self.mean * weight, tuple((at, own * weight) for at, own in self.random))
 
 
+def isserlis(factors: Sequence[T], mean: Callable[[T], Any], covariance: Callable[[T, T], Any], one: Any) -> Any:
+    """The expected product of jointly normal factors, from their means and covariances: numbers, arrays or polynomials.
+
+    Example:
+        >>> isserlis([(1.0, 2.0), (3.0, 4.0)], lambda f: f[0], lambda f, g: f[1] * g[1], 1.0)
+        11.0
+    """
+    if not factors:
+        return one
+    first, *rest = factors
+    out = mean(first) * isserlis(rest, mean, covariance, one)
+    for k, other in enumerate(rest):
+        out = out + covariance(first, other) * isserlis(rest[:k] + rest[k + 1 :], mean, covariance, one)
+    return out
+
+
 def mean_product(paths: Sequence[Combination], n_fixed: int, free: np.ndarray) -> Polynomial:
     """The average over clusters of a product of paths; covariances count where they are ``free`` to be estimated."""
-    if not paths:
-        return number(1.0)
-    first, *rest = paths
-    out = first.mean * mean_product(rest, n_fixed, free)
-    for k, other in enumerate(rest):
-        out = out + _covariance(first, other, n_fixed, free) * mean_product(rest[:k] + rest[k + 1 :], n_fixed, free)
-    return out
+    return isserlis(paths, lambda path: path.mean, lambda one, other: _covariance(one, other, n_fixed, free), number(1.0))
 
 
 def _covariance(left: Combination, right: Combination, n_fixed: int, free: np.ndarray) -> Polynomial:

@@ -36,7 +36,7 @@ class FittedSystem:
 
     def join(self, parts: list[problem.Estimates]) -> problem.Estimates:
         """Put the groups' parameters (leading batch axes allowed) together in the order of the design."""
-        p, q = _sizes(self.design)
+        p, q = sizes(self.design)
         lead = parts[0].beta.shape[:-1]
         beta, G, sigma2 = np.zeros((*lead, sum(p))), np.zeros((*lead, sum(q), sum(q))), np.zeros((*lead, len(p)))
         for block, part in zip(self.fits, parts, strict=True):
@@ -48,7 +48,7 @@ class FittedSystem:
 
     def split(self, whole: problem.Estimates) -> list[problem.Estimates]:
         """The inverse of :meth:`join`."""
-        p, q = _sizes(self.design)
+        p, q = sizes(self.design)
         out = []
         for block in self.fits:
             at_p, at_q = positions(p, block.equations), positions(q, block.equations)
@@ -68,7 +68,7 @@ class FittedSystem:
 
     def join_covariances(self, parts: list[information.Covariance]) -> information.Covariance:
         """Put the groups' covariances (leading batch axes allowed) together in the order of the design."""
-        p, q = _sizes(self.design)
+        p, q = sizes(self.design)
         P, Q, K = sum(p), sum(q), len(p)
         n = P + Q * (Q + 1) // 2 + K
         lead = parts[0].smallest.shape
@@ -83,7 +83,7 @@ class FittedSystem:
         return information.Covariance(conditional, joint, np.min([part.smallest for part in parts], 0))
 
 
-def _sizes(design: Design) -> tuple[list[int], list[int]]:
+def sizes(design: Design) -> tuple[list[int], list[int]]:
     return [e.fixed.shape[1] for e in design.equations], [e.random.shape[1] for e in design.equations]
 
 

@@ -19,16 +19,22 @@ if TYPE_CHECKING:
     from jaxmed.inference.likelihood_ratio import BootstrapTest
 
 METHODS = ("chisq", "bootstrap")
-ROUNDING = 1e-6  # of a deviance, and of a column's share that others do not explain
+ROUNDING = 1e-6  # of a deviance
 MANY = 0.05  # share of failed draws that is told in a warning
 
 
 def compare_fits(
-    fits: Sequence[LMMResult], *, refit: bool, method: str = "chisq", n: int = 1_000, seed: Seed = None, progress: bool = True
+    fits: Sequence[LMMResult],
+    *,
+    refit: bool,
+    method: str = "chisq",
+    n_resamples: int = 1_000,
+    seed: Seed = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """See :func:`jaxmed.compare`."""
     method = require_option("method", method, METHODS)
-    require_whole("n", n, 1)
+    require_whole("n_resamples", n_resamples, 1)
     require_bool("progress", progress)
     if method == "chisq" and seed is not None:
         raise InputError("compare: seed= belongs to method='bootstrap'; the chi-square test draws nothing, leave it out.")
@@ -67,7 +73,7 @@ def compare_fits(
         }
     )
     frame.attrs["note"] = note
-    return _by_bootstrap(frame, [fit for fit, _ in used], n, seed, progress) if method == "bootstrap" else frame
+    return _by_bootstrap(frame, [fit for fit, _ in used], n_resamples, seed, progress) if method == "bootstrap" else frame
 
 
 def _by_bootstrap(frame: pd.DataFrame, fits: Sequence[LMMResult], n: int, seed: Seed, progress: bool) -> pd.DataFrame:
@@ -80,7 +86,7 @@ def _by_bootstrap(frame: pd.DataFrame, fits: Sequence[LMMResult], n: int, seed: 
     from jaxmed.reml.compilation import compiled
     from jaxmed.report.bootstrap_call import chosen_seed, require_numbers
 
-    require_numbers("n", n, n)
+    require_numbers("n_resamples", n, n)
     number = chosen_seed(seed, "parametric", None, None)
     given = [Fitted(fit._model, fit._system, fit.design.offset * fit._root) for fit in fits]
     tests: list[BootstrapTest] = []
@@ -125,18 +131,17 @@ def _same_variances(small: LMMResult, large: LMMResult) -> bool:
 
 def _check_pair(small: LMMResult, large: LMMResult) -> None:
     """An InputError where a likelihood ratio test of the two can have no meaning, or draws cannot be had."""
+    from jaxmed.inference.likelihood_ratio import beyond_span  # with it comes JAX
+
     small._require_identified("compare(method='bootstrap')")
     if large.n_parameters == small.n_parameters:
         raise InputError(
             f"compare: {small.formula!r} and {large.formula!r} have the same number of parameters; a likelihood ratio test needs "
             "one model that contains the other."
         )
-    X, root = large.design.fixed, np.sqrt(large.design.weights)
     names = [*small.design.fixed_names, "its offset"]
-    columns = np.column_stack([small.design.fixed, small.design.offset - large.design.offset]) * root[:, None]
-    Q = np.linalg.qr(X * root[:, None] / np.linalg.norm(X, axis=0))[0]
-    left = np.linalg.norm(columns - Q @ (Q.T @ columns), axis=0)
-    beyond = np.flatnonzero(left > ROUNDING * np.maximum(np.linalg.norm(columns, axis=0), 1e-300))
+    columns = np.column_stack([small.design.fixed, small.design.offset - large.design.offset])
+    beyond = beyond_span(columns, large.design.fixed, large.design.weights)
     if len(beyond):
         raise InputError(
             f"compare: {names[beyond[0]]!r} of {small.formula!r} is no combination of the fixed effects of {large.formula!r}, "

@@ -87,7 +87,7 @@ def test_bootstrap(name):
     """One p value by two sets of draws, and pbkrtest's quantiles as shares of ours: apart by no more than chance."""
     theirs, n = REFERENCE["bootstrap"][name], 300 if name.startswith("crossed") else 3_000
     small, large = (jaxmed.lmm(theirs[which], of_bootstrap(name)).refit(reml=False) for which in ("smaller", "larger"))
-    found = jaxmed.compare(small, large, method="bootstrap", n=n, seed=1, progress=False).to_dict("records")[1]
+    found = jaxmed.compare(small, large, method="bootstrap", n_resamples=n, seed=1, progress=False).to_dict("records")[1]
     assert (found["df"], found["n_draws"]) == (theirs["df"], n)
     assert found["chisq"] == pytest.approx(theirs["statistic"], abs=1e-6)
     assert found["p_chisq"] == pytest.approx(theirs["p_chisq"], rel=1e-5)

@@ -101,7 +101,7 @@ def test_a_larger_model_that_fits_worse_is_fitted_again(table):
 def test_the_table(table):
     fits = [jaxmed.lmm(f"y ~ {fixed} + (1 | g) + (1 | h)", table) for fixed in ("x", "x + z", "x + z + (0 + x | g)")]
     plain = jaxmed.compare(*fits)
-    found = jaxmed.compare(*fits, method="bootstrap", n=25, seed=4, progress=False)
+    found = jaxmed.compare(*fits, method="bootstrap", n_resamples=25, seed=4, progress=False)
     new = ["p_std_error", "p_chisq", "chisq_bartlett", "p_bartlett", "n_draws", "n_failed"]
     assert list(found.columns) == [*plain.columns, *new]
     pd.testing.assert_frame_equal(found.drop(columns=[*new, "p_value"]), plain.drop(columns="p_value"))
@@ -119,10 +119,10 @@ def test_the_table(table):
     assert "3 of 3 models were fitted by REML and refitted" in found.attrs["note"]
     assert "refitted by maximum likelihood" in found.attrs["note"]
     assert "No draw failed." in found.attrs["note"]
-    kept = jaxmed.compare(*fits[1:], method="bootstrap", n=5, refit=False, progress=False)
+    kept = jaxmed.compare(*fits[1:], method="bootstrap", n_resamples=5, refit=False, progress=False)
     assert list(kept["fitted_by"]) == ["REML", "REML"]
     assert "refitted by restricted likelihood" in kept.attrs["note"]
-    repeated = jaxmed.compare(*fits[1:], method="bootstrap", n=5, refit=False, progress=False, seed=kept.attrs["seed"])
+    repeated = jaxmed.compare(*fits[1:], method="bootstrap", n_resamples=5, refit=False, progress=False, seed=kept.attrs["seed"])
     pd.testing.assert_frame_equal(repeated, kept)
 
 
@@ -130,7 +130,7 @@ def test_draws_that_fail_are_counted(table, monkeypatch):
     fits = [jaxmed.lmm(f"y ~ {fixed} + (1 | g) + (1 | h)", table) for fixed in ("x", "x + z")]
     monkeypatch.setattr(likelihood_ratio, "draws", lambda *args: np.r_[np.full(3, np.nan), np.zeros(7)])
     with pytest.warns(jaxmed.JaxmedWarning, match="3 of 10 draws have no optimum"):
-        found = jaxmed.compare(*fits, method="bootstrap", n=10, progress=False)
+        found = jaxmed.compare(*fits, method="bootstrap", n_resamples=10, progress=False)
     assert (found["n_draws"][1], found["n_failed"][1]) == (7, 3)
     assert "3 draws failed and are left out" in found.attrs["note"]
 
@@ -151,8 +151,8 @@ def test_what_cannot_be_compared(table):
     refused("'its offset' of", small, moved, method="bootstrap")
     refused(r"seed= belongs to method='bootstrap'", small, large, seed=1)
     refused("method='exact' is not an option", small, large, method="exact")
-    refused("did you mean 'n'", small, large, method="bootstrap", nsim=10)
-    refused("n=0 must be a whole number", small, large, method="bootstrap", n=0)
+    refused("did you mean 'n_resamples'", small, large, method="bootstrap", nsim=10)
+    refused("n_resamples=0 must be a whole number", small, large, method="bootstrap", n_resamples=0)
     with pytest.warns(jaxmed.JaxmedWarning, match="Not identified"):
         unknown = jaxmed.lmm("y ~ x + g + (1 | g) + (1 | h)", table)
     refused(
@@ -165,7 +165,7 @@ def test_what_cannot_be_compared(table):
 
 def test_a_smaller_model_without_fixed_effects(table):
     small, large = (jaxmed.lmm(f"y ~ 0{more} + (1 | g) + (1 | h)", table) for more in ("", " + x"))
-    found = jaxmed.compare(small, large, method="bootstrap", n=5, seed=1, progress=False)
+    found = jaxmed.compare(small, large, method="bootstrap", n_resamples=5, seed=1, progress=False)
     assert found["n_draws"].tolist()[1] == 5
     variance = jaxmed.lmm("y ~ 0 + (x | g) + (1 | h)", table)
-    assert jaxmed.compare(small, variance, method="bootstrap", n=5, seed=1, progress=False)["df"].tolist()[1] == 2
+    assert jaxmed.compare(small, variance, method="bootstrap", n_resamples=5, seed=1, progress=False)["df"].tolist()[1] == 2
