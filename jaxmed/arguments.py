@@ -31,6 +31,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "bc": ("biascorrected",),
     "bca": ("biascorrectedaccelerated", "biascorrectedandaccelerated"),
     "studentised": ("studentized", "student", "stud", "bootstrapt"),
+    "calibrated": ("double", "doublebootstrap", "iterated", "prepivoted"),
     "monte_carlo": ("mc", "mcmam"),
     "bayesian": ("bayes",),
     "parametric": ("param",),

@@ -21,6 +21,7 @@ from jaxmed.reml.compilation import double_precision
 PRNG = "threefry2x32"
 BLOCK = 256
 REPLICATES = 2**32  # numbers of replicates are below it: the generator's counter has 32 bits
+INNER_KEYS = 2**32 - 1  # the number from whose key those of inner replicates are derived
 
 
 def weights(
@@ -49,6 +50,29 @@ def weights(
         _block(kind, seed, b * size, size, n_clusters, strata)[max(first - b * size, 0) : max(last - b * size, 0)] for b in blocks
     ]
     return made[0] if len(made) == 1 else np.concatenate(made)
+
+
+@double_precision
+def nested(
+    seed: int,
+    outer: Int[np.ndarray, " B"],
+    inner: Int[np.ndarray, " B"],
+    n_clusters: int,
+    strata: Int[np.ndarray, " J"] | None = None,
+) -> Float[np.ndarray, "B J"]:
+    """Cluster weights of inner replicates: how often each cluster is in n_clusters draws from those of replicate ``outer``.
+
+    Example:
+        >>> drawn, again = weights("cluster", 1, 7, 8, 4)[0], nested(1, np.array([7]), np.array([0]), 4)[0]
+        >>> again.sum(), bool((again[drawn == 0] == 0).all())
+        (4.0, True)
+    """
+    groups, size = _groups(strata), block_size(n_clusters)
+    made = []
+    for a in range(0, len(outer), size):  # blocks of one shape: one program
+        i, r = (np.resize(numbers[a : a + size], size) for numbers in (outer, inner))
+        made.append(np.asarray(_draw_again(base_key(seed), i, r, groups, n_clusters=n_clusters))[: len(outer) - a])
+    return np.concatenate(made)
 
 
 def block_size(n_clusters: int) -> int:
@@ -124,14 +148,17 @@ def drawn_clusters(key: Array, n_clusters: int, strata: tuple[Array, Array, Arra
     return order[start + below_at(key, jnp.arange(n_clusters), size)]
 
 
+def _groups(strata: Int[np.ndarray, " J"] | None) -> tuple[Array, Array, Array] | None:
+    if strata is None:
+        return None
+    s = Strata(strata)
+    return jnp.asarray(s.order), jnp.asarray(s.start), jnp.asarray(s.size)
+
+
 @double_precision
 def _block(kind: str, seed: int, first: int, size: int, n_clusters: int, strata: np.ndarray | None) -> np.ndarray:
-    groups = None
-    if strata is not None:
-        s = Strata(strata)
-        groups = (jnp.asarray(s.order), jnp.asarray(s.start), jnp.asarray(s.size))
     index = jnp.arange(first, first + size)
-    made = np.asarray(_draw(base_key(seed), index, groups, n_clusters=n_clusters, kind=kind))
+    made = np.asarray(_draw(base_key(seed), index, _groups(strata), n_clusters=n_clusters, kind=kind))
     if kind == "cluster":
         return made
     if strata is None:
@@ -150,3 +177,20 @@ def _draw(base, index, strata, *, n_clusters: int, kind: str):
         return jnp.zeros(n_clusters).at[drawn_clusters(k, n_clusters, strata)].add(1.0)
 
     return jax.vmap(one)(index)
+
+
+@partial(jax.jit, static_argnames=("n_clusters",))
+def _draw_again(base, outer, inner, strata, *, n_clusters: int):
+    again = jax.random.key_data(replicate_key(base, jnp.uint32(INNER_KEYS)))
+
+    def one(i, r):
+        drawn = drawn_clusters(replicate_key(base, i), n_clusters, strata)
+        key = jax.random.fold_in(replicate_key(again, i), r)
+        if strata is None:
+            at = jax.random.randint(key, (n_clusters,), 0, n_clusters)
+        else:  # a slot is drawn again from those of its stratum
+            _, start, size = strata
+            at = start + below_at(key, jnp.arange(n_clusters), size)
+        return jnp.zeros(n_clusters).at[drawn[at]].add(1.0)
+
+    return jax.vmap(one)(outer, inner)

@@ -18,7 +18,7 @@ import pandas as pd
 from jaxmed.arguments import chosen_names, require_bool, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
 from jaxmed.errors import InputError, JaxmedWarning
-from jaxmed.inference import bootstrap, curves, intervals, sensitivity, statistics
+from jaxmed.inference import bootstrap, calibrated, curves, intervals, sensitivity, statistics
 from jaxmed.inference.curves import Bands
 from jaxmed.inference.draws import RESPONSES, Draws
 from jaxmed.inference.mixed import AnyScheme
@@ -46,6 +46,7 @@ class BootstrapResult(Curved):
     scheme: AnyScheme
     seconds: dict[str, float]
     progress: bool = False  # whether the runs that a table needs show a bar too
+    calibrate: int | None = None  # inner replicates of each replicate; with a number, "calibrated" is tidy()'s default
 
     @property
     def kind(self) -> str:
@@ -56,6 +57,14 @@ class BootstrapResult(Curved):
     def seed(self) -> int:
         """The seed of the replicates."""
         return self.scheme.seed
+
+    @property
+    def default_method(self) -> str:
+        """The intervals of ``tidy()``: "calibrated" where every replicate was resampled, "normal" of a jackknife, else
+        "percentile"."""
+        if self.kind == "jackknife":
+            return "normal"
+        return "calibrated" if self.calibrate else "percentile"
 
     def __len__(self) -> int:
         return len(self.raw.status)
@@ -108,9 +117,11 @@ class BootstrapResult(Curved):
         Args:
             level: coverage of the intervals.
             method: "percentile" (default), "basic", "normal", "bc", "bca" (its acceleration comes from the jackknife over
-                clusters, fitted when first asked for) or "studentised" (every draw's standard error from its joint
-                covariance, computed when first asked for). A jackknife gives "normal" intervals only; a mixed model with several
-                grouping factors has neither "bca" nor "studentised".
+                clusters, fitted when first asked for), "studentised" (every draw's standard error from its joint
+                covariance, computed when first asked for) or "calibrated" (percentiles at the shares that cover in a bootstrap
+                of every replicate, of kind "cluster" alone; the default after ``bootstrap(..., calibrate=200)``, else fitted
+                when first asked for, with 200 inner replicates). A jackknife gives "normal" intervals only; a mixed model with
+                several grouping factors has neither "bca", "studentised" nor "calibrated".
             singular: "drop" leaves out the draws on the boundary, to see what they do; they are valid estimates.
             failed: "worst" gives the widest interval over whatever failed draws, and draws in which an effect does not exist,
                 might have been (methods by ranks).
@@ -132,14 +143,14 @@ class BootstrapResult(Curved):
             >>> bool((table["conf_low"] < table["conf_high"]).all())
             True
 
-        Formulas and sources: jaxmed/inference/intervals.py and studentised.py.
+        Formulas and sources: jaxmed/inference/intervals.py, studentised.py and calibrated.py.
         """
         singular = require_option("singular", singular, ("keep", "drop"))
         failed = require_option("failed", failed, ("drop", "worst"))
         method = None if method is None else require_option("method", method, statistics.ALL_METHODS)
+        method = method or self.default_method
         if self.kind == "jackknife":
-            return self._jackknife(level, method or "normal")
-        method = method or "percentile"
+            return self._jackknife(level, method)
         sample = self._sample(method, singular)
         self._warn(sample, level, method)
 
@@ -247,8 +258,9 @@ class BootstrapResult(Curved):
         """The scheme of the compiled kernel: clusters can be left out, and every draw has a covariance."""
         if self.scheme.system is None:
             raise InputError(
-                "standard errors of draws (method='studentised') and the jackknife (method='bca') need a model with one grouping "
-                "factor, and this one has several; use method='percentile' or 'bc'"
+                "standard errors of draws (method='studentised'), the jackknife (method='bca') and a bootstrap of every "
+                "replicate (method='calibrated') need a model with one grouping factor, and this one has several; use "
+                "method='percentile' or 'bc'"
             )
         return cast(Scheme, self.scheme)
 
@@ -264,6 +276,17 @@ class BootstrapResult(Curved):
             draws = bootstrap.run(range(J), make(system, "jackknife", 0), progress=update)
         return intervals.acceleration(self.fit._quantities.values(draws.estimates), strata=self.scheme.strata)
 
+    @cached_property
+    def _inner(self) -> np.ndarray:
+        if self.kind != "cluster":
+            raise InputError(
+                f"method='calibrated' resamples the clusters of every replicate, which kind={self.kind!r} does not draw; use "
+                "kind='cluster'"
+            )
+        n = self.calibrate or calibrated.INNER
+        with progress_bar(len(self) * n, self.progress, waits=compiled.told) as update:
+            return calibrated.inner_shares(self._batched, self.raw.index, n, self.fit._quantities, update)
+
     def _sample(self, method: str, singular: str) -> statistics.Sample:
         rows, estimates = self.fit._quantities, self.scheme.estimates
         errors = se = None
@@ -277,6 +300,7 @@ class BootstrapResult(Curved):
             errors,
             se,
             rows.undefined(self.raw.estimates),
+            self._inner if method == "calibrated" else None,
         )
         return sample.part(np.flatnonzero(self.raw.status != SINGULAR)) if singular == "drop" else sample
 
@@ -389,10 +413,8 @@ class BootstrapResult(Curved):
 
     def _shown_table(self) -> tuple[pd.DataFrame, str]:
         """The table that words show, and the name of its intervals."""
-        if self.kind == "jackknife":
-            return self.tidy(), "normal"
         try:
-            return self.tidy(), "percentile"
+            return self.tidy(), self.default_method
         except InputError:  # fewer draws than any percentile needs
             return self.tidy(method="normal"), "normal"
 
@@ -480,7 +502,7 @@ class BootstrapResult(Curved):
         table, name = self._shown_table()
         shown = table.drop(columns=MONTE_CARLO)
         own = self.fit._row_blocks(shown, f"{self.kind} bootstrap, {name} intervals, 95%")
-        return [*own, *self._strength(name), *self.fit._parameter_tables()]
+        return [*own, *self._strength(_without_inner(name)), *self.fit._parameter_tables()]
 
     def _strength(self, method: str) -> list[tuple[str, pd.DataFrame]]:
         """The thresholds of a confounder, of mediations; of a jackknife those of its fit."""
@@ -497,8 +519,8 @@ class BootstrapResult(Curved):
         name = self._shown_table()[1]
         confounded = []
         if self.fit._response is None:
-            confounded = document.confounders(self, self.fit._mediation_design("sensitivity()"), name)
-        if name == "percentile":
+            confounded = document.confounders(self, self.fit._mediation_design("sensitivity()"), _without_inner(name))
+        if name == self.default_method:
             return [*drawn, *confounded]
         # with fewer draws than percentiles need
         drawn = [picture._replace(options={"method": name}) for picture in drawn if picture.kind in ("forest", "density")]
@@ -534,3 +556,8 @@ class BootstrapResult(Curved):
         said = f"# Seed {self.seed}: replicate i depends on the seed and i alone"
         *fit, _, _ = self.fit._code()
         return [*fit, said, call, "print(boot.tidy())", 'boot.report("report.html")']
+
+
+def _without_inner(method: str) -> str:
+    """The intervals of curves over draws, which have no inner replicates."""
+    return "percentile" if method == "calibrated" else method

@@ -36,12 +36,14 @@ def run(
     save_to: str | os.PathLike[str] | None,
     replicates: Any,
     executor: Any,
+    calibrate: Any = None,
 ) -> BootstrapResult:
     """What ``fit.bootstrap(...)`` of every fit does."""
     started = time.perf_counter()
     kind = check_bootstrap(n_resamples, kind, progress, chunk_size, replicates, executor)
     factor = require_option("factor", factor, FACTORS)
     fit._require_scheme(kind, strata is not None)
+    require_calibrate(calibrate, kind, n_resamples if replicates is None else replicates.stop)
     if not fit.converged:
         raise InputError("bootstrap() needs a converged full-sample fit; this one failed: simplify its random effects first")
     number = chosen_seed(seed, kind, save_to, replicates)
@@ -56,7 +58,12 @@ def run(
         draws = bootstrap.run(
             chosen, scheme, chunk_size=chunk_size or reml.default_chunk(), progress=update, store=store, executor=executor
         )
-    return BootstrapResult(fit, draws, scheme, draws.seconds | {"total": time.perf_counter() - started}, progress)
+    inner = None if calibrate is None else int(calibrate)
+    made = BootstrapResult(fit, draws, scheme, draws.seconds | {"total": 0.0}, progress, inner)
+    if inner:
+        made._inner  # noqa: B018: fitted now, once for all tables
+    made.seconds["total"] = time.perf_counter() - started
+    return made
 
 
 def _folder(fit: FitResult, save_to: str | os.PathLike[str], scheme: AnyScheme) -> storage.Folder:
@@ -89,6 +96,19 @@ def check_bootstrap(
     if executor is not None:
         executors.require_executor(executor)
     return kind
+
+
+def require_calibrate(calibrate: Any, kind: str, stop: int) -> None:
+    """An InputError for a number of inner replicates that is none, or that this scheme or the generator cannot have."""
+    if calibrate is None:
+        return
+    require_whole("calibrate", calibrate, 20, ", or None")
+    if kind != "cluster":
+        raise InputError(
+            f"calibrate={calibrate!r} resamples the clusters of every replicate, which kind={kind!r} does not draw; use "
+            "kind='cluster', or leave it out"
+        )
+    require_numbers("calibrate", calibrate, int(calibrate) * int(stop))
 
 
 def require_numbers(argument: str, given: Any, stop: int) -> None:

@@ -595,6 +595,7 @@ class MediationResult(MediationFit):
         save_to: str | os.PathLike[str] | None = None,
         replicates: range | None = None,
         executor: Executor | None = None,
+        calibrate: int | None = None,
     ) -> BootstrapResult:
         """Refit the whole system for resampled or newly made data.
 
@@ -623,6 +624,9 @@ class MediationResult(MediationFit):
             executor: a pool whose workers refit, beyond this machine if it reaches there: any
                 ``concurrent.futures.Executor``, such as those of Dask (``client.get_executor()``), loky and MPI. The draws
                 are those of this process. None: threads of this process, one per core.
+            calibrate: inner replicates of each replicate, such as 200: clusters are drawn again from those that each replicate
+                has (kind="cluster", in threads of this process), and intervals of ``boot.tidy()`` are those that cover there:
+                method="calibrated". 1,000 replicates with 200 each are 201,000 refits.
 
         Returns:
             A BootstrapResult: draws of effects and parameters, a status per replicate, tables.
@@ -646,7 +650,7 @@ class MediationResult(MediationFit):
 
         return bootstrap_call.run(
             self, n_resamples, seed=seed, kind=kind, progress=progress, chunk_size=chunk_size, strata=strata, factor=factor,
-            save_to=save_to, replicates=replicates, executor=executor,
+            save_to=save_to, replicates=replicates, executor=executor, calibrate=calibrate,
         )  # fmt: skip
 
     def _by_equation(self, values: list[np.ndarray]) -> pd.DataFrame:

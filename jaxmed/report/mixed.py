@@ -419,6 +419,7 @@ class LMMResult(MixedFit):
         save_to: str | os.PathLike[str] | None = None,
         replicates: range | None = None,
         executor: Executor | None = None,
+        calibrate: int | None = None,
     ) -> BootstrapResult:
         """Refit the model to new responses, or to resampled groups.
 
@@ -445,6 +446,9 @@ class LMMResult(MixedFit):
             executor: a pool whose workers refit, beyond this machine if it reaches there: any
                 ``concurrent.futures.Executor``, such as those of Dask (``client.get_executor()``), loky and MPI. The draws
                 are those of this process. None: threads of this process, one per core.
+            calibrate: inner replicates of each replicate, such as 200: clusters are drawn again from those that each replicate
+                has (kind="cluster", in threads of this process), and intervals of ``boot.tidy()`` are those that cover there:
+                method="calibrated". 1,000 replicates with 200 each are 201,000 refits.
 
         Returns:
             A BootstrapResult: ``tidy()``, ``draws``, ``status``, ``resample(i)``, ``response(i)``, ``summary()``.
@@ -464,7 +468,7 @@ class LMMResult(MixedFit):
 
         return bootstrap_call.run(
             self, n_resamples, seed=seed, kind=kind, progress=progress, chunk_size=chunk_size, strata=strata, factor=factor,
-            save_to=save_to, replicates=replicates, executor=executor,
+            save_to=save_to, replicates=replicates, executor=executor, calibrate=calibrate,
         )  # fmt: skip
 
     # tidy ------------------------------------------------------------------------------------------------------------

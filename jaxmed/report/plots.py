@@ -188,9 +188,9 @@ def fit_influence(result: Mediation, *, effect: str | None = None, n: int = 15, 
 
 
 def boot_path(result: Drawn, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
-    """Path diagram with percentile intervals (of a jackknife: normal ones)."""
+    """Path diagram with the intervals of ``tidy()``."""
     fixed = result._fixed(level)
-    interval = "jackknife" if result.kind == "jackknife" else "percentile bootstrap"
+    interval = "jackknife" if result.kind == "jackknife" else f"{result.default_method} bootstrap"
     return _path(result.fit, fixed, result.tidy(level), component, level, interval, ax)
 
 
@@ -356,7 +356,7 @@ def _effect(asked: str | None, known: Sequence[str]) -> str:
 
 def _method(result: Drawn, method: str | None) -> str:
     if method is None:
-        return "normal" if result.kind == "jackknife" else "percentile"
+        return result.default_method
     return require_option("method", method, ALL_METHODS)
 
 

@@ -23,7 +23,7 @@ SCHEMES = {
     "wild": "wild-bootstrap samples",
 }
 METHODS = {"percentile": "percentile", "basic": "basic", "normal": "normal", "bc": "bias-corrected"}
-METHODS |= {"bca": "bias-corrected and accelerated", "studentised": "studentised"}
+METHODS |= {"bca": "bias-corrected and accelerated", "studentised": "studentised", "calibrated": "calibrated percentile"}
 POOR, GOOD = 0.5, 0.95  # reliabilities below and above which something is said
 NOTHING = 1e-8  # reliability of a mean of clusters that do not differ
 MOST = 8  # effects in one sentence
@@ -97,7 +97,7 @@ def mixed_paragraph(boot: Drawn, table: pd.DataFrame, level: float, method: str 
 
 def _intervals(boot: Drawn, level: float, method: str | None) -> str:
     """Where the intervals come from."""
-    chosen = method or ("normal" if boot.kind == "jackknife" else "percentile")
+    chosen = method or boot.default_method
     singular = ", ".join(f"{int((boot.status == s).sum()):,} {s}" for s in ("singular", "failed"))
     return (
         f"The {100 * level:g}% {METHODS.get(chosen, chosen)} confidence intervals come from {len(boot):,} "
