@@ -192,7 +192,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None = None, factor: str = "mammen") -> Scheme:
+def make(
+    system: FittedSystem,
+    kind: str,
+    seed: int,
+    strata: np.ndarray | None = None,
+    factor: str = "mammen",
+    at: Estimates | None = None,
+) -> Scheme:
     """A scheme ready to draw.
 
     Args:
@@ -201,6 +208,7 @@ def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None =
         seed: a whole number.
         strata: (J,) number of each cluster's stratum, for ``STRATIFIED`` schemes.
         factor: of the wild scheme, one of ``FACTORS``.
+        at: of the parametric scheme, the parameters that new responses are drawn from; default those of the fit.
 
     Raises:
         InputError: unknown kind or factor, strata where the scheme draws no clusters, a scheme that the model does not allow.
@@ -221,7 +229,7 @@ def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None =
     if kind in WEIGHTED:
         return Scheme(kind, seed, system, strata)
     plan, laid_out, classes = slot_table.lay_out(system)
-    noise = _noise(system, kind, laid_out, classes) if kind in RESPONSES else None
+    noise = _noise(system, kind, laid_out, classes, at or system.estimates) if kind in RESPONSES else None
     groups = None
     if strata is not None:
         s = weights.Strata(strata)
@@ -236,8 +244,10 @@ def make(system: FittedSystem, kind: str, seed: int, strata: np.ndarray | None =
 # --- What responses are made of -------------------------------------------------------------------------------------
 
 
-def _noise(system: FittedSystem, kind: str, laid_out: slot_table.SlotTable, classes: tuple[SizeClass, ...]) -> redraw.Noise:
-    design, (beta, G, sigma2) = system.design, system.estimates
+def _noise(
+    system: FittedSystem, kind: str, laid_out: slot_table.SlotTable, classes: tuple[SizeClass, ...], at: Estimates
+) -> redraw.Noise:
+    design, (beta, G, sigma2) = system.design, at
     K, q = len(design.equations), len(G)
     level_2 = np.array([e.level == 2 for e in design.equations])
     empty = redraw.Noise(beta, np.zeros((0, q)), np.zeros((0, K)), np.zeros((0, K)), ())

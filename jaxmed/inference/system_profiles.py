@@ -73,6 +73,7 @@ class Interval(NamedTuple):
     p_value: float
     above: float  # how far the deviance of the fit lies above the least, about which the profile is: 0 but for rounding
     note: str
+    zeta: float = np.nan  # the root at 0, without its sign: its square is the likelihood ratio statistic
 
 
 @dataclass(eq=False)
@@ -327,6 +328,17 @@ def intervals(about: Profiles, wanted: Sequence[Held], level: float, reference: 
         return _settled(about, wanted, level, reference, tested)[1]
 
 
+def null_tests(about: Profiles, wanted: Sequence[Held], reference: Reference) -> list[tuple[Interval, np.ndarray | None]]:
+    """The test of 0 of each quantity, no share, without its interval; and the likeliest parameters (P,) with which it is 0."""
+    with few_threads(0), np.errstate(all="ignore"):
+        about, found = _settled(about, wanted, None, reference, True)
+        out = []
+        for held, one in zip(wanted, found, strict=True):
+            at = about.null(Held(held.top, None, held.directions))[1] if np.isfinite(one.zeta) and one.zeta > 0 else None
+            out.append((one, None if at is None else about.likelihood.spot(at.x).parameters))
+        return out
+
+
 def drawn(
     about: Profiles, held: Held, level: float, reference: Reference, reach: float, n: int
 ) -> tuple[Interval, np.ndarray, np.ndarray]:
@@ -348,15 +360,16 @@ def drawn(
 
 
 def _settled(
-    about: Profiles, wanted: Sequence[Held], level: float, reference: Reference, tested: bool
+    about: Profiles, wanted: Sequence[Held], level: float | None, reference: Reference, tested: bool
 ) -> tuple[Profiles, list[Interval]]:
-    """The intervals, and the profiles about the maximum of the likelihood that they belong to."""
+    """The intervals (without a level tests alone), and the profiles about the maximum of the likelihood that they belong to."""
     first = about.deviance
     for _ in range(RESTARTS):
         done: dict[int, Interval] = {}
         for row in wanted:
             if id(row) not in done and not about.lower:
-                done[id(row)] = _interval(about, row, reference.root(level), reference, tested)
+                target = None if level is None else reference.root(level)
+                done[id(row)] = _interval(about, row, target, reference, tested)
         if not about.lower:
             return about, [done[id(row)]._replace(above=first - about.deviance) for row in wanted]
         lowest = min(about.lower, key=lambda found: found.value)
@@ -369,9 +382,9 @@ def _settled(
     return about, [nothing for _ in wanted]
 
 
-def _interval(about: Profiles, held: Held, target: float, reference: Reference, tested: bool) -> Interval:
-    share = held.bottom is not None
-    curve, p_value, zeta, said = about.curve(held), np.nan, 0.0, []
+def _interval(about: Profiles, held: Held, target: float | None, reference: Reference, tested: bool) -> Interval:
+    share, limit = held.bottom is not None, np.nan if target is None else target
+    curve, p_value, zeta, said = about.curve(held), np.nan, np.nan, []
     if not np.isfinite(curve.estimate):
         return Interval(np.nan, np.nan, np.nan, np.nan, 0.0, "")
     if not curve.usable:
@@ -379,14 +392,14 @@ def _interval(about: Profiles, held: Held, target: float, reference: Reference, 
     beyond = [(about.at_pole(pole), pole) for pole in held.poles]
     # where a level does not vary a coefficient may be anything, 0 too; a share may only be ever larger where its total is 0
     anything = min((rise for rise, pole in beyond if not pole.crossed), default=np.inf)
-    unbounded = dict.fromkeys(pole.words for rise, pole in beyond if rise < target**2)
+    unbounded = dict.fromkeys(pole.words for rise, pole in beyond if rise < limit**2)
     if tested or share:
         null = about.null(Held(held.top, None, held.directions), FEW if unbounded else FAILURES)[1]
         if null is not None:
             per = 1.0 if held.bottom is None else held.bottom(about.likelihood.spot(null.x).parameters, second=False).value
             curve.known[0.0] = null._replace(slope=null.slope * per, along=null.along * per)
         if curve.estimate == 0:
-            p_value = 1.0
+            p_value, zeta = 1.0, 0.0
         elif null is not None or np.isfinite(anything):
             rise = np.inf if null is None else max(null.value - about.deviance, 0.0)
             zeta = float(np.sqrt(min(rise, anything)))
@@ -395,12 +408,14 @@ def _interval(about: Profiles, held: Held, target: float, reference: Reference, 
                 said.append("the p value is at least that")
         else:
             said.append("no parameters were found with which it is 0")
-    if unbounded:
+    if target is None:
+        low = high = np.nan
+    elif unbounded:
         low, high = -np.inf, np.inf
-        said.append(f"unbounded: {'; '.join(unbounded)}" + (", and 0 is not among its values" if zeta > target else ""))
+        said.append(f"unbounded: {'; '.join(unbounded)}" + (", and 0 is not among its values" if zeta > limit else ""))
     else:
-        (low, why_low), (high, why_high) = curve.end(target, -1), curve.end(target, 1)
+        (low, why_low), (high, why_high) = curve.end(limit, -1), curve.end(limit, 1)
         said += [f"{name} end: {why}" for name, why in (("lower", why_low), ("upper", why_high)) if why]
         if np.isinf(low) or np.isinf(high):
             said.append("an end does not exist: the likelihood never falls that far")
-    return Interval(curve.estimate, low, high, p_value, 0.0, "; ".join(said))
+    return Interval(curve.estimate, low, high, p_value, 0.0, "; ".join(said), zeta)

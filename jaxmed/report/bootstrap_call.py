@@ -61,7 +61,7 @@ def run(
     inner = None if calibrate is None else int(calibrate)
     made = BootstrapResult(fit, draws, scheme, draws.seconds | {"total": 0.0}, progress, inner)
     if inner:
-        made._inner  # noqa: B018: fitted now, once for all tables
+        _ = made._inner  # fitted now, once for all tables
     made.seconds["total"] = time.perf_counter() - started
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -20,7 +21,7 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, latent, parameters, prediction
 from jaxmed.reml import fit as reml_fit
-from jaxmed.report import cluster_tables, profile_tables, prose
+from jaxmed.report import cluster_tables, indirect_tests, profile_tables, prose
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.mediation_words import MediationFit
 from jaxmed.report.progress import progress_bar
@@ -257,6 +258,48 @@ class MediationResult(MediationFit):
             p_value=p,
             note=joined_notes(proportion_notes(rows, estimate, se), *notes),
         )
+
+    def test_indirect(
+        self,
+        method: Literal["lrt", "bootstrap"] = "lrt",
+        *,
+        labels: str | Sequence[str] | None = None,
+        reference: Literal["F", "chi-square"] = "F",
+        n_resamples: int = 1_000,
+        seed: Seed = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Test indirect effects against the likeliest model in which they are 0.
+
+        An indirect effect is 0 where one of its paths is, or where a b and cov(a, b) cancel; of these models the one that fits
+        best is taken as the null (Tofighi & Kelley 2020).
+
+        Args:
+            method: "lrt", the likelihood ratio (maximum likelihood, of a REML fit too): the p value of
+                ``effects(method="profile")``. "bootstrap", estimates over their standard errors in data drawn from the null
+                model, refitted by the fit's own criterion.
+            labels: rows of :meth:`effects` by their labels, or one; default all indirect effects.
+            reference: of "lrt" alone, as of :meth:`effects`.
+            n_resamples: of "bootstrap", data sets for each effect.
+            seed: of "bootstrap", as of :meth:`bootstrap`; None draws a fresh one, kept in ``attrs["seed"]``.
+            progress: show a progress bar.
+
+        Returns:
+            A row per effect: label, estimate, statistic, p_value, note, and df, or by bootstrap p_std_error (the Monte Carlo
+            error of the p value), n_draws and n_failed. NaN where no such model was found; ``note`` says so.
+
+        Raises:
+            InputError: an unknown method, label or reference, a seed with "lrt", by bootstrap a fit of sums without rows.
+
+        Example:
+            >>> tests = fit.test_indirect()
+            >>> tests["label"].tolist(), bool((tests["p_value"] < 0.001).all())
+            (['indirect[m] within', 'indirect[m] between'], True)
+        """
+        method = require_option("method", method, indirect_tests.METHODS)
+        if method == "bootstrap":
+            self._require_scheme("parametric", False)
+        return indirect_tests.test_indirect(self.system, self._quantities, labels, method, reference, n_resamples, seed, progress)
 
     def reliability(self) -> pd.DataFrame:
         """How reliable observed cluster means are, with ``center="latent"``.

@@ -42,8 +42,8 @@ class Profiled(NamedTuple):
 
 def effect_columns(system: FittedSystem, rows: tuple[Effect, ...], level: float, reference: str) -> Columns:
     """Intervals and p values of the table of effects."""
-    level, law = require_level(level), _reference(system, reference)
-    about, lacking = _profiles(system)
+    level, law = require_level(level), law_of(system, reference)
+    about, lacking = about_maximum(system)
     if about is None:
         return _nothing(len(rows), lacking)
     found = system_profiles.intervals(about, held.of_effects(rows, system.design, about.scale()), level, law)
@@ -57,9 +57,9 @@ def effect_columns(system: FittedSystem, rows: tuple[Effect, ...], level: float,
 
 def parameter_intervals(system: FittedSystem, level: float, reference: str) -> parameters.Intervals:
     """Intervals of all parameters, in the rows of ``parameters.wald``; variances with the squares of their roots' ends."""
-    level, law = require_level(level), _reference(system, reference)
+    level, law = require_level(level), law_of(system, reference)
     rows = parameters.wald(system.design, system.estimates, system.covariance().joint, level)
-    about, _ = _profiles(system)
+    about, _ = about_maximum(system)
     if about is None:
         nothing = np.full(len(rows.name), np.nan)
         return rows._replace(low=nothing, high=nothing)
@@ -74,8 +74,8 @@ def parameter_intervals(system: FittedSystem, level: float, reference: str) -> p
 
 def curve(system: FittedSystem, row: Effect, level: float, reference: str) -> Profiled | None:
     """The profile of one effect a little beyond its interval; None where there is none."""
-    law = _reference(system, reference)
-    about, _ = _profiles(system)
+    law = law_of(system, reference)
+    about, _ = about_maximum(system)
     if about is None:
         return None
     (one,) = held.of_effects((row,), system.design, about.scale())
@@ -88,11 +88,13 @@ def read_reference(reference: object) -> str:
     return require_option("reference", reference, REFERENCES)
 
 
-def _reference(system: FittedSystem, reference: str) -> Reference:
+def law_of(system: FittedSystem, reference: str) -> Reference:
+    """The law by its name, for so many clusters."""
     return Reference(reference, float(len(system.design.clusters) - 1))
 
 
-def _profiles(system: FittedSystem) -> tuple[Profiles | None, str]:
+def about_maximum(system: FittedSystem) -> tuple[Profiles | None, str]:
+    """The likelihood about its maximum, or why there is none."""
     if system.status == FAILED:
         return None, NOT_FITTED
     return system_profiles.profiles(system), NOT_BY_ML

@@ -97,7 +97,9 @@ def test_calibrated_intervals_of_a_mean_are_as_wide_as_those_of_t():
         again = np.take_along_axis(outer[:, None].repeat(200, 1), rng.integers(0, 8, (1000, 200, 8)), 2).mean(2)
         inner = ((again < y.mean()).sum(1)[:, None] + 0.5) / 201
         draws, reach = outer.mean(1)[:, None], 2 * 2.365 * y.std(ddof=1) / np.sqrt(8)
-        ratios.append([np.ptp(limits) / reach for limits in (calibrated.interval(draws, inner), np.quantile(draws, [0.025, 0.975]))])
+        ratios.append(
+            [np.ptp(limits) / reach for limits in (calibrated.interval(draws, inner), np.quantile(draws, [0.025, 0.975]))]
+        )
     own, percentile = np.mean(ratios, 0)
     assert own == pytest.approx(1.0, abs=0.12)
     assert percentile < 0.85
