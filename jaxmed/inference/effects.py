@@ -126,21 +126,31 @@ def std_errors(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray
 
 
 def normal_draws(
-    rows: tuple[Effect, ...], design: Design, estimates: Estimates, joint: np.ndarray, standard: np.ndarray | None = None
+    rows: tuple[Effect, ...],
+    design: Design,
+    estimates: Estimates,
+    joint: np.ndarray,
+    standard: np.ndarray | None = None,
+    df: float = np.inf,
 ) -> np.ndarray:
     """Effects (D, E) of ``normal_parameters``."""
-    return values(rows, *normal_parameters(design, estimates, joint, standard))
+    return values(rows, *normal_parameters(design, estimates, joint, standard, df))
 
 
-def normal_parameters(design: Design, estimates: Estimates, joint: np.ndarray, standard: np.ndarray | None = None) -> Estimates:
-    """Parameters drawn jointly normal on their natural scale, D times (Preacher & Selig 2012).
+def normal_parameters(
+    design: Design, estimates: Estimates, joint: np.ndarray, standard: np.ndarray | None = None, df: float = np.inf
+) -> Estimates:
+    """Parameters drawn jointly normal on their natural scale, D times (Preacher & Selig 2012); with ``df``, jointly t.
 
     ``joint`` is the covariance of (beta, packed G, sigma2); ``standard`` (D, parameters) are standard normal numbers, by
     default ``MONTE_CARLO`` rows of seed 0.
     """
     lam, V = np.linalg.eigh(joint)
     if standard is None:
-        standard = np.random.default_rng(0).normal(size=(MONTE_CARLO, len(lam)))
+        rng = np.random.default_rng(0)
+        standard = rng.normal(size=(MONTE_CARLO, len(lam)))
+        if np.isfinite(df):  # all parameters of a draw over the same root: where one is far out the others are
+            standard = standard / np.sqrt(rng.chisquare(df, size=(MONTE_CARLO, 1)) / df)
     centre = np.append(parameters.pack(estimates.beta, estimates.G), estimates.sigma2)
     return parameters.unpack(design, centre + (standard * np.sqrt(np.maximum(lam, 0.0))) @ V.T)
 

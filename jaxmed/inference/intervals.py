@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from jaxmed.inference.draws import (
     METHODS,
@@ -106,13 +106,14 @@ def interval(
     return low, high
 
 
-def normal_interval(estimate: ArrayLike, std_error: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+def normal_interval(estimate: ArrayLike, std_error: ArrayLike, level: float = 0.95, df: float = np.inf) -> tuple[Floats, Floats]:
     """estimate -/+ z std_error: the interval of the delta method and, with the bias subtracted, of the jackknife.
 
     Args:
         estimate: (E,).
         std_error: (E,).
         level: the coverage aimed at, between 0 and 1.
+        df: degrees of freedom, for quantiles of t in place of the normal's z.
 
     Returns:
         The lower and the upper limits, (E,) each; NaN where either argument is.
@@ -126,7 +127,8 @@ def normal_interval(estimate: ArrayLike, std_error: ArrayLike, level: float = 0.
         (array([0.02]), array([1.98]))
     """
     centre = np.asarray(estimate, dtype=np.float64)
-    reach = -ndtri(tail(level)) * np.asarray(std_error, dtype=np.float64)
+    quantile = ndtri(tail(level)) if np.isinf(df) else stdtrit(df, tail(level))
+    reach = -quantile * np.asarray(std_error, dtype=np.float64)
     return centre - reach, centre + reach
 
 
@@ -247,13 +249,14 @@ def p_count(draws: ArrayLike, null: float = 0.0) -> Floats:
     return np.where(count < 2, np.nan, np.minimum(1.0, 2 * (fewer + 1) / (count + 1)))
 
 
-def normal_p_value(estimate: ArrayLike, std_error: ArrayLike, *, null: float = 0.0) -> Floats:
+def normal_p_value(estimate: ArrayLike, std_error: ArrayLike, *, null: float = 0.0, df: float = np.inf) -> Floats:
     """Two-sided p value of z = (estimate - null) / std_error, NaN where the standard error is 0.
 
     Args:
         estimate: (E,).
         std_error: (E,).
         null: the hypothesised value.
+        df: degrees of freedom, for t in place of z.
 
     Returns:
         (E,).
@@ -264,7 +267,7 @@ def normal_p_value(estimate: ArrayLike, std_error: ArrayLike, *, null: float = 0
     """
     se = np.asarray(std_error, dtype=np.float64)
     z = (np.asarray(estimate, dtype=np.float64) - null) / np.where(se > 0, se, np.nan)
-    return 2 * ndtr(-np.abs(z))
+    return 2 * (ndtr(-np.abs(z)) if np.isinf(df) else stdtr(df, -np.abs(z)))
 
 
 def smallest_p(count: NDArray[np.int64]) -> Floats:

@@ -7,12 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.arguments import require_level, require_option
+from jaxmed.errors import InputError
 from jaxmed.inference import held, parameters, system_profiles
 from jaxmed.inference.effect_rows import Effect
 from jaxmed.inference.system_profiles import REFERENCES, Interval, Profiles, Reference
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import FAILED
 
+LAWS = (*REFERENCES, "normal", "t")
 NOT_FITTED = "no profile: the fit has not converged"
 NOT_BY_ML = "no profile: maximum likelihood has not converged"
 ABOVE = 1e-5  # difference of deviances that is no rounding
@@ -83,9 +85,16 @@ def curve(system: FittedSystem, row: Effect, level: float, reference: str) -> Pr
     return Profiled(values, zeta, inner.estimate, inner.low, inner.high, law) if len(values) > 1 else None
 
 
-def read_reference(reference: object) -> str:
-    """An InputError lists the laws of the likelihood ratio."""
-    return require_option("reference", reference, REFERENCES)
+def read_reference(reference: object, method: str = "profile") -> str:
+    """The law that intervals of a method are by, the first one where none is given; an InputError lists them."""
+    known = REFERENCES if method == "profile" else ("normal", "t")
+    if reference is None:
+        return known[0]
+    if reference in LAWS and reference not in known:
+        raise InputError(
+            f"reference={reference!r} is no law of method={method!r}; use one of {', '.join(map(repr, known))}, or leave it out."
+        )
+    return require_option("reference", reference, known)
 
 
 def law_of(system: FittedSystem, reference: str) -> Reference:

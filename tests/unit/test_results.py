@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import jaxmed
 
@@ -57,6 +58,35 @@ def test_effects_columns_and_methods(fit):
     np.testing.assert_allclose(carlo["std_error"][within & ~skip], delta["std_error"][within & ~skip], rtol=0.1)
     row = delta.set_index("label").loc["contextual indirect[m]"]
     assert (row["of"], row["versus"]) == ("indirect[m] between", "indirect[m] within")
+
+
+def test_intervals_by_t(fit):
+    """Quantiles of t for the delta method; for Monte Carlo, of an effect that is one parameter, a t variable too."""
+    normal, student = fit.effects(), fit.effects(reference="t", level=0.9)
+    assert student["std_error"].equals(normal["std_error"])
+    np.testing.assert_allclose(student["conf_high"] - student["estimate"], stats.t.ppf(0.95, 39) * student["std_error"])
+    z = student["estimate"] / student["std_error"]
+    np.testing.assert_allclose(student["p_value"], 2 * stats.t.sf(abs(z), 39))
+    assert student["note"].str.endswith("t(39)").all()
+    drawn = fit.effects(method="monte_carlo", reference="t").set_index("label").loc["a[m] within"]
+    reach = stats.t.ppf(0.975, 39) * drawn["std_error"]
+    assert [drawn["conf_low"], drawn["conf_high"]] == pytest.approx(
+        [drawn["estimate"] - reach, drawn["estimate"] + reach], abs=0.05 * reach
+    )
+    for method, reference in (("profile", "t"), ("delta", "F"), ("monte_carlo", "chi-square")):
+        with pytest.raises(jaxmed.InputError, match=f"reference='{reference}' is no law of method='{method}'"):
+            fit.effects(method=method, reference=reference)
+
+
+def test_recommended_intervals_depend_on_the_number_of_clusters(fit):
+    table = fit.intervals(level=0.9)
+    assert table.equals(fit.effects(0.9, method="profile"))
+    assert table.attrs["method"] == "profile"
+    assert table.attrs["sentence"] == "90% profile likelihood intervals, F(1, 39) (40 clusters)."
+    many = jaxmed.mediate(jaxmed.datasets.split_model(n_clusters=100).data, **COMMON)
+    table = many.intervals()
+    assert table.equals(many.effects(method="monte_carlo"))
+    assert table.attrs["sentence"] == "95% Monte Carlo intervals (100 clusters)."
 
 
 def test_random_effects_are_the_posterior_mean(fit):
