@@ -9,14 +9,16 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 
 from jaxmed.arguments import Seed, require_bool, require_path, warn_user
 from jaxmed.calls import check_names, verb
-from jaxmed.design.checks import read_table
+from jaxmed.design import imputations
+from jaxmed.design.checks import check_columns, read_table
 from jaxmed.design.frames import from_pandas, is_lazy
+from jaxmed.design.imputations import is_several
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.engine import SummedData, sums_of
 from jaxmed.design.mediation.matrices import Rows, Source, Specification, assemble, specify
@@ -37,7 +39,15 @@ ROUNDS = 10  # of shrinking cluster means; two or three are enough
 
 
 @verb
-def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequence[float] | np.ndarray | None = None) -> LMMResult:
+def lmm(
+    formula: str,
+    data: IntoFrame | Sequence[IntoFrame],
+    reml: bool = True,
+    weights: str | Sequence[float] | np.ndarray | None = None,
+    *,
+    imputation: str | None = None,
+    plausible: Mapping[str, Sequence[str]] | None = None,
+) -> LMMResult:
     """Fit a linear mixed model written in lme4's formula language.
 
     Args:
@@ -52,9 +62,13 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
             and the summary says how many.
         reml: restricted (True) or full maximum likelihood.
         weights: a column's name or one positive number w per row; the residual variance is sigma^2 / w.
+        imputation: the column that numbers the imputations of a long table; the model is fitted to each, and the fits are pooled
+            by Rubin's rules. A list of tables as ``data`` is the same.
+        plausible: plausible values, {"read": ["PV1READ", "PV2READ"]}: "read" is then a variable of the formula.
 
     Returns:
-        An LMMResult: ``print(fit.summary())``, ``fit.fixef()``, ``fit.varcorr()``, ``fit.ranef()``, ``fit.anova()``,
+        An LMMResult (a ``PooledLMM`` of several data sets): ``print(fit.summary())``, ``fit.fixef()``, ``fit.varcorr()``,
+        ``fit.ranef()``, ``fit.anova()``,
         ``fit.predict(new_data)``, ``fit.conf_int("profile")``.
 
     Raises:
@@ -75,9 +89,11 @@ def lmm(formula: str, data: IntoFrame, reml: bool = True, weights: str | Sequenc
     from jaxmed.report.mixed import LMMResult
 
     require_bool("reml", reml)
+    if is_several(data, imputation, plausible):
+        return _pooled_lmm(formula, data, reml, weights, imputation, plausible)
     if isinstance(data, str) and not isinstance(formula, str):
         raise InputError("lmm: formula and data are swapped; write the formula first, lmm('y ~ x + (1 | g)', data).")
-    table = read_table(data)
+    table = read_table(cast("IntoFrame", data))
     with few_threads(0):
         design = lmm_design(formula, table, weights)
     estimates = fit_bars(design.terms, design.fixed, design.y - design.offset, design.weights, reml=bool(reml))
@@ -144,7 +160,7 @@ def compare(
 
 @verb
 def mediate(
-    data: IntoFrame | SummedData,
+    data: IntoFrame | SummedData | Sequence[IntoFrame],
     *,
     x: str | None = None,
     m: str | Sequence[str] | None = None,
@@ -165,6 +181,8 @@ def mediate(
     coding: Mapping[str, Sequence[Any]] | None = None,
     reml: bool = True,
     serial: bool = False,
+    imputation: str | None = None,
+    plausible: Mapping[str, Sequence[str]] | None = None,
 ) -> MediationResult:
     """Fit the mediator and outcome models of a multilevel mediation as one joint mixed-model system.
 
@@ -208,9 +226,13 @@ def mediate(
             first is 0, or the reference of a covariate or moderator with more values. Default: the order of the categories, else
             sorted. ``fit.effects().attrs["coding"]`` shows what was used.
         reml: restricted (True) or full maximum likelihood.
+        imputation: the column that numbers the imputations of a long table; the model is fitted to each, and the fits are pooled
+            by Rubin's rules. A list of tables as ``data`` is the same.
+        plausible: plausible values, {"read": ["PV1READ", "PV2READ"]}: "read" is then a variable of the model.
 
     Returns:
-        A MediationResult; ``print(fit.summary())``, ``fit.effects()``, ``fit.bootstrap(10_000, seed=1)``.
+        A MediationResult (a ``PooledMediation`` of several data sets); ``print(fit.summary())``, ``fit.effects()``,
+        ``fit.bootstrap(10_000, seed=1)``.
 
     Raises:
         InputError: something in the arguments or the data cannot be used; the message says what and how to mend it.
@@ -253,9 +275,39 @@ def mediate(
         reml=reml,
         serial=serial,
     )
+    if is_several(data, imputation, plausible):
+        return _pooled_mediation(data, arguments, imputation, plausible)
     if isinstance(data, SummedData):
         return fit_mediation(data.sums, data.arguments.changed(arguments.given()))
-    return fit_mediation(data, arguments)
+    return fit_mediation(cast("IntoFrame", data), arguments)
+
+
+def _pooled_mediation(data: Any, arguments: MediationArguments, imputation: Any, plausible: Any) -> Any:
+    """The fits of several imputed data sets."""
+    from jaxmed.design.mediation.roles import parse_roles
+
+    used = parse_roles(arguments).arguments
+    labels, parts = imputations.tables(data, imputation, plausible, list(used))
+    check_columns(list(parts[0].columns), {cast(str, arguments.cluster): "cluster"})
+    imputations.check_clusters(labels, parts, [cast(str, arguments.cluster)])
+    fits = tuple(fit_mediation(part, arguments) for part in parts)
+    from jaxmed.report import pooled
+
+    pooled.check_alike(labels, fits)
+    return pooled.PooledMediation(fits, tuple(labels))
+
+
+def _pooled_lmm(formula: str, data: Any, reml: bool, weights: Any, imputation: Any, plausible: Any) -> Any:
+    """The fits of several imputed data sets."""
+    from jaxmed.report import pooled
+
+    labels, parts = imputations.tables(data, imputation, plausible, None)
+    first = lmm(formula, parts[0], reml, weights)
+    groups = {name for term in first.design.terms for name in term.group.split(":")}
+    imputations.check_clusters(labels, parts, [name for name in parts[0].columns if name in groups])
+    fits = (first, *(lmm(formula, part, reml, weights) for part in parts[1:]))
+    pooled.check_alike(labels, fits)
+    return pooled.PooledLMM(fits, tuple(labels))
 
 
 def fit_mediation(data: IntoFrame | Sums, arguments: MediationArguments) -> MediationResult:

@@ -16,6 +16,7 @@ CITED = {
     "imai": "Imai, K., Keele, L., & Yamamoto, T. (2010). Identification, inference and sensitivity analysis for causal "
     "mediation effects. Statistical Science, 25, 51-71.",
     "efron": "Efron, B., & Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall.",
+    "rubin": "Rubin, D. B. (1987). Multiple Imputation for Nonresponse in Surveys. Wiley.",
     "leeden": "Van der Leeden, R., Meijer, E., & Busing, F. M. T. A. (2008). Resampling multilevel models. In J. de "
     "Leeuw & E. Meijer (Eds.), Handbook of Multilevel Analysis (pp. 401-433). Springer.",
     "olea": "Montiel Olea, J. L., & Plagborg-Møller, M. (2019). Simultaneous confidence bands: theory, "

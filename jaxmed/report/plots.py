@@ -76,6 +76,20 @@ def fit_forest(
     return forest.forest(table, effects=effects, level=level, interval=INTERVALS[method], ax=ax)
 
 
+def pooled_forest(
+    result: Any,
+    *,
+    effects: str | Sequence[str] | None = None,
+    level: float = 0.95,
+    method: str = "rubin",
+    ax: Axes | None = None,
+) -> Axes:
+    """Forest of effects and contrasts of imputed data."""
+    table = result.effects(level, method)
+    interval = "Monte Carlo intervals (imputations pooled)" if method == "monte_carlo" else "intervals by Rubin's rules"
+    return forest.forest(table, effects=effects, level=level, interval=interval, ax=ax)
+
+
 def moderation_curve(
     result: Moderated,
     *,
@@ -309,6 +323,8 @@ MEDIATION_DRAWS: Figures = {
     "sensitivity": sensitivity_curve,
     "health": boot_health,
 }
+POOLED: Figures = {"forest": pooled_forest}
+POOLED_MIXED: Figures = {"coefficients": lmm_coefficients}
 MIXED: Figures = {"coefficients": lmm_coefficients, "ranef": lmm_ranef}
 MIXED_DRAWS: Figures = {"forest": lmm_boot_forest, "density": boot_density, "health": boot_health}
 

@@ -231,7 +231,7 @@ def parse_moderators(
 ROW = ("label", "effect", "of", "mediator", "component")  # what a row of effects is; behind them the moderators
 FIGURES = (
     "versus", "estimate", "bias", "std_error", "conf_low", "conf_high", "p_value", "p_count", "n_draws", "mc_std_error",
-    "mc_conf_low", "mc_conf_high", "p_adjusted", "note",
+    "mc_conf_low", "mc_conf_high", "p_adjusted", "df", "fmi", "relative_efficiency", "note",
 )  # fmt: skip
 CURVE = ("estimate", "conf_low", "conf_high", "band_low", "band_high")
 BESIDE = ("name",)  # of labels where several results stand beside each other
