@@ -27,7 +27,7 @@
 import sys
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -244,6 +244,7 @@ def study(settings: list[tuple], sims: int, pool, target: Path | None = None, ba
     return done
 
 
+# %%
 if __name__ == "__main__" and FULL:
     first, more = TRUTHS[:4], TRUTHS[4:]
     stages = [((15, 20, 44), first, ("5",)), ((10, 100, 30), first, ("5",)), ((15, 20, 44), first, ("8 to 32",)),
@@ -253,3 +254,66 @@ if __name__ == "__main__" and FULL:
             settings = [(truth, J, n) for J, truth, n in product(counts, truths, sizes)]
             study(settings, int(sys.argv[2]) if len(sys.argv) > 2 else 1000, workers, TARGET)
     sys.exit()
+
+# %% [markdown]
+# A short version, and the committed results.
+
+# %%
+checks = []
+
+
+def check(what, holds):
+    checks.append(bool(holds))
+    print("pass" if holds else "FAIL", what)
+
+
+def shares(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A count of every interval as a share of its data sets, a column per setting and effect."""
+    out = table.assign(share=table[column] / table["data_sets"], interval=table["kind"] + ", " + table["method"])
+    out["interval"] = out["interval"].str.removeprefix("none, ")
+    return out.pivot_table(index="interval", columns=["truth", "n_clusters", "sizes", "effect"], values="share", sort=False)
+
+
+# %%
+if __name__ == "__main__":
+    with ThreadPoolExecutor(2) as workers:
+        here = study([("split, cov .06", 20, "5")], 12, workers, batch=12)
+    print(shares(here, "covered").round(2).to_string())
+    profile = here[here["method"] == "profile F"]
+    check("of 24 profile intervals at least 19 cover", profile["covered"].sum() >= 19)
+    check("every profile is found", profile["unknown"].sum() == 0)
+
+# %%
+if __name__ == "__main__":
+    table = pd.read_csv(TARGET, dtype={"sizes": str})
+    print("coverage\n", shares(table, "covered").round(3).to_string())
+    print("rejected\n", shares(table[table["truth"].str.contains("= 0")], "rejected").round(3).to_string())
+    print("median width\n", shares(table.assign(width=table["width"] * table["data_sets"]), "width").round(3).to_string())
+    usual = table[(table["n_clusters"] >= 15) & (table["truth"] != "skewed")]
+
+    def pooled(method: str, column: str, part: pd.DataFrame) -> tuple[float, float]:
+        """A share over all settings, with its Monte Carlo error."""
+        mine = part[part["method"] == method]
+        n = mine["data_sets"].sum()
+        found = mine[column].sum() / n
+        return found, np.sqrt(found * (1 - found) / n)
+
+    for method in (
+        "profile F",
+        "profile chi-square",
+        "monte_carlo t",
+        "monte_carlo",
+        "delta",
+        "percentile",
+        "bc",
+        "bca",
+        "studentised",
+    ):
+        found, error = pooled(method, "covered", usual)
+        level, _ = pooled(method, "rejected", usual[usual["truth"].str.contains("= 0")])
+        print(f"{method}: covers {found:.3f} ({error:.3f}), rejects a true null {level:.3f}")
+    found, error = pooled("profile F", "covered", usual)
+    check("profile F covers .935 or more over all settings", found > 0.935 - 2 * error)
+    found, error = pooled("profile F", "rejected", usual[usual["truth"].str.contains("= 0")])
+    check("and rejects a true null at most .06 of the time", found < 0.06 + 2 * error)
+    assert all(checks), "a claim of this notebook does not hold"

@@ -64,7 +64,7 @@ def nested(
 
     Example:
         >>> drawn, again = weights("cluster", 1, 7, 8, 4)[0], nested(1, np.array([7]), np.array([0]), 4)[0]
-        >>> again.sum(), bool((again[drawn == 0] == 0).all())
+        >>> float(again.sum()), bool((again[drawn == 0] == 0).all())
         (4.0, True)
     """
     groups, size = _groups(strata), block_size(n_clusters)
