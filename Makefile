@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 DATA := $(or $(JAXMED_SHARED_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest coverage lint bench validation docs clean
+.PHONY: help demo test test-fast test-lowest coverage lint bench validation docs dist clean
 
 help:
 	@echo "make demo        the main job on real data: minority status -> family SES -> maths, pupils in schools"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench       speed, time to first answer and scaling, with other programs timed in the same run"
 	@echo "make validation  the slow tests and the validation notebooks; HTML into build/validation/"
 	@echo "make docs        the documentation, its pages executed, into build/docs/"
+	@echo "make dist        wheel and source archive into dist/, checked, and the wheel tried in an empty environment"
 	@echo "make clean       remove .venv, build/ and caches"
 	@echo "PYTHON=python3.12 make ... chooses the interpreter (3.11 or later; default python3)"
 
@@ -54,6 +55,16 @@ validation: $(VENV)/.group-validation $(VENV)/.group-test
 docs: $(VENV)/.group-docs
 	$(PY) -m sphinx -E -W --keep-going -q -d build/doctrees -b html docs build/docs
 	@echo "build/docs/index.html"
+
+TRY := import jaxmed as jm; print(jm.mediate(jm.datasets.split_model().data, x="x", m="m", y="y", cluster="id").effects().head(3))
+
+dist: $(VENV)/.group-dist
+	rm -rf dist build/wheel
+	$(PY) -m build --outdir dist
+	$(PY) -m twine check --strict dist/*
+	$(PYTHON) -m venv --clear build/wheel
+	build/wheel/bin/python -m pip install --quiet dist/jaxmed-*.whl
+	cd build/wheel && bin/python -c '$(TRY)'
 
 clean:
 	rm -rf $(VENV) .venv-lowest build dist .coverage* .pytest_cache .ruff_cache .hypothesis *.egg-info
