@@ -183,6 +183,7 @@ def mediate(
     serial: bool = False,
     imputation: str | None = None,
     plausible: Mapping[str, Sequence[str]] | None = None,
+    contrasts: Literal["treatment", "sequential", "helmert"] = "treatment",
 ) -> MediationResult:
     """Fit the mediator and outcome models of a multilevel mediation as one joint mixed-model system.
 
@@ -192,7 +193,8 @@ def mediate(
             with which x, m, y and cluster are left out. Other arguments at their defaults, given or not, are then as the sums
             were made; ``sums.mediate(center="group_mean")`` goes back to a default.
         x: predictor; a two-valued string, category or boolean is coded 0/1, and its terms name the level that is 1
-            ("arm[treated]_within").
+            ("arm[treated]_within"). One of several categories enters as ``contrasts``, each with effects of its own
+            ("indirect[m] arm[B - A] within").
         m: mediator, or a list of mediators, of either level (a level-2 one only with an x at level 2). They are parallel; with
             ``serial=True`` every one acts on those after it.
         y: outcome.
@@ -229,6 +231,9 @@ def mediate(
         imputation: the column that numbers the imputations of a long table; the model is fitted to each, and the fits are pooled
             by Rubin's rules. A list of tables as ``data`` is the same.
         plausible: plausible values, {"read": ["PV1READ", "PV2READ"]}: "read" is then a variable of the model.
+        serial: whether every mediator acts on those after it, along paths d.
+        contrasts: of an x with several categories. "treatment": each with the first (``coding`` orders them); "sequential": each
+            with the one before it; "helmert": of each the later ones' mean less itself (Hayes & Preacher 2014).
 
     Returns:
         A MediationResult (a ``PooledMediation`` of several data sets); ``print(fit.summary())``, ``fit.effects()``,
@@ -274,6 +279,7 @@ def mediate(
         coding=coding,
         reml=reml,
         serial=serial,
+        contrasts=contrasts,
     )
     if is_several(data, imputation, plausible):
         return _pooled_mediation(data, arguments, imputation, plausible)

@@ -17,6 +17,7 @@ from jaxmed.arguments import require_bool, require_path
 from jaxmed.calls import check_names, verb, verbs
 from jaxmed.design.mediation.arguments import NAMES, ROLES, MediationArguments
 from jaxmed.design.mediation.centering import Coded
+from jaxmed.design.mediation.contrasts import treatment
 from jaxmed.design.mediation.engine import SummedData, sums_of
 from jaxmed.design.mediation.matrices import specify
 from jaxmed.design.mediation.summary import Summary
@@ -125,6 +126,7 @@ class GramData(SummedData):
                     "levels": [files.plain(level) for level in c.levels],
                     "carried": c.carried,
                     "single": c.single,
+                    "weights": dict(c.weights),
                 }
                 for c in s.coded.values()
             ],
@@ -178,9 +180,12 @@ def _sums(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Sums
             known[column] = Summary(count.astype(int), *figures)
             k += 1
         empty = {column: np.empty(0) for column in one["columns"]}
-        # files of version 0.1 have no word on carried values: they carried none
+        # files of version 0.1 have no word on carried values: they carried none; all contrasts were those of treatment
+        weights = {column: tuple(row) for column, row in one.get("weights", {}).items()}
+        if one["levels"] and not weights:
+            weights = dict(zip(empty, treatment(one["name"], one["levels"]).values(), strict=True))
         coded[one["name"]] = Coded(
-            one["name"], empty, one["note"], tuple(one["levels"]), known, one.get("carried", 0), one.get("single", False)
+            one["name"], empty, one["note"], tuple(one["levels"]), known, one.get("carried", 0), one.get("single", False), weights
         )
     raw = {
         response: RawSums(tuple(tuple(m) for m in names), arrays[f"sums_{k}"])

@@ -162,6 +162,7 @@ class Path:
     regression: int | None = None  # a path without a term of its own: which of the coefficients of Levels it is
     deviation: str = ""  # the random slope's name in G, where it is not the term's
     through: tuple[tuple[str, str], ...] = ()  # mediators by which a path a goes as well, with their terms in its equation
+    contrast: str | None = None  # of an x of several categories: which of its contrasts, "arm[B - A]"
 
     @property
     def slope(self) -> str:
@@ -175,15 +176,15 @@ class Regression:
 
     of: int  # position in Levels.variables, as of the others
     on: tuple[int, ...]
-    on_x: bool = False  # and on an x of level 2, which is a column and no response; its coefficient comes last
+    on_x: int = 0  # and on so many columns of an x of level 2, which are no responses; their coefficients come last
 
 
 @dataclass(frozen=True)
 class Levels:
     """Where the path model of the clusters' levels stands among the parameters (center="latent"), see inference/latent.py.
 
-    V variables in the order of the equations: responses of level 2, then those of level 1, each along the paths. A position of
-    -1 is a coefficient that does not exist.
+    V variables in the order of the equations: responses of level 2, then those of level 1, each along the paths; K columns of an
+    x of level 2, none where x is a variable of level 1. A position of -1 is a coefficient that does not exist.
     """
 
     x: str
@@ -192,11 +193,11 @@ class Levels:
     variables: tuple[str, ...]
     n_upper: int  # how many of them are at level 2
     coefficients: tuple[tuple[int, ...], ...]  # (V, V) positions in beta: row, the response
-    of_x: tuple[int, ...]  # (V,) positions in beta of an x of level 2
+    of_x: tuple[tuple[int, ...], ...]  # (V, K) positions in beta of an x of level 2
     intercepts: tuple[int, ...]  # positions in G, of the variables of level 1
     regressions: tuple[Regression, ...]
     first: int  # beta and packed G have so many elements: the regressions' coefficients are counted from here on
-    x_variance: float = 0.0  # of an x of level 2, over clusters
+    x_covariance: tuple[tuple[float, ...], ...] = ()  # (K, K) of an x of level 2, over clusters
 
     @property
     def n_paths(self) -> int:
@@ -239,6 +240,7 @@ class Design:
     table_codes: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     levels: dict[str, int] = field(default_factory=dict)  # variable -> level found in the data (1 or 2)
     coding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # variable that is no number -> its levels, 0 first
+    weights: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)  # these -> column -> its numbers
     carried: tuple[str, ...] = ()  # level-2 variables whose values were taken over to their clusters' other rows
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # coded columns over the rows of the user's table
     moderators: tuple[Moderator, ...] = ()
@@ -259,12 +261,18 @@ class Design:
 
     @property
     def predictor(self) -> str:
-        """X by the name of its column."""
+        """X by the name of its column, or of the variable where it has several."""
         if self.between is not None:
             return self.between.x
         first = self.paths[0]
         equation = next(e for e in self.equations if e.response == first.equation)
-        return equation.recipes[equation.fixed_names.index(first.term)][0].column
+        column = equation.recipes[equation.fixed_names.index(first.term)][0].column
+        return column if first.contrast is None else self.variable_of(column)
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """The contrasts of an x of several categories; none of another."""
+        return tuple(dict.fromkeys(path.contrast for path in self.paths if path.contrast))
 
     @property
     def mediators(self) -> tuple[str, ...]:
@@ -297,7 +305,7 @@ class Design:
 
     def variable_of(self, column: str) -> str:
         """The user's name of a coded column: "arm" of "arm[treated]"."""
-        return next((v for v, levels in self.coding.items() if column in [f"{v}[{level}]" for level in levels]), column)
+        return next((v for v, columns in self.weights.items() if column in columns), column)
 
     def coding_of(self, variable: str) -> str:
         """The coding of a two-valued variable in words, "control = 0, treated = 1"; empty for others."""

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.design.system import Design, Path
-from jaxmed.inference import effects, jackknife, parameters, prediction
+from jaxmed.design.system import TO, Design, Path
+from jaxmed.inference import effect_rows, effects, jackknife, parameters, prediction
+from jaxmed.inference.polynomials import isserlis
 from jaxmed.reml.fit import FittedSystem, refit_alone
 from jaxmed.reml.problem import Estimates
 
@@ -19,50 +20,51 @@ MANY = 300  # clusters beyond which compiling the kernel pays for leaving out on
 
 
 class ClusterPaths(NamedTuple):
-    """The paths of one mediator in one component, by cluster."""
+    """The paths of one indirect effect, by cluster: a, those from mediator to mediator, b."""
 
-    mediator: str | None
+    mediator: str  # of a chain "m1 -> m2"
+    contrast: str | None
     component: str
-    a: np.ndarray  # (J,)
-    b: np.ndarray  # (J,)
-    loadings: tuple[np.ndarray, np.ndarray]  # (J, q) of a and of b: how they are made of the random effects
+    values: tuple[np.ndarray, ...]  # (J,) each
+    loadings: tuple[np.ndarray, ...]  # (J, q) each: how they are made of the random effects
 
 
 def cluster_paths(system: FittedSystem) -> list[ClusterPaths]:
-    """(a + u_aj) and (b + u_bj) in the components with a random slope.
+    """(a + u_aj), (b + u_bj) and what lies between them, of the indirect effects with a random slope.
 
     Moderated paths are taken at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
     """
     design, beta = system.design, system.estimates.beta
     u = prediction.random_effects(system)
-    first = {(p.mediator, p.component): p for p in design.paths if p.kind == "a"}
-    second = {(p.mediator, p.component): p for p in design.paths if p.kind == "b"}
     out = []
-    for (mediator, component), a in first.items():
-        b = second.get((mediator, component))
-        if b is None or not (_varies(a) or _varies(b)):
+    for chain, paths in effect_rows.chains(design):
+        if not any(_varies(path) for path in paths):
             continue
-        own = []
-        for path in (a, b):
-            mean, random = loadings(design, path, beta)
-            own.append((mean + (random * u).sum(1), random))
-        out.append(ClusterPaths(mediator, component, own[0][0], own[1][0], (own[0][1], own[1][1])))
+        own = [loadings(design, path, beta) for path in paths]
+        values = tuple(mean + (random * u).sum(1) for mean, random in own)
+        out.append(
+            ClusterPaths(TO.join(chain), paths[0].contrast, paths[0].component, values, tuple(random for _, random in own))
+        )
     return out
 
 
-def std_errors(system: FittedSystem, paths: ClusterPaths) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standard errors (J,) of a, b and their product.
+def std_errors(system: FittedSystem, paths: ClusterPaths) -> list[np.ndarray]:
+    """Standard errors (J,) of every path, of the product of those between mediators where there are any, and of the whole.
 
-    Conditional standard deviations at the estimated parameters, as lme4 gives for random effects; of the product of two normal
-    variables, Aroian's (1947).
+    Conditional standard deviations at the estimated parameters, as lme4 gives for random effects; of products of normal
+    variables, exact (of two, Aroian's 1947).
     """
     V = prediction.conditional_covariance(system)
-    left, right = paths.loadings
-    aa, bb, ab = (np.einsum("ji,jik,jk->j", s, V, t) for s, t in ((left, left), (right, right), (left, right)))
-    a, b = paths.a, paths.b
-    product = b**2 * aa + a**2 * bb + 2 * a * b * ab + aa * bb + ab**2
-    found = [np.sqrt(np.maximum(variance, 0.0)) for variance in (aa, bb, product)]
-    return found[0], found[1], found[2]
+    every = list(zip(paths.values, paths.loadings, strict=True))
+
+    def covariance(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return np.einsum("ji,jik,jk->j", one[1], V, other[1])
+
+    def mean(chosen: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        return isserlis(chosen, lambda path: path[0], covariance, np.ones(len(V)))
+
+    found = [every[:1], every[1:-1], every[-1:], every]
+    return [np.sqrt(np.maximum(mean([*part, *part]) - mean(part) ** 2, 0.0)) for part in found if part]
 
 
 class WithoutEach(NamedTuple):
@@ -98,7 +100,8 @@ def loadings(design: Design, path: Path, beta: np.ndarray) -> tuple[np.ndarray, 
     """The path of every cluster, what goes through other mediators with it: as :func:`parameters.in_clusters` has it."""
     mean, random = parameters.in_clusters(design, path, beta)
     for mediator, term in path.through:
-        first = next(p for p in design.paths if (p.kind, p.mediator, p.component) == ("a", mediator, path.component))
+        key = ("a", mediator, path.component, path.contrast)
+        first = next(p for p in design.paths if (p.kind, p.mediator, p.component, p.contrast) == key)
         by = beta[design.fixed_labels.index(f"{path.equation}:{term}")]
         mean, random = (one + by * other for one, other in zip((mean, random), loadings(design, first, beta), strict=True))
     return mean, random

@@ -36,6 +36,7 @@ class Effect:
     function: Callable | None = None
     design: Design | None = None  # names the parameters for ``function``
     levels: Levels | None = None  # whose regressions the polynomial has as further parameters, behind beta and G
+    contrast: str | None = None  # of x, where it has several
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class _Quantity:
     mediator: str | None = None
     component: Component | None = None
     paths: tuple[Path, ...] = ()  # whose product an indirect effect is
+    contrast: str | None = None  # of x, where it has several
 
 
 def find_effects(design: Design) -> tuple[Effect, ...]:
@@ -61,10 +63,12 @@ def find_effects(design: Design) -> tuple[Effect, ...]:
         every += quantities
         for quantity in quantities:
             rows += builder.rows(quantity)
-            if quantity.effect == "total" and any(q.effect == "total_indirect" for q in quantities):
-                rows += builder.shares(next(q for q in quantities if q.effect == "total_indirect"), quantity)
+            mediated = [q for q in quantities if (q.effect, q.contrast) == ("total_indirect", quantity.contrast)]
+            if quantity.effect == "total" and mediated:
+                rows += builder.shares(mediated[0], quantity)
         indirect = [q for q in quantities if q.effect == "indirect"]
-        rows += [row for pair in combinations(indirect, 2) for row in builder.mediator_contrasts(*pair)]
+        pairs = [(p, q) for p, q in combinations(indirect, 2) if p.contrast == q.contrast]
+        rows += [row for pair in pairs for row in builder.mediator_contrasts(*pair)]
         rows += [row for quantity in indirect for row in builder.slopes(quantity)]
         rows += [row for quantity in quantities for row in builder.contrasts(quantity)]
     rows += builder.contextual(every)
@@ -87,6 +91,33 @@ def quantity_rows(design: Design, name: str) -> tuple[Effect, ...]:
     return tuple(replace(row, levels=design.between) for row in rows)
 
 
+Chain = tuple[tuple[str, ...], tuple[Path, ...]]  # mediators, and the paths from x through them to y
+
+
+def chains_among(paths: Sequence[Path], mediators: Sequence[str]) -> list[Chain]:
+    """The ways from x to y among the paths of one component and contrast, those through few mediators first."""
+    first = {p.mediator: p for p in paths if p.kind == "a"}
+    second = {p.mediator: p for p in paths if p.kind == "b"}
+    onward = {p.mediator: p for p in paths if p.kind == "d"}
+    order = [m for m in mediators if m in first or m in second]
+    found = []
+    for chain in (chain for n in range(1, len(order) + 1) for chain in combinations(order, n)):
+        steps = [f"{one}{TO}{two}" for one, two in pairwise(chain)]
+        if chain[0] in first and chain[-1] in second and all(step in onward for step in steps):
+            found.append((chain, (first[chain[0]], *(onward[s] for s in steps), second[chain[-1]])))
+    return found
+
+
+def chains(design: Design) -> list[Chain]:
+    """All indirect effects, component by component and contrast by contrast."""
+    found = []
+    for component in COMPONENTS:
+        paths = [p for p in design.paths if p.component == component]
+        for contrast in dict.fromkeys(p.contrast for p in paths if p.kind == "a"):
+            found += chains_among([p for p in paths if p.kind != "a" or p.contrast == contrast], design.mediators)
+    return found
+
+
 def confounded_rows(
     design: Design, component: Component, mediators: Sequence[str]
 ) -> tuple[tuple[Effect, Mapping[str, Polynomial]], ...]:
@@ -96,9 +127,10 @@ def confounded_rows(
     effect is given at the values of the moderators of a, too, on which what it lacks depends.
     """
     builder = _Builder(design)
-    first = {p.mediator: p for p in design.paths if (p.kind, p.component) == ("a", component)}
+    every = [p for p in design.paths if (p.kind, p.component) == ("a", component)]
     found = []
     for quantity in builder.component(component):
+        first = {p.mediator: p for p in every if p.contrast == quantity.contrast}
         biased = [name for name in mediators if name in first and quantity.mediator in (None, name)]
         several = quantity.effect == "total_indirect" and len(first) > 1
         if not biased or not (several or quantity.effect in ("indirect", "direct")):
@@ -116,6 +148,7 @@ def confounded_rows(
                 component,
                 at=builder.columns(at),
                 levels=design.between,
+                contrast=quantity.contrast,
             )
             found.append((row, added))
     return tuple(found)
@@ -159,7 +192,8 @@ class _Builder:
             tuple((self.G[f"{own}:{slope}"], number(weight)) for _, slope, weight in weights if slope),
         )
         for mediator, term in path.through:
-            first = next(p for p in self.design.paths if (p.kind, p.mediator, p.component) == ("a", mediator, path.component))
+            key = ("a", mediator, path.component, path.contrast)
+            first = next(p for p in self.design.paths if (p.kind, p.mediator, p.component, p.contrast) == key)
             made = made + of(first).times(parameter(self.beta[f"{own}:{term}"]))
         return made
 
@@ -175,55 +209,61 @@ class _Builder:
     # quantities ------------------------------------------------------------------------------------------------------
 
     def component(self, component: Component) -> list[_Quantity]:
-        """The paths, indirect effects, direct effect and totals of one component."""
+        """The paths, and contrast by contrast of x the indirect effects, direct effect and totals of one component."""
         paths = [p for p in self.design.paths if p.component == component]
-        first = {p.mediator: p for p in paths if p.kind == "a"}
-        second = {p.mediator: p for p in paths if p.kind == "b"}
-        onward = {p.mediator: p for p in paths if p.kind == "d"}
+        found = [self._single(p.kind, p) for kind in ("a", "d", "b") for p in paths if p.kind == kind]
+        for contrast in dict.fromkeys(p.contrast for p in paths if p.kind in ("a", "cprime")):
+            found += self._effects(component, [p for p in paths if p.kind in ("d", "b") or p.contrast == contrast], contrast)
+        return found
+
+    def _effects(self, component: Component, paths: Sequence[Path], contrast: str | None) -> list[_Quantity]:
+        """Indirect effects, direct effect and totals of x, or of one contrast of it."""
+        first = {p.mediator for p in paths if p.kind == "a"}
         direct = [self._single("direct", p) for p in paths if p.kind == "cprime"]
-        found = [self._single(p.kind, p) for p in (*first.values(), *onward.values(), *second.values())]
-        order = [m for m in self.design.mediators if m in first or m in second]
-        chains = [chain for n in range(1, len(order) + 1) for chain in combinations(order, n)]
-        indirect = []
-        for chain in chains:
-            steps = [f"{one}{TO}{two}" for one, two in pairwise(chain)]
-            if chain[0] in first and chain[-1] in second and all(step in onward for step in steps):
-                indirect.append(self._indirect(chain, (first[chain[0]], *(onward[s] for s in steps), second[chain[-1]])))
-        found += indirect + direct
+        indirect = [self._indirect(chain, own) for chain, own in chains_among(paths, self.design.mediators)]
+        found = indirect + direct
         if indirect and all(any(q.mediator == m for q in indirect) for m in first):
-            mediated = self._sum("total_indirect", component, indirect)
+            mediated = self._sum("total_indirect", component, indirect, contrast)
             found.append(mediated)
             if direct:
-                found.append(self._sum("total", component, [mediated, *direct]))
+                found.append(self._sum("total", component, [mediated, *direct], contrast))
         return found
 
     def _single(self, effect: str, path: Path) -> _Quantity:
         name = effect + (f"[{path.mediator}]" if path.mediator else "")
         return _Quantity(
-            f"{name} {path.component}",
+            named(name, path.contrast, path.component),
             effect,
             self.moderated(path),
             lambda at: self.path(path, at).mean,
             path.mediator,
             path.component,
+            contrast=path.contrast,
         )
 
     def _indirect(self, chain: Sequence[str], paths: tuple[Path, ...]) -> _Quantity:
-        component = paths[0].component
+        component, contrast = paths[0].component, paths[0].contrast
         return _Quantity(
-            f"indirect[{TO.join(chain)}] {component}",
+            named(f"indirect[{TO.join(chain)}]", contrast, component),
             "indirect",
             self.moderated(*paths),
             lambda at: self.product(*(self.path(p, at) for p in paths)),
             TO.join(chain),
             component,
             paths,
+            contrast,
         )
 
-    def _sum(self, effect: str, component: Component, parts: Sequence[_Quantity]) -> _Quantity:
+    def _sum(self, effect: str, component: Component, parts: Sequence[_Quantity], contrast: str | None) -> _Quantity:
         names = self.ordered(*(name for part in parts for name in part.moderators))
         return _Quantity(
-            f"{effect} {component}", effect, names, lambda at: reduce(add, (part.value(at) for part in parts)), None, component
+            named(effect, contrast, component),
+            effect,
+            names,
+            lambda at: reduce(add, (part.value(at) for part in parts)),
+            None,
+            component,
+            contrast=contrast,
         )
 
     # rows ------------------------------------------------------------------------------------------------------------
@@ -250,31 +290,34 @@ class _Builder:
                 quantity.mediator,
                 quantity.component,
                 at=self.columns(at),
+                contrast=quantity.contrast,
             )
 
     def shares(self, indirect: _Quantity, total: _Quantity) -> Iterator[Effect]:
         """The proportion mediated."""
         for at in self.points(total.moderators):
             yield Effect(
-                self.label(f"proportion_mediated {total.component}", at),
+                self.label(named("proportion_mediated", total.contrast, total.component), at),
                 "proportion_mediated",
                 indirect.value(at),
                 component=total.component,
                 at=self.columns(at),
                 divisor=total.value(at),
+                contrast=total.contrast,
             )
 
     def mediator_contrasts(self, p: _Quantity, q: _Quantity) -> Iterator[Effect]:
         """The difference of two mediators' indirect effects."""
         for at in self.points(self.ordered(*p.moderators, *q.moderators)):
             yield Effect(
-                self.label(f"indirect[{p.mediator}] - indirect[{q.mediator}] {p.component}", at),
+                self.label(named(f"indirect[{p.mediator}] - indirect[{q.mediator}]", p.contrast, p.component), at),
                 "mediator_contrast",
                 p.value(at) - q.value(at),
                 component=p.component,
                 of=self.label(p.name, _only(at, p)),
                 versus=self.label(q.name, _only(at, q)),
                 at=self.columns(at),
+                contrast=p.contrast,
             )
 
     def slopes(self, quantity: _Quantity) -> Iterator[Effect]:
@@ -303,6 +346,7 @@ class _Builder:
                         quantity.component,
                         of=f"{quantity.name} by {column}",
                         at=self.columns(at),
+                        contrast=quantity.contrast,
                     )
 
     def contrasts(self, quantity: _Quantity) -> Iterator[Effect]:
@@ -325,6 +369,7 @@ class _Builder:
                         of=self.label(quantity.name, first),
                         versus=self.label(quantity.name, second),
                         at=self.columns(at),
+                        contrast=quantity.contrast,
                     )
 
     def contextual(self, quantities: Sequence[_Quantity]) -> Iterator[Effect]:
@@ -333,7 +378,8 @@ class _Builder:
             if between.component != "between" or between.effect not in ("indirect", "direct", "total"):
                 continue
             for within in quantities:
-                if (within.component, within.effect, within.mediator) != ("within", between.effect, between.mediator):
+                same = (between.effect, between.mediator, between.contrast)
+                if within.component != "within" or (within.effect, within.mediator, within.contrast) != same:
                     continue
                 name = between.name.removesuffix(" between")
                 for at in self.points(self.ordered(*between.moderators, *within.moderators)):
@@ -345,7 +391,13 @@ class _Builder:
                         of=self.label(between.name, _only(at, between)),
                         versus=self.label(within.name, _only(at, within)),
                         at=self.columns(at),
+                        contrast=between.contrast,
                     )
+
+
+def named(name: str, contrast: str | None, component: str | None) -> str:
+    """The label without moderators' values: "indirect[m] arm[B - A] within"."""
+    return " ".join(part for part in (name, contrast, component) if part)
 
 
 def _only(at: Point, quantity: _Quantity) -> Point:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -123,6 +123,15 @@ def std_errors(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray
     variances = np.diagonal(joint, axis1=-2, axis2=-1)
     slope = gradient(rows, estimates, np.sqrt(np.maximum(np.where(np.isfinite(variances), variances, 0.0), 0.0)))
     return np.sqrt(np.maximum(np.einsum("...ea,...ab,...eb->...e", slope, joint, slope, optimize=True), 0.0))
+
+
+def covariance(rows: tuple[Effect, ...], estimates: Estimates, joint: np.ndarray) -> np.ndarray:
+    """Their covariance (E, E) by the delta method, of the user's functions left out (NaN)."""
+    slope = gradient(tuple(replace(row, function=None) for row in rows), estimates, np.zeros(joint.shape[-1]))
+    out = slope @ joint @ slope.T
+    foreign = np.array([row.function is not None for row in rows], bool)
+    out[foreign], out[:, foreign] = np.nan, np.nan
+    return out
 
 
 def normal_draws(

@@ -10,7 +10,8 @@ the regression S_pp^-1 S_pv, and that of x is m_v less what goes through p (Prea
 
 A regression on a level that does not vary does not exist: NaN.
 
-Axis letters: V variables, n coefficients of all regressions, P parameters (beta, packed G, sigma^2); ``...`` leading axes.
+Axis letters: V variables, K columns of an x of level 2, n coefficients of all regressions, P parameters (beta, packed G,
+sigma^2); ``...`` leading axes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Moments(NamedTuple):
 
     R: np.ndarray  # (..., V, V)
     between: np.ndarray  # (..., V, V)
-    of_x: np.ndarray  # (..., V)
+    of_x: np.ndarray  # (..., V, K)
 
 
 def moments(levels: Levels, estimates: Estimates) -> Moments:
@@ -43,14 +44,18 @@ def moments(levels: Levels, estimates: Estimates) -> Moments:
     V, upper = len(levels.variables), levels.n_upper
     lead = beta.shape[:-1]
     padded = np.concatenate([beta, np.zeros((*lead, 1))], -1)  # position -1: no such coefficient
-    C, A = padded[..., np.array(levels.coefficients, int).reshape(V, V)], padded[..., list(levels.of_x)]
+    C, A = (padded[..., _positions(at, V)] for at in (levels.coefficients, levels.of_x))
     R = np.linalg.inv(np.eye(V) - C)
     N = np.zeros((*lead, V, V), np.result_type(G, sigma2))
     low, at = np.arange(upper), np.arange(upper, V)
     N[..., low, low] = sigma2[..., :upper]
     own = np.array(levels.intercepts, int)
     N[..., at[:, None], at] = G[..., own[:, None], own]
-    return Moments(R, R @ N @ np.swapaxes(R, -1, -2), (R @ A[..., None])[..., 0])
+    return Moments(R, R @ N @ np.swapaxes(R, -1, -2), R @ A)
+
+
+def _positions(rows: tuple[tuple[int, ...], ...], V: int) -> np.ndarray:
+    return np.array(rows, int).reshape(V, len(rows[0]) if rows else 0)
 
 
 def coefficients(levels: Levels, estimates: Estimates) -> np.ndarray:
@@ -149,8 +154,8 @@ def gradient(levels: Levels, estimates: Estimates) -> np.ndarray:
             right = moves[..., on, r.of] - (moves[..., on, :][..., on] @ value[..., None])[..., 0]
             made[..., : len(on)] = np.linalg.solve(inner, right[..., None])[..., 0]
         if r.on_x:
-            through = (made[..., : len(on)] * found.of_x[..., on] + value * slopes[..., on]).sum(-1)
-            made[..., -1] = slopes[..., r.of] - through
+            through = made[..., : len(on), None] * found.of_x[..., on, :] + value[..., None] * slopes[..., on, :]
+            made[..., len(on) :] = slopes[..., r.of, :] - through.sum(-2)
         last = first + made.shape[-1]
         out[..., first:last, at] = np.moveaxis(made, 0, -1)
         if on:  # also in parameters on which nothing depends
@@ -177,17 +182,17 @@ def _regressed(r: Regression, found: Moments, sigma2: np.ndarray) -> np.ndarray:
         solved = np.linalg.solve(inner, np.where(sound[..., None], outer, 0.0)[..., None])[..., 0]
         out = np.where(sound[..., None], solved, np.nan) / unit
     if r.on_x:
-        of_x = found.of_x[..., r.of] - (out * found.of_x[..., on]).sum(-1)
-        out = np.concatenate([out, of_x[..., None]], -1)
+        of_x = found.of_x[..., r.of, :] - (out[..., None] * found.of_x[..., on, :]).sum(-2)
+        out = np.concatenate([out, of_x], -1)
     return out
 
 
 def _derivatives(levels: Levels, estimates: Estimates, found: Moments):
-    """Positions (a,) of the parameters that count; derivatives in them: (a, ..., V, V) of the levels' covariance, (a, ..., V) of
-    the slopes on x."""
+    """Positions (a,) of the parameters that count; derivatives in them: (a, ..., V, V) of the levels' covariance, (a, ..., V, K)
+    of the slopes on x."""
     p, q, upper = estimates.beta.shape[-1], estimates.G.shape[-1], levels.n_upper
     t = q * (q + 1) // 2
-    R, V = found.R, len(levels.variables)
+    R, V, K = found.R, len(levels.variables), found.of_x.shape[-1]
     lead = R.shape[:-2]
     at: list[int] = []
     moves, slopes = [], []
@@ -195,7 +200,7 @@ def _derivatives(levels: Levels, estimates: Estimates, found: Moments):
     def add(position: int, dS: np.ndarray | None, dm: np.ndarray | None) -> None:
         at.append(position)
         moves.append(np.zeros((*lead, V, V)) if dS is None else dS)
-        slopes.append(np.zeros((*lead, V)) if dm is None else dm)
+        slopes.append(np.zeros((*lead, V, K)) if dm is None else dm)
 
     def outer(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return left[..., :, None] * right[..., None, :]
@@ -207,9 +212,10 @@ def _derivatives(levels: Levels, estimates: Estimates, found: Moments):
         for j, position in enumerate(row):
             if position >= 0:
                 column = R[..., :, i]
-                add(position, both(column, found.between[..., j, :]), column * found.of_x[..., j, None])
-        if levels.of_x[i] >= 0:
-            add(levels.of_x[i], None, R[..., :, i])
+                add(position, both(column, found.between[..., j, :]), outer(column, found.of_x[..., j, :]))
+        for k, position in enumerate(levels.of_x[i]):
+            if position >= 0:
+                add(position, None, outer(R[..., :, i], np.eye(K)[k]))
         if i < upper:
             add(p + t + i, outer(R[..., :, i], R[..., :, i]), None)
     for a, i in enumerate(levels.intercepts):
@@ -243,14 +249,18 @@ def reliability(design: Design, estimates: Estimates) -> Reliability:
     if levels is None:
         raise ValueError("cluster means are not latent")
     found, lower = moments(levels, estimates), np.arange(levels.n_upper, len(levels.variables))
-    names = tuple(levels.variables[v] for v in lower)
+    names, of_x = tuple(levels.variables[v] for v in lower), found.of_x[lower]
     sizes = {e.response: e.sizes(len(design.clusters)) for e in design.equations}
     return Reliability(
         names,
-        found.between[lower, lower] + found.of_x[lower] ** 2 * levels.x_variance,
+        found.between[lower, lower] + np.einsum("vk,kl,vl->v", of_x, _square(levels.x_covariance), of_x),
         within(design, levels, estimates),
         np.array([sizes[name][sizes[name] > 0].mean() for name in names]),
     )
+
+
+def _square(rows: tuple[tuple[float, ...], ...]) -> np.ndarray:
+    return np.array(rows, float).reshape(len(rows), len(rows))
 
 
 def nearly_undefined(design: Design, estimates: Estimates) -> list[str]:

@@ -18,14 +18,15 @@ import pandas as pd
 from jaxmed.arguments import chosen_names, require_bool, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
 from jaxmed.errors import InputError, JaxmedWarning
-from jaxmed.inference import bootstrap, calibrated, curves, intervals, sensitivity, statistics
+from jaxmed.inference import bootstrap, calibrated, curves, effects, intervals, sensitivity, statistics
 from jaxmed.inference.curves import Bands
 from jaxmed.inference.draws import RESPONSES, Draws
 from jaxmed.inference.mixed import AnyScheme
+from jaxmed.inference.omnibus import from_draws
 from jaxmed.inference.schemes import Scheme, make
 from jaxmed.reml.compilation import compiled
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS, Estimates
-from jaxmed.report import document, tables
+from jaxmed.report import document, omnibus, tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_tables import with_figures
 from jaxmed.report.progress import progress_bar
@@ -217,6 +218,31 @@ class BootstrapResult(Curved):
         )
         table.attrs["critical_value"] = found.critical
         return table
+
+    def omnibus(self) -> pd.DataFrame:
+        """Tests of several effects together by the draws; of mediations, see :meth:`MediationResult.omnibus`.
+
+        Returns:
+            label, effect, mediator, component, n_effects, statistic (by the draws' covariance S, t' S^+ t), df (its rank),
+            p_value (the share of draws that are as far from the estimate as that is from 0), n_draws, note.
+
+        Raises:
+            InputError: a mixed model, a jackknife, a fit whose components have one effect of a kind.
+
+        Example:
+            >>> thirds = data.assign(x=pd.qcut(data["x"], 3, labels=["low", "middle", "high"]))
+            >>> arms = jaxmed.mediate(thirds, x="x", m="m", y="y", cluster="id")
+            >>> drawn = arms.bootstrap(200, seed=1, progress=False)
+            >>> bool(drawn.omnibus().set_index("label").loc["indirect[m] within", "p_value"] < 0.05)
+            True
+
+        Davison & Hinkley (1997), section 5.8.
+        """
+        rows = effects.effects(self.fit._mediation_design("omnibus()"))
+        if self.kind == "jackknife":
+            raise InputError("omnibus() needs bootstrap draws; a jackknife has none: use the fit's omnibus()")
+        draws, estimate = effects.values(rows, *self.raw.estimates), effects.values(rows, *self.scheme.estimates)
+        return omnibus.table(rows, lambda at: from_draws(estimate[at], draws[:, at]), draws=True)
 
     @property
     def diagnostics(self) -> pd.DataFrame:

@@ -7,21 +7,27 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.mediation.roles import CLUSTER_FIGURES, CLUSTER_ROW, INFLUENCE
+from jaxmed.design.mediation.roles import CLUSTER_FIGURES, CLUSTER_ROW, CONTRAST, INFLUENCE
 from jaxmed.inference import cluster_paths, effects
 from jaxmed.reml.fit import FittedSystem
 
 
 def cluster_effects(system: FittedSystem, cluster: str, std_errors: bool = False) -> pd.DataFrame:
     """Paths and products of every cluster, one row per mediator, component and cluster; with ``std_errors`` theirs too."""
-    columns = [cluster, *CLUSTER_ROW, *(CLUSTER_FIGURES if std_errors else CLUSTER_FIGURES[:3])]
+    design = system.design
+    figures = [name for name in CLUSTER_FIGURES if name != "d" or design.serial]
+    columns = [cluster, CLUSTER_ROW[0], *([CONTRAST] if design.contrasts else []), CLUSTER_ROW[1], *figures]
+    columns += [f"{name}_std_error" for name in figures] if std_errors else []
     tables = []
     for paths in cluster_paths.cluster_paths(system):
-        values = [paths.a, paths.b, paths.a * paths.b]
+        parts = {"a": paths.values[:1], "d": paths.values[1:-1], "b": paths.values[-1:], "indirect": paths.values}
+        there = [name for name, own in parts.items() if own]
+        values = {name: np.prod(parts[name], axis=0) for name in there}
         if std_errors:
-            values += cluster_paths.std_errors(system, paths)
-        first = [system.design.clusters, paths.mediator, paths.component]
-        tables.append(pd.DataFrame(dict(zip(columns, [*first, *values], strict=True))))
+            found = cluster_paths.std_errors(system, paths)
+            values |= {f"{name}_std_error": own for name, own in zip(there, found, strict=True)}
+        about = {cluster: design.clusters, "mediator": paths.mediator, CONTRAST: paths.contrast, "component": paths.component}
+        tables.append(pd.DataFrame(about | values).reindex(columns=columns))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 DIFFERENCE = re.compile(r": \((\w+=.*)\) - \(\w+=(.*)\)$")  # of a contrast's label
 MOST = 9  # rows of one effect that are printed: two moderators with three values each
-WORDS = ("effect", "of", "mediator", "component", "versus", "p_count", "n_draws")  # not printed: the label says it
+WORDS = ("effect", "of", "mediator", "contrast", "component", "versus", "p_count", "n_draws")  # not printed: the label says it
 COMPONENTS = {"within": "within clusters", "between": "between clusters", "conflated": "conflated"}
 HEADINGS = {
     "mediator_contrast": "Contrasts between mediators",
@@ -23,12 +23,12 @@ HEADINGS = {
 def effect_blocks(frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataFrame]]:
     """Blocks (heading, table) of a table of effects as ``effects()`` and ``tidy()`` give it.
 
-    A short table without moderators stays one block. Otherwise effects are grouped by component, contrasts and the like have
-    blocks of their own, and of every effect at most nine rows are shown; the table itself has them all.
+    A short table without moderators and contrasts of x stays one block. Otherwise effects are grouped by component, contrasts and
+    the like have blocks of their own, and of every effect at most nine rows are shown; the table itself has them all.
     """
     moderators = moderator_columns(frame)
     frame = frame.assign(note=[note or None for note in frame["note"].tolist()])
-    if not moderators and not {"mediator_contrast", "extra"} & set(frame["effect"].tolist()):
+    if not moderators and "contrast" not in frame and not {"mediator_contrast", "extra"} & set(frame["effect"].tolist()):
         return [(heading, _shown(frame))]
     groups = [
         HEADINGS[effect] if effect in HEADINGS else COMPONENTS[component]

@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from jaxmed.design.mediation.roles import FIGURES, ROW
+from jaxmed.design.mediation.roles import CONTRAST, FIGURES, ROW
 from jaxmed.design.system import Design
 from jaxmed.inference.effects import Effect
 
 
 def effect_frame(rows: tuple[Effect, ...]) -> pd.DataFrame:
-    """The columns that say what each row is, with one per moderator: NaN where it does not apply."""
-    frame = {c: [getattr(row, c) for row in rows] for c in ROW}
+    """The columns that say what each row is, with the contrast where x has several, and one per moderator: NaN where it does not
+    apply."""
+    contrasted = any(row.contrast for row in rows)
+    columns = [c for name in ROW for c in ((CONTRAST, name) if contrasted and name == "component" else (name,))]
+    frame = {c: [getattr(row, c) for row in rows] for c in columns}
     for name in dict.fromkeys(name for row in rows for name, _ in row.at):
         frame[name] = [dict(row.at).get(name, np.nan) for row in rows]
     return pd.DataFrame(frame | {"versus": [row.versus for row in rows]})
@@ -42,8 +45,7 @@ def proportion_notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndar
     for r in rows:
         note = ""
         if r.effect == "proportion_mediated":
-            given = r.label.partition(" | ")[1:]
-            total = at["".join((f"total {r.component}", *given))]
+            total = at[r.label.replace("proportion_mediated", "total", 1)]
             # the mediated part may depend on fewer moderators than the total: it is the share of the total
             mediated = estimate[at[r.label]] * estimate[total]
             if mediated * estimate[total] < 0 or abs(mediated) > abs(estimate[total]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from jaxmed.design.system import TO, Design, Equation, Levels
+from jaxmed.design.system import TO, Design, Equation, Levels, Path
 from jaxmed.report.result import Mixed
 
 PART = {"within": "W", "between": "B", "conflated": ""}
@@ -13,8 +13,8 @@ PART = {"within": "W", "between": "B", "conflated": ""}
 def system(design: Design) -> list[str]:
     """One line per equation, then what is random and what the symbols mean."""
     own = [p for p in design.paths if p.regression is None and not p.through]
-    slopes = {(p.equation, p.deviation): _path_symbol(p.kind, p.mediator, p.component, design) for p in own if p.deviation}
-    names = slopes | {(p.equation, p.term): _path_symbol(p.kind, p.mediator, p.component, design) for p in own}
+    slopes = {(p.equation, p.deviation): _path_symbol(p, design) for p in own if p.deviation}
+    names = slopes | {(p.equation, p.term): _path_symbol(p, design) for p in own}
     lines = [f'<p class="equation">{_equation(e, names)}</p>' for e in design.equations]
     random = [_symbol(e, t, names, "j") for e in design.equations for t in e.random_names]
     said = "i: row, j: cluster. "
@@ -78,7 +78,7 @@ def _levels(design: Design, levels: Levels) -> list[str]:
         right = []
         for p in design.paths:
             if p.component == "between" and p.equation == of:
-                own, _, label = _path_symbol(p.kind, p.mediator, p.component, design).partition("|")
+                own, _, label = _path_symbol(p, design).partition("|")
                 right.append(f"<i>{own}</i><sub>{label}</sub> {_level(p.term, levels)}")
         residual = f"ζ<sub>{html.escape(of)},j</sub>"
         lines.append(f"{_level(of, levels)} = <i>ν</i><sub>{html.escape(of)}</sub> + {' + '.join(right)} + {residual}")
@@ -92,11 +92,12 @@ def _level(variable: str, levels: Levels) -> str:
     return f"{_variable(variable)}<sub>j</sub>"
 
 
-def _path_symbol(kind: str, mediator: str | None, component: str, design: Design) -> str:
-    """ "a|W,m1": the letter, and its subscript."""
+def _path_symbol(path: Path, design: Design) -> str:
+    """ "a|W,m1": the letter, and its subscript; of several contrasts of x their number."""
     several = len({p.mediator for p in design.paths if p.mediator}) > 1
-    parts = [PART[component], html.escape(mediator.replace(TO, ",")) if mediator and several else ""]
-    letter = {"cprime": "c′"}.get(kind, kind)
+    parts = [PART[path.component], html.escape(path.mediator.replace(TO, ",")) if path.mediator and several else ""]
+    parts += [str(design.contrasts.index(path.contrast) + 1)] if path.contrast else []
+    letter = {"cprime": "c′"}.get(path.kind, path.kind)
     return f"{letter}|{','.join(part for part in parts if part)}"
 
 

@@ -20,8 +20,9 @@ from jaxmed.design.mediation.new_rows import new_rows, refuse_new_clusters
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, latent, parameters, prediction
+from jaxmed.inference.omnibus import wald
 from jaxmed.reml import fit as reml_fit
-from jaxmed.report import cluster_tables, indirect_tests, profile_tables, prose
+from jaxmed.report import cluster_tables, indirect_tests, omnibus, profile_tables, prose
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.mediation_words import MediationFit
 from jaxmed.report.progress import progress_bar
@@ -334,6 +335,33 @@ class MediationResult(MediationFit):
             self._require_scheme("parametric", False)
         return indirect_tests.test_indirect(self.system, self._quantities, labels, method, reference, n_resamples, seed, progress)
 
+    def omnibus(self) -> pd.DataFrame:
+        """Tests of several effects together: of all contrasts of an x with several categories, of several mediators.
+
+        Returns:
+            One row per component and effect, over the contrasts of x (indirect, direct, total), and of all indirect effects
+            where there are several mediators, at each combination of the moderators' values: label, effect, mediator,
+            component, n_effects, statistic (Wald's, from the joint covariance), df (the rank of that covariance), p_value
+            (chi-square), note. Where no path differs from 0 the products' delta-method covariance is too small to be told from
+            0, and the test is conservative; ``boot.omnibus()`` goes by draws.
+
+        Raises:
+            InputError: a fit whose components have one effect of a kind.
+
+        Example:
+            >>> thirds = data.assign(x=pd.qcut(data["x"], 3, labels=["low", "middle", "high"]))
+            >>> arms = jaxmed.mediate(thirds, x="x", m="m", y="y", cluster="id")
+            >>> arms.omnibus()[["label", "df"]].iloc[0].tolist()
+            ['indirect[m] within', 2]
+
+        Hayes & Preacher (2014) on relative effects and their omnibus tests.
+        """
+        rows = effects.effects(self.design)
+        estimates = self.system.estimates
+        estimate = effects.values(rows, *estimates)
+        covariance = effects.covariance(rows, estimates, self.system.covariance().joint)
+        return omnibus.table(rows, lambda at: wald(estimate[at], covariance[np.ix_(at, at)]))
+
     def reliability(self) -> pd.DataFrame:
         """How reliable observed cluster means are, with ``center="latent"``.
 
@@ -425,8 +453,9 @@ class MediationResult(MediationFit):
     def cluster_effects(self) -> pd.DataFrame:
         """Each cluster's own effects from the BLUPs: (a + u_aj)(b + u_bj), in the components with a random slope.
 
-        One row per mediator and cluster: the cluster's label, mediator, component, a, b, indirect. Moderated paths are taken
-        at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
+        One row per indirect effect and cluster: the cluster's label, mediator, component, a, b, indirect; of serial mediators d
+        too, the product of the paths between mediators, and of an x with several categories the contrast. Moderated paths are
+        taken at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
 
         Example:
             >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])
@@ -654,7 +683,8 @@ class MediationResult(MediationFit):
             'fitted to 389 rows in 40 clusters (id)'
         """
         method = require_option("method", method, ("delta", "monte_carlo"))
-        return prose.fit_paragraph(self, self.effects(level, method), level, method)
+        said = prose.fit_paragraph(self, self.effects(level, method), level, method)
+        return said + (omnibus.sentence(self.omnibus()) if self.design.contrasts else "")
 
     # bootstrap -------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from jaxmed.inference import curves, effects, parameters, sensitivity
 from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import document, equations, prose, tables
+from jaxmed.report import document, equations, omnibus, prose, tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
@@ -59,6 +59,7 @@ class MediationFit(FitResult, Curved):
         fixef: Any
         reliability: Any
         effects: Any
+        omnibus: Any
         varcorr: Any
         glance: Any
         cluster_effects: Any
@@ -87,7 +88,13 @@ class MediationFit(FitResult, Curved):
         return [*self.design.fixed_labels, *names], np.concatenate([estimates.beta, values], -1)
 
     def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
-        return prose.paragraph(boot, table, level, method)
+        said = prose.paragraph(boot, table, level, method)
+        tests = (
+            []
+            if not self.design.contrasts
+            else [omnibus.sentence(self.omnibus() if boot.kind == "jackknife" else boot.omnibus())]
+        )
+        return said + "".join(tests)
 
     def _require_scheme(self, kind: str, strata: bool) -> None:
         if kind not in WEIGHTED:
@@ -195,7 +202,11 @@ class MediationFit(FitResult, Curved):
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
         strong = robustness.report_table(robustness.each(self, self.design))
         shown = effect_blocks(self.effects(), "Effects (delta method, 95%)")
-        return [*shown, *strong, *self._parameter_tables(), *self._means()]
+        return [*shown, *self._omnibus(), *strong, *self._parameter_tables(), *self._means()]
+
+    def _omnibus(self) -> list[tuple[str, pd.DataFrame]]:
+        """The tests over the contrasts of x, where it has several."""
+        return [("Omnibus tests (Wald)", omnibus.shown(self.omnibus()))] if self.design.contrasts else []
 
     def _means(self) -> list[tuple[str, pd.DataFrame]]:
         """The table of latent cluster means, where there are such."""
@@ -234,6 +245,7 @@ class MediationFit(FitResult, Curved):
             ("Fixed effects", fixed),
             *self._means(),
             *effect_blocks(self.effects(), "Effects (delta method)"),
+            *self._omnibus(),
             ("Notes", "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences())),
         ]
 

@@ -57,9 +57,16 @@ def draw(result: Result, kind: str | None, ax: Axes | None, options: dict[str, A
 # --- Fits of a mediation system -------------------------------------------------------------------------------------
 
 
-def fit_path(result: Mediation, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+def fit_path(
+    result: Mediation,
+    *,
+    component: str | None = None,
+    contrast: str | None = None,
+    level: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
     """Path diagram of a fit: estimates, delta-method intervals, SDs of random slopes, moderators."""
-    return _path(result, result.fixef(level), result.effects(level), component, level, "delta-method", ax)
+    return _path(result, result.fixef(level), result.effects(level), component, contrast, level, "delta-method", ax)
 
 
 def fit_forest(
@@ -155,11 +162,15 @@ def fit_clusters(
     *,
     what: str = "indirect",
     mediator: str | None = None,
+    contrast: str | None = None,
     component: str | None = None,
     level: float = 0.95,
     ax: Axes | None = None,
 ) -> Axes:
     """Caterpillar of each cluster's own ``what`` ("indirect", "a" or "b"), with intervals from the conditional variances.
+
+    ``mediator``, ``component`` and, where x has several categories, ``contrast`` choose the effect; of a chain d is the product
+    of the paths between mediators.
 
     Two lines are drawn and named: the average of the clusters' predictions, and the estimate. They differ, since predictions
     are drawn towards the mean, and the average of products is not the product of the parameters.
@@ -167,14 +178,21 @@ def fit_clusters(
     table = cluster_tables.cluster_effects(result.system, result.cluster, std_errors=True)
     if not len(table):
         raise InputError("plot('clusters') needs a random slope of a or b: without one all clusters share the same effect.")
-    what = require_option("what", what, ("indirect", "a", "b"))
-    for name, asked in (("mediator", mediator), ("component", component)):
+    what = require_option("what", what, [name for name in ("indirect", "a", "d", "b") if name in table])
+    if contrast is not None and "contrast" not in table:
+        raise InputError(f"contrast={shown(contrast)}: x has no several categories; leave it out.")
+    if what == "d":
+        table = table.loc[table["d"].notna()]
+    for name, asked in (("mediator", mediator), ("contrast", contrast), ("component", component)):
+        if name not in table:
+            continue
         known = list(dict.fromkeys(table[name].tolist()))
         if asked is not None and asked not in known:
             raise InputError(f"{name}={shown(asked)} has no random slope of a or b;{choices(asked, known)}")
         table = table.loc[table[name] == (known[0] if asked is None else asked)]
     chosen = table.iloc[0]
-    label = f"{what}[{chosen['mediator']}] {chosen['component']} of each cluster, {style.level_text(level)} interval"
+    of = " ".join([f"{what}[{chosen['mediator']}]", *([chosen["contrast"]] if "contrast" in table else []), chosen["component"]])
+    label = f"{of} of each cluster, {style.level_text(level)} interval"
     values = table[what].to_numpy(float)
     spread = table[f"{what}_std_error"].to_numpy(float)
     z = float(-ndtri((1 - level) / 2))
@@ -186,6 +204,8 @@ def fit_clusters(
 def _estimate(effects: pd.DataFrame, what: str, of: pd.Series) -> dict[str, float]:
     """The estimate beside which clusters' own values stand; none where a moderator makes it several."""
     same = (effects["effect"] == what) & (effects["mediator"] == of["mediator"]) & (effects["component"] == of["component"])
+    if "contrast" in of and what != "b":
+        same &= effects["contrast"] == of["contrast"]
     rows = effects.loc[same, "estimate"].tolist()
     return {"estimate": rows[0]} if len(rows) == 1 else {}
 
@@ -201,11 +221,18 @@ def fit_influence(result: Mediation, *, effect: str | None = None, n: int = 15, 
 # --- Bootstraps -----------------------------------------------------------------------------------------------------
 
 
-def boot_path(result: Drawn, *, component: str | None = None, level: float = 0.95, ax: Axes | None = None) -> Axes:
+def boot_path(
+    result: Drawn,
+    *,
+    component: str | None = None,
+    contrast: str | None = None,
+    level: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
     """Path diagram with the intervals of ``tidy()``."""
     fixed = result._fixed(level)
     interval = "jackknife" if result.kind == "jackknife" else f"{result.default_method} bootstrap"
-    return _path(result.fit, fixed, result.tidy(level), component, level, interval, ax)
+    return _path(result.fit, fixed, result.tidy(level), component, contrast, level, interval, ax)
 
 
 def boot_forest(
@@ -337,6 +364,7 @@ def _path(
     fixed: pd.DataFrame,
     effects: pd.DataFrame,
     component: str | None,
+    contrast: str | None,
     level: float,
     interval: str,
     ax: Axes | None,
@@ -346,6 +374,10 @@ def _path(
     if component is not None and component not in present:
         raise InputError(f"component={shown(component)} is no component of this fit;{choices(component, present)}")
     chosen = tuple(present) if component is None else (component,)
+    if contrast is not None and contrast not in design.contrasts:
+        known = choices(contrast, design.contrasts) if design.contrasts else " x has no several categories; leave it out."
+        raise InputError(f"contrast={shown(contrast)} is no contrast of this fit;{known}")
+    contrasts = (design.contrasts or (None,)) if contrast is None else (contrast,)
     return path.path_diagram(
         design,
         fixed,
@@ -354,6 +386,7 @@ def _path(
         fit.cluster,
         design.predictor,
         components=chosen,
+        contrasts=contrasts,
         level=level,
         interval=interval,
         ax=ax,

@@ -106,6 +106,8 @@ def _intervals(boot: Drawn, level: float, method: str | None) -> str:
 
 
 def _coding(design: Design, column: str) -> str:
+    if column == design.predictor and design.contrasts:
+        return f" (contrasts {_and([contrast[len(column) + 1 : -1] for contrast in design.contrasts])})"
     said = design.coding_of(design.variable_of(column))
     return f" ({said})" if said else ""
 
@@ -123,7 +125,7 @@ def _rows(fit: Mediation) -> str:
 
 def _few(rows: list[dict], design: Design) -> tuple[str, list[dict]]:
     """No more rows than a paragraph bears: where there are more, those with every moderator at its middle value."""
-    if len(rows) <= MOST:
+    if len(rows) <= MOST or not design.moderators:
         return "", rows
     middle = {m.name: m.values[(len(m.values) - 1) // 2] for m in design.moderators}
     kept = [row for row in rows if all(_missing(row.get(name)) or row[name] == value for name, value in middle.items())]
@@ -195,17 +197,20 @@ def _kinds(mediators: Sequence[str]) -> tuple[str, ...]:
 
 
 def _effect(row: dict, x: str, y: str, level: float) -> str:
+    contrast = row.get("contrast")
+    of = "" if _missing(contrast) else f" of {contrast}"
+    x = str(contrast) if of else x
     names = {
         "indirect": f"the indirect effect of {x} on {y} through {str(row['mediator']).replace(TO, ' and then ')}",
-        "direct": "the direct effect",
-        "total_indirect": "the total indirect effect",
-        "total": "the total effect",
+        "direct": f"the direct effect{of}",
+        "total_indirect": f"the total indirect effect{of}",
+        "total": f"the total effect{of}",
     }
     if row["effect"] in ("index", "slope"):
         name = f"the {'index of moderated mediation' if row['effect'] == 'index' else 'slope'} of {row['of']}"
     elif row["effect"] == "mediator_contrast":
-        of, versus = (row[name].rpartition("]")[0] + "]" for name in ("of", "versus"))
-        name = f"the difference between the indirect effects {of} and {versus}"
+        one, versus = (row[name].partition("]")[0] + "]" for name in ("of", "versus"))
+        name = f"the difference between the indirect effects {one} and {versus}" + (f"{of}" if of else "")
     else:
         name = names[row["effect"]]
     given = str(row["label"]).partition(" | ")[2]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxmed.arguments import check_functions, listed, require_bool, require_option
 from jaxmed.calls import check_names
 from jaxmed.design.mediation.centering import CENTRINGS, Centring
+from jaxmed.design.mediation.contrasts import SCHEMES, Scheme
 from jaxmed.errors import InputError
 from jaxmed.files import plain
 
@@ -24,7 +25,8 @@ Sharing = Literal["full", "by_equation", "diagonal"]
 LATENT_SLOPES = ("shrunken", "observed")
 COVARIANCES: tuple[Sharing, ...] = ("full", "by_equation", "diagonal")
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}  # that every model needs, each with an example
-COLUMNS = (*ROLES, "serial", "moderators", "covariates", "coding")  # which columns are read, and how: sums are made for these
+# which columns are read, and how: sums are made for these
+COLUMNS = (*ROLES, "serial", "moderators", "covariates", "coding", "contrasts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,7 @@ class MediationArguments:
     coding: Mapping[str, Sequence[Any]] | None = None
     reml: bool = True
     serial: bool = False
+    contrasts: Scheme = "treatment"
 
     def __post_init__(self) -> None:
         require_bool("reml", self.reml)
@@ -72,6 +75,7 @@ class MediationArguments:
         written["center"] = require_option("center", self.center, CENTRINGS)
         if not isinstance(self.latent_slopes, Mapping):
             written["latent_slopes"] = require_option("latent_slopes", self.latent_slopes, LATENT_SLOPES)
+        written["contrasts"] = require_option("contrasts", self.contrasts, SCHEMES)
         written["covariance"] = require_option("covariance", self.covariance, COVARIANCES)
         for name, value in written.items():
             object.__setattr__(self, name, bool(value) if isinstance(value, np.bool_) else value)

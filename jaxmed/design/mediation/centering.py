@@ -15,6 +15,8 @@ import pandas as pd
 from jaxmed.arguments import listed, shown
 from jaxmed.design import dirty
 from jaxmed.design.frames import is_numeric
+from jaxmed.design.mediation import contrasts
+from jaxmed.design.mediation.contrasts import Scheme
 from jaxmed.design.mediation.rebuild import product
 from jaxmed.design.mediation.summary import ROUNDING, WITHIN_TOLERANCE, Summary, summarise
 from jaxmed.design.system import Component, Factor, Recipe
@@ -38,6 +40,7 @@ class Coded:
     known: Mapping[str, Summary] = field(default_factory=dict)  # summaries by column, where they have been made
     carried: int = 0  # rows that took the value of another row of their cluster
     single: bool = False  # no cluster has two observed values, so that the data cannot tell its level
+    weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # of a coded column: its number at every level
 
     def summaries(self, codes: np.ndarray, n_clusters: int) -> Mapping[str, Summary]:
         """The columns' summaries by cluster."""
@@ -51,17 +54,18 @@ def code_column(
     counts: Mapping[object, int] | None = None,
     *,
     responses: Sequence[str] = ("m", "y"),
+    scheme: Scheme = "treatment",
 ) -> Coded:
     """Code a column as 64-bit floats, NaN where missing.
 
     Two-valued text, categories and booleans become 0/1, in the order of ``asked``, of the categories, else sorted; as a
     predictor the column is named after the level that is 1, "arm[treated]", as one of the ``responses`` it keeps its name. More
-    values: treatment contrasts for covariates and moderators. ``counts`` tells how often each value occurs where the series holds
-    each once.
+    values: treatment contrasts for covariates and moderators, contrasts by ``scheme`` for x. ``counts`` tells how often each
+    value occurs where the series holds each once.
 
     Raises:
-        InputError: more than two levels of x, m and y, infinite values, an all-missing and a constant column, levels asked for
-            that are not those of the data.
+        InputError: more than two levels of m and y, infinite values, an all-missing and a constant column, levels asked for
+            that are not those of the data; contrasts of an x that is a number.
     """
     name = str(series.name)
     where = f"{argument}={name!r}"
@@ -70,9 +74,10 @@ def code_column(
         raise InputError(f"{where}: all {len(series)} values are missing; use another column or fill it in.")
     if is_numeric(series):
         refuse_coding(name, asked)
+        refuse_scheme(name, argument, scheme)
         coded = Coded(name, {name: dirty.numbers(where, series)})
     else:
-        coded = _code_levels(series, argument, asked, counts, responses)
+        coded = _code_levels(series, argument, asked, counts, responses, scheme)
     for values in coded.columns.values():
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
@@ -103,12 +108,22 @@ def refuse_coding(name: str, asked: Sequence[object] | None) -> None:
         )
 
 
+def refuse_scheme(name: str, argument: str, scheme: Scheme) -> None:
+    """An InputError where contrasts are asked for of an x of numbers."""
+    if argument == "x" and scheme != "treatment":
+        raise InputError(
+            f"contrasts={scheme!r}: x={name!r} holds numbers, which enter as they are; contrasts are between categories. If its "
+            f"numbers are codes, make them categories: data[{name!r}] = data[{name!r}].astype('category')."
+        )
+
+
 def _code_levels(
     series: pd.Series,
     argument: str,
     asked: Sequence[object] | None,
     counts: Mapping[object, int] | None,
     responses: Sequence[str],
+    scheme: Scheme,
 ) -> Coded:
     """Code text, categories and booleans by their levels."""
     name = str(series.name)
@@ -120,24 +135,50 @@ def _code_levels(
         positions = np.asarray(pd.Categorical(series, categories=levels).codes)
     if len(levels) == 1:
         raise InputError(f"{argument}={name!r}: the column is constant (all {shown(levels[0])}); leave it out or use another.")
-    if len(levels) > 2 and argument not in ("covariates", "moderators"):
+    if len(levels) > 2 and argument not in ("covariates", "moderators") and not _is_category(series, argument, asked):
         raise InputError(_not_numeric(series, argument, levels))
     if asked is None:  # who orders the values knows that they are levels
         dirty.warn_text_numbers(f"{argument}={name!r}", name, dirty.counts_of_text(series) if counts is None else counts)
     if asked is not None:
         order = _asked_order(name, levels, asked)
         levels, positions = [levels[k] for k in order], np.append(np.argsort(order), -1)[positions]
-    codes = np.where(positions < 0, np.nan, positions.astype(float))
+    never = _never(series) if argument == "x" else []
     if len(levels) == 2:
         column = name if argument in responses else f"{name}[{levels[1]}]"
-        return Coded(name, {column: codes}, f"{name}: {levels[0]} = 0, {levels[1]} = 1", tuple(levels))
-    observed = ~np.isnan(codes)
-    columns = {
-        f"{name}[{level}]": np.where(observed, (codes == k).astype(float), np.nan) for k, level in enumerate(levels) if k > 0
-    }
-    if len(columns) < len(levels) - 1:
+        note = f"{name}: {levels[0]} = 0, {levels[1]} = 1" + (f"; no row has the category {listed(never)}" if never else "")
+        weights = {column: (0.0, 1.0)}
+        return Coded(name, contrasts.columns_of(weights, positions), note, tuple(levels), weights=weights)
+    if argument == "x":
+        contrasts.check_number(name, levels)
+        if never:
+            raise InputError(
+                f"x={name!r}: no row has the category {listed(never)}, so that it cannot be compared with others; take it off: "
+                f"data[{name!r}] = data[{name!r}].cat.remove_unused_categories()."
+            )
+        weights, how = contrasts.contrasts(name, levels, scheme), f"{scheme} contrasts of {listed(levels, contrasts.MOST)}"
+    else:
+        weights, how = contrasts.treatment(name, levels), f"treatment contrasts, reference {levels[0]}"
+    if len(weights) < len(levels) - 1:
         raise InputError(f"{argument}={name!r}: some of its levels read alike ({listed(levels)}); rename them.")
-    return Coded(name, columns, f"{name}: treatment contrasts, reference {levels[0]}", tuple(levels))
+    return Coded(name, contrasts.columns_of(weights, positions), f"{name}: {how}", tuple(levels), weights=weights)
+
+
+def _is_category(series: pd.Series, argument: str, asked: Sequence[object] | None) -> bool:
+    """Whether an x of several values is one of categories: not where text holds numbers, unless it is known to be levels."""
+    if argument != "x":
+        return False
+    if asked is not None or isinstance(series.dtype, pd.CategoricalDtype):
+        return True
+    text = series.dropna().astype(str)
+    return bool(pd.Series(pd.to_numeric(text, errors="coerce"), index=text.index).isna().all())
+
+
+def _never(series: pd.Series) -> list[object]:
+    """Categories that no row has."""
+    if not isinstance(series.dtype, pd.CategoricalDtype):
+        return []
+    known = set(series.cat.remove_unused_categories().cat.categories)
+    return [category for category in series.cat.categories if category not in known]
 
 
 def _asked_order(name: str, levels: Sequence[object], asked: Sequence[object]) -> list[int]:

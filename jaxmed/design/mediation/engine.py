@@ -20,7 +20,7 @@ from jaxmed.design import dirty
 from jaxmed.design.checks import check_clusters, check_columns
 from jaxmed.design.frames import categories, collected, is_lazy, kind_of, to_pandas, to_series
 from jaxmed.design.mediation.arguments import MediationArguments
-from jaxmed.design.mediation.centering import Coded, carry, check_range, code_column, refuse_coding
+from jaxmed.design.mediation.centering import Coded, carry, check_range, code_column, refuse_coding, refuse_scheme
 from jaxmed.design.mediation.matrices import Rows, Specification, plan
 from jaxmed.design.mediation.roles import Roles
 from jaxmed.design.mediation.summary import Summary
@@ -193,6 +193,7 @@ def _coded(
     where = f"{argument}={column!r}"
     if dtype.is_numeric():
         refuse_coding(column, asked)
+        refuse_scheme(column, argument, specification.scheme)
         return _emptied(Coded(column, {column: np.empty(0)})), {column: _number(value, dtype)}
     if isinstance(dtype, nw.Date | nw.Datetime | nw.Duration | nw.Time):
         raise InputError(f"{where}: the column holds dates or times; turn them into numbers first.")
@@ -209,15 +210,18 @@ def _coded(
     counts = dict(zip(distinct, found.get_column("n").to_numpy()[distinct.index].tolist(), strict=True))
     if (ordered := categories(frame, column, dtype)) is not None:
         counts, distinct = {}, pd.Series(pd.Categorical(distinct, categories=ordered), name=column)
-    coded = code_column(distinct, argument, asked, counts, responses=specification.responses)
+    coded = code_column(distinct, argument, asked, counts, responses=specification.responses, scheme=specification.scheme)
     if empty := [label for label in distinct if dirty.is_empty(label)]:
         value = nw.when(~value.is_in(empty)).then(value)
     boolean = isinstance(dtype, nw.Boolean)
     is_level = [(value if level else ~value) if boolean else value == level for level in coded.levels]
     columns = {}
-    for name, level in zip(coded.columns, is_level[1:], strict=True):
-        # a missing value is no level: neither branch is taken
-        columns[name] = nw.when(level).then(nw.lit(1.0)).otherwise(nw.when(~level).then(nw.lit(0.0)))
+    for name, row in coded.weights.items():
+        # a missing value is no level: no branch is taken
+        value = nw.when(is_level[-1]).then(nw.lit(row[-1]))
+        for level, number in zip(is_level[-2::-1], row[-2::-1], strict=True):
+            value = nw.when(level).then(nw.lit(number)).otherwise(value)
+        columns[name] = value
     return _emptied(coded), columns
 
 

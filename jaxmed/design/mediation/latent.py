@@ -204,21 +204,24 @@ def latent_model(
     intercepts = [(e.response, term) for e in equations for term in e.random_names]
     names = {v: next(iter(coded[v].columns)) for v in roles.path}
 
-    def position(of: str, on: str) -> int:
-        return fixed.index((of, names[on])) if (of, names[on]) in fixed else -1
+    def position(of: str, column: str) -> int:
+        return fixed.index((of, column)) if (of, column) in fixed else -1
 
     upper_x = roles.level[roles.x] == 2
+    of_x = tuple(coded[roles.x].columns) if upper_x else ()
     regressions: list[Regression] = []
     paths: list[Path] = []
     at = 0
     for v in (*roles.mediators, roles.y):
         arrows = sorted(roles.arrows_into(v), key=lambda arrow: upper_x and arrow[1] == roles.x)  # an x of level 2 comes last
         of, on = variables.index(v), [variables.index(start) for _, start in arrows if start in variables]
-        regressions.append(Regression(of, tuple(on), on_x=upper_x))
-        for k, (arrow, start) in enumerate(arrows):
+        regressions.append(Regression(of, tuple(on), len(of_x)))
+        for arrow, start in arrows:
             mediator = mediator_of(arrow, start, v)
-            paths.append(Path(arrow, mediator, "between", v, names[start], False, regression=at + k))
-        at += len(arrows)
+            for column in of_x if upper_x and start == roles.x else (names[start],):
+                contrast = column if len(of_x) > 1 and start == roles.x else None
+                paths.append(Path(arrow, mediator, "between", v, column, False, regression=at, contrast=contrast))
+                at += 1
     for v in variables:
         for arrow, start, term in terms[v].paths:
             mediator = mediator_of(arrow, start, v)
@@ -241,21 +244,30 @@ def latent_model(
                     )
             paths.append(Path(arrow, mediator, "within", v, term.name, bool(random), interactions, None, random, through))
     levels = Levels(
-        x=names[roles.x],
+        x=roles.x if len(of_x) > 1 else names[roles.x],
         mediators=roles.mediators,
         y=roles.y,
         variables=variables,
         n_upper=sum(roles.level[v] == 2 for v in variables),
-        coefficients=tuple(tuple(position(v, p) if p != v else -1 for p in variables) for v in variables),
-        of_x=tuple(position(v, roles.x) if upper_x else -1 for v in variables),
+        coefficients=tuple(tuple(position(v, names[p]) if p != v else -1 for p in variables) for v in variables),
+        of_x=tuple(tuple(position(v, column) for column in of_x) for v in variables),
         intercepts=tuple(intercepts.index((v, INTERCEPT)) for v in variables if roles.level[v] == 1),
         regressions=tuple(regressions),
         first=len(fixed) + len(intercepts) * (len(intercepts) + 1) // 2,
-        x_variance=next(iter(coded[roles.x].known.values())).deviation("clusters") ** 2 if upper_x else 0.0,
+        x_covariance=_covariance([coded[roles.x].known[column].mean for column in of_x]),
     )
     place = {m: k for k, m in enumerate(roles.mediators)}
     paths.sort(key=lambda p: (ORDER.index(p.kind), place.get((p.mediator or "").rpartition(TO)[2], 0)))
     return tuple(paths), levels
+
+
+def _covariance(means: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
+    """Of columns of level 2 (J,), over the clusters where they are known."""
+    if not means:
+        return ()
+    values = np.stack(means)
+    found = np.atleast_2d(np.cov(values[:, ~np.isnan(values).any(0)]))
+    return tuple(tuple(row) for row in found.tolist())
 
 
 def slopes_on_x(terms: Terms, x: str) -> set[str]:

@@ -23,6 +23,7 @@ from jaxmed.design.mediation.centering import (
     level_of,
     varying_cluster,
 )
+from jaxmed.design.mediation.contrasts import Scheme, check_comparable, check_levels_of_x, shares
 from jaxmed.design.mediation.deviations import Centres, read_centres
 from jaxmed.design.mediation.latent import (
     LatentRoles,
@@ -74,6 +75,11 @@ class Specification:
     def latent(self) -> bool:
         """Whether cluster means are latent."""
         return self.arguments.center == "latent"
+
+    @property
+    def scheme(self) -> Scheme:
+        """Of the contrasts between several categories of x."""
+        return self.arguments.contrasts
 
     @property
     def responses(self) -> tuple[str, ...]:
@@ -145,6 +151,7 @@ def plan(specification: Specification, source: Source) -> Plan:
     check_levels(arguments.levels, found_levels, varying)
     _check_observed(roles, coded, found_levels, specification.latent)
     check_arrows(roles, found_levels, latent=specification.latent)
+    _check_categories(roles.x, coded[roles.x], codes, names, center if found_levels[roles.x] == 1 else "none")
     if specification.latent:
         leveled = latent_roles(roles, found_levels)
         entered = latent_predictors(leveled, coded, codes, J)
@@ -179,7 +186,7 @@ def assemble(specification: Specification, source: Source) -> Design:
     if isinstance(roles, LatentRoles):
         paths, between = latent_model(roles, terms, equations, coded)
     else:
-        paths = find_paths(roles, terms)
+        paths = find_paths(roles, terms, len(coded[roles.x].columns) > 1)
     free, notes_free = free_covariances(equations, paths, arguments.covariance)
     summaries = {column: s for c in coded.values() for column, s in c.summaries(codes, len(labels)).items()}
     single = {column: name for name, c in coded.items() if len(c.columns) == 1 for column in c.columns}
@@ -219,6 +226,7 @@ def assemble(specification: Specification, source: Source) -> Design:
         levels=found_levels,
         carried=tuple(carried),
         coding={name: tuple(str(level) for level in c.levels) for name, c in coded.items() if c.levels},
+        weights={name: c.weights for name, c in coded.items() if c.weights},
         columns={name: values for c in coded.values() for name, values in c.columns.items()},
         moderators=tuple(
             moderator(name, coded[name], found_levels[name], codes, len(labels), specification.moderator_values.get(name), both)
@@ -253,7 +261,9 @@ class Rows:
         for column, argument in roles.arguments.items():
             if argument != "cluster":
                 asked = specification.coding.get(column)
-                coded[column] = code_column(_series(data, column), argument, asked, responses=specification.responses)
+                coded[column] = code_column(
+                    _series(data, column), argument, asked, responses=specification.responses, scheme=specification.scheme
+                )
         sizes = np.bincount(codes, minlength=len(labels))
         return cls(labels, {column: carry(one, codes, sizes) for column, one in coded.items()}, codes)
 
@@ -345,6 +355,22 @@ def _check_observed(roles: Roles, coded: Mapping[str, Coded], level: dict[str, i
                 f"{roles.arguments[column]}={column!r}: no cluster has more than one observed value, so that it is a variable of "
                 f"the clusters (level 2) as far as the data show; {remedy}."
             )
+
+
+def _check_categories(name: str, coded: Coded, codes: np.ndarray, labels: list, center: Centring) -> None:
+    """Several categories of x can be compared, with the centring of an x of level 1, else "none"."""
+    if len(coded.columns) == 1:
+        return
+    if center == "latent":
+        raise InputError(
+            f'x={name!r} has {len(coded.levels)} categories and varies within clusters: with center="latent" each of its '
+            "contrasts would be a normal response with a latent cluster mean, which columns that exclude each other are not. The "
+            'shares of categories in a cluster are observed: take center="group_mean".'
+        )
+    share = shares(coded.weights, coded.summaries(codes, len(labels)))
+    check_levels_of_x(name, coded.levels, share, labels)
+    if center == "group_mean":
+        check_comparable(name, coded.levels, share)
 
 
 def _warn_single(carried: Mapping[str, int], coded: Mapping[str, Coded], levels: Mapping[str, int]) -> None:

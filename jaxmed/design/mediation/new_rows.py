@@ -11,6 +11,7 @@ import pandas as pd
 from jaxmed.arguments import listed
 from jaxmed.design import dirty
 from jaxmed.design.frames import is_numeric
+from jaxmed.design.mediation.contrasts import columns_of
 from jaxmed.design.mediation.rebuild import NewRows
 from jaxmed.design.names import missing_column
 from jaxmed.design.system import Design
@@ -94,9 +95,7 @@ def _coded(design: Design, column: str, table: pd.DataFrame) -> np.ndarray:
             f"{listed(levels, 12)}."
         )
     at = np.array([np.nan if text is None else positions[text] for text in texts], dtype=float)
-    if column == name:  # a response of two values
-        return at
-    return np.where(np.isnan(at), np.nan, at == positions[column[len(name) + 1 : -1]])
+    return columns_of({column: design.weights[name][column]}, np.nan_to_num(at, nan=-1.0).astype(int))[column]
 
 
 def _carried(design: Design, column: str, values: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:

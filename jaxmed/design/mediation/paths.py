@@ -11,13 +11,13 @@ from jaxmed.design.mediation.terms import Terms
 from jaxmed.design.system import ORDER, TO, Equation, Interaction, Path
 
 
-def find_paths(roles: Roles, terms: Mapping[str, Terms]) -> tuple[Path, ...]:
-    """One path per arrow and component: every a, every d, every b, then c'."""
-    found = [path for response in roles.equations for path in _paths_into(response, terms[response])]
+def find_paths(roles: Roles, terms: Mapping[str, Terms], several: bool = False) -> tuple[Path, ...]:
+    """One path per arrow, component and, where x has ``several`` columns, contrast: every a, every d, every b, then c'."""
+    found = [path for response in roles.equations for path in _paths_into(response, terms[response], roles.x if several else "")]
     return tuple(sorted(found, key=lambda path: ORDER.index(path.kind)))
 
 
-def _paths_into(response: str, terms: Terms) -> list[Path]:
+def _paths_into(response: str, terms: Terms, contrasted: str) -> list[Path]:
     paths = []
     for arrow, start, term in terms.paths:
         interactions = tuple(
@@ -26,7 +26,10 @@ def _paths_into(response: str, terms: Terms) -> list[Path]:
             if (p.arrow, p.start) == (arrow, start) and p.of is term
         )
         mediator = mediator_of(arrow, start, response)
-        paths.append(Path(arrow, mediator, term.component, response, term.name, term.name in terms.slopes, interactions))
+        contrast = term.recipe[0].column if start == contrasted else None
+        paths.append(
+            Path(arrow, mediator, term.component, response, term.name, term.name in terms.slopes, interactions, contrast=contrast)
+        )
     return paths
 
 

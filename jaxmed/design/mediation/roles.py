@@ -229,6 +229,7 @@ def parse_moderators(
 # The columns of the tables in which a moderator, or the cluster, has one under its own name: the only list of them, which the
 # tables are made from or held to.
 ROW = ("label", "effect", "of", "mediator", "component")  # what a row of effects is; behind them the moderators
+CONTRAST = "contrast"  # before the component, where x has several categories
 FIGURES = (
     "versus", "estimate", "bias", "std_error", "conf_low", "conf_high", "p_value", "p_count", "n_draws", "mc_std_error",
     "mc_conf_low", "mc_conf_high", "p_adjusted", "df", "fmi", "relative_efficiency", "note",
@@ -236,10 +237,12 @@ FIGURES = (
 CURVE = ("estimate", "conf_low", "conf_high", "band_low", "band_high")
 BESIDE = ("name",)  # of labels where several results stand beside each other
 CLUSTER_ROW = ("mediator", "component")
-CLUSTER_FIGURES = ("a", "b", "indirect", "a_std_error", "b_std_error", "indirect_std_error")
+CLUSTER_FIGURES = ("a", "d", "b", "indirect")  # and their "_std_error"
 INFLUENCE = ("label", "estimate", "without", "change", "change_in_se")
-RESERVED = frozenset((*ROW, *FIGURES, *CURVE, *BESIDE))  # of moderators
-RESERVED_OF_CLUSTERS = frozenset((*CLUSTER_ROW, *CLUSTER_FIGURES, *INFLUENCE))
+RESERVED = frozenset((*ROW, CONTRAST, *FIGURES, *CURVE, *BESIDE))  # of moderators
+RESERVED_OF_CLUSTERS = frozenset(
+    (*CLUSTER_ROW, CONTRAST, *CLUSTER_FIGURES, *(f"{name}_std_error" for name in CLUSTER_FIGURES), *INFLUENCE)
+)
 
 
 def parse_random(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmed.design.system import TO, Design, Path
+from jaxmed.inference.effect_rows import named
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -65,15 +66,22 @@ def path_diagram(
     x: str,
     *,
     components: tuple[str, ...],
+    contrasts: tuple[str | None, ...],
     level: float,
     interval: str,
     ax: Axes | None,
 ) -> Axes:
-    """Draw the panels of ``components`` below each other; coefficients come from ``fixed``, indirect effects from ``effects``."""
-    panels = {c: _lanes(design, c, fixed, varcorr, effects) for c in components}
-    x, y = style.word(x, NAME), style.word(design.outcome, NAME)
+    """Draw the panels of ``components`` below each other, of an x with several categories one for each of the ``contrasts``;
+    coefficients come from ``fixed``, indirect effects from ``effects``."""
+    panels = {}
+    for c in components:
+        starting = {p.contrast for p in design.paths if p.component == c and p.kind in ("a", "cprime")}
+        for contrast in [one for one in contrasts if one in starting] or [None]:  # without: the paths b alone
+            panels[c, contrast] = _lanes(design, c, contrast, fixed, varcorr, effects)
+    xs = {contrast: style.word(contrast or x, NAME) for _, contrast in panels}
+    y = style.word(design.outcome, NAME)
     names = [lane.mediator for lanes in panels.values() for lane in lanes if lane.mediator]
-    side = max(_box(x), _box(y))
+    side = max(*(_box(one) for one in xs.values()), _box(y))
     middle = max([_box(name) for name in names], default=0.0)
     notes = max([_width(note) for ls in panels.values() for l in ls for note in l.notes], default=0.0)
     chains = STEP * (1 + max([len(lane.onto) for ls in panels.values() for lane in ls], default=0)) if design.serial else 0.0
@@ -91,12 +99,12 @@ def path_diagram(
     top = height
     lower = [] if design.between is None else design.between.variables[design.between.n_upper :]
     latent = tuple(style.word(name, NAME) for name in lower)
-    for (component, lanes), tall in zip(panels.items(), heights, strict=True):
+    for ((component, contrast), lanes), tall in zip(panels.items(), heights, strict=True):
         round_ = latent if component == "between" else ()
-        drawing.panel(f"{style.PANELS[component]} ({style.word(cluster)})", lanes, top, x, y, round_)
+        drawing.panel(f"{style.PANELS[component]} ({style.word(cluster)})", lanes, top, xs[contrast], y, round_)
         top -= tall
     moderated = any(label and label.moderators for ls in panels.values() for l in ls for label in l.labels)
-    circles = "Round: latent cluster means. " if latent and "between" in panels else ""
+    circles = "Round: latent cluster means. " if latent and "between" in components else ""
     words = f"{circles}Estimates with {style.level_text(level)} {interval} intervals. SD: of the random slope over clusters."
     if moderated:
         words += " Moderated paths: value where the moderators are 0,\nand below it the change per unit of each moderator."
@@ -192,8 +200,10 @@ def _pill(left: float, bottom: float, width: float, height: float):
     return FancyBboxPatch((left, bottom), width, height, boxstyle=style_, facecolor="#f0f0f0", edgecolor=style.GREY, lw=0.8)
 
 
-def _lanes(design: Design, component: str, fixed: pd.DataFrame, varcorr: pd.DataFrame, effects: pd.DataFrame) -> list[Lane]:
-    paths = [p for p in design.paths if p.component == component]
+def _lanes(
+    design: Design, component: str, contrast: str | None, fixed: pd.DataFrame, varcorr: pd.DataFrame, effects: pd.DataFrame
+) -> list[Lane]:
+    paths = [p for p in design.paths if p.component == component and p.contrast in (None, contrast)]
     at = {(row["equation"], row["term"]): row for row in fixed.to_dict("records")}
     rows = {row["label"]: row for row in effects.to_dict("records")}
 
@@ -203,7 +213,7 @@ def _lanes(design: Design, component: str, fixed: pd.DataFrame, varcorr: pd.Data
             return None
         if path.regression is None and not path.through:
             return _label(path, at, varcorr)
-        row = rows.get(f"{kind}[{mediator}] {component}" if mediator else f"direct {component}")
+        row = rows.get(named(f"{kind}[{mediator}]" if mediator else "direct", path.contrast, component))
         return Label(f"{SYMBOLS[kind]} = {_figures(row)}" if row else f"{SYMBOLS[kind]} (moderated)", "", ())
 
     lanes = []
@@ -220,7 +230,8 @@ def _lanes(design: Design, component: str, fixed: pd.DataFrame, varcorr: pd.Data
                     f"to {style.word(target, NAME)}: {made.above}{f', {made.sd}' if made.sd else ''}{moderated}" if made else ""
                 )
                 onto.append(names.index(target))
-        notes += _notes(paths, mediator, component, design, varcorr, effects)
+        own = effects.loc[effects["contrast"] == contrast] if contrast else effects
+        notes += _notes(paths, mediator, component, design, varcorr, own)
         lanes.append(Lane(style.word(mediator, NAME), labels, tuple(notes), tuple(onto)))
     direct = label("cprime", None)
     return [*lanes, Lane(None, (direct,), ())] if direct else lanes
