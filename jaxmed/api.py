@@ -184,6 +184,8 @@ def mediate(
     imputation: str | None = None,
     plausible: Mapping[str, Sequence[str]] | None = None,
     contrasts: Literal["treatment", "sequential", "helmert"] = "treatment",
+    interaction: bool = False,
+    interaction_values: Mapping[str, Any] | None = None,
 ) -> MediationResult:
     """Fit the mediator and outcome models of a multilevel mediation as one joint mixed-model system.
 
@@ -234,6 +236,11 @@ def mediate(
         serial: whether every mediator acts on those after it, along paths d.
         contrasts: of an x with several categories. "treatment": each with the first (``coding`` orders them); "sequential": each
             with the one before it; "helmert": of each the later ones' mean less itself (Hayes & Preacher 2014).
+        interaction: whether the product of x and each mediator (of their parts within clusters; of an x of level 2 and both parts
+            of m) stands in y's equation. Effects are then natural ones, pure and total ("pnde", "tnde", "pnie", "tnie"), the
+            controlled direct effect "cde", and the interactions "int_ref" and "int_med" (VanderWeele 2014).
+        interaction_values: what they compare, {"x": [0, 1], "m": 2.5}: two values of x, the reference first, and the mediators'
+            values of "cde" and "int_ref". Default: both values of a two-valued x, else its mean and one unit more; means of m.
 
     Returns:
         A MediationResult (a ``PooledMediation`` of several data sets); ``print(fit.summary())``, ``fit.effects()``,
@@ -280,6 +287,8 @@ def mediate(
         reml=reml,
         serial=serial,
         contrasts=contrasts,
+        interaction=interaction,
+        interaction_values=interaction_values,
     )
     if is_several(data, imputation, plausible):
         return _pooled_mediation(data, arguments, imputation, plausible)

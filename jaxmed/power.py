@@ -140,7 +140,9 @@ def _from_fit(fit: MediationResult, J: int, m: int, rng) -> tuple[pd.DataFrame, 
     whole = fill_clusters(fit.data, fit.design.carried, codes)
     table = whole.iloc[np.concatenate(drawn)].reset_index(drop=True)
     values = {moderator.name: list(moderator.values) for moderator in fit.design.moderators} or None
-    arguments = replace(fit.arguments, extra=None, moderator_values=values)
+    exposure = fit.design.exposure
+    compared = exposure.written(str(fit.arguments.x)) if exposure else None
+    arguments = replace(fit.arguments, extra=None, moderator_values=values, interaction_values=compared)
     return table.assign(**{fit.cluster: np.repeat(np.arange(J), m)}), arguments
 
 

@@ -171,6 +171,32 @@ class Path:
 
 
 @dataclass(frozen=True)
+class ExposureProduct:
+    """The product of x and a mediator in the outcome's equation, beside their own terms.
+
+    ``component`` is that of the effects that it is a part of: none for an x of level 2 by the mediator's part within clusters,
+    which x does not move.
+    """
+
+    mediator: str
+    component: Component | None
+    term: str
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What natural effects compare: x at ``high`` with x at ``low``; ``held``: the mediators' values of controlled effects."""
+
+    low: float
+    high: float
+    held: Mapping[str, float]
+
+    def written(self, x: str) -> dict[str, float | list[float]]:
+        """As the argument ``interaction_values`` has it; ``x`` is the name of the variable."""
+        return {x: [self.low, self.high], **self.held}
+
+
+@dataclass(frozen=True)
 class Regression:
     """A regression among the clusters' levels: a variable on others before it."""
 
@@ -250,6 +276,8 @@ class Design:
     rows_used: int | None = None  # rows of the table that some equation uses; None where sums do not tell
     between: Levels | None = None  # the clusters' levels as latent variables, with center="latent"
     shrinkage: Mapping[str, Shrinkage] = field(default_factory=dict)  # of the levels that slopes are centred at; none: observed
+    products: tuple[ExposureProduct, ...] = ()  # of x and mediators in the outcome's equation
+    exposure: Exposure | None = None  # what natural effects compare, with such products
 
     @property
     def centres(self) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.design.system import TO, Design, Path
-from jaxmed.inference import effect_rows, effects, jackknife, parameters, prediction
+from jaxmed.inference import effect_rows, effects, jackknife, natural, parameters, prediction
 from jaxmed.inference.polynomials import isserlis
 from jaxmed.reml.fit import FittedSystem, refit_alone
 from jaxmed.reml.problem import Estimates
@@ -99,6 +99,9 @@ def _varies(path: Path) -> bool:
 def loadings(design: Design, path: Path, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The path of every cluster, what goes through other mediators with it: as :func:`parameters.in_clusters` has it."""
     mean, random = parameters.in_clusters(design, path, beta)
+    for one in design.products:  # at the reference value of x
+        if path.kind == "b" and (one.mediator, one.component) == (path.mediator, path.component):
+            mean = mean + beta[design.fixed_labels.index(f"{path.equation}:{one.term}")] * natural.reference(design, one)
     for mediator, term in path.through:
         key = ("a", mediator, path.component, path.contrast)
         first = next(p for p in design.paths if (p.kind, p.mediator, p.component, p.contrast) == key)

@@ -14,6 +14,7 @@ from itertools import combinations, pairwise, product
 from operator import add
 
 from jaxmed.design.system import TO, Component, Design, Levels, Moderator, Path
+from jaxmed.inference.natural import DIRECT, INDIRECT, Natural, natural_effects
 from jaxmed.inference.polynomials import Combination, Polynomial, mean_product, number, parameter
 
 COMPONENTS: tuple[Component, ...] = ("within", "between", "conflated")
@@ -63,9 +64,9 @@ def find_effects(design: Design) -> tuple[Effect, ...]:
         every += quantities
         for quantity in quantities:
             rows += builder.rows(quantity)
-            mediated = [q for q in quantities if (q.effect, q.contrast) == ("total_indirect", quantity.contrast)]
+            mediated = [q for q in quantities if q.effect in ("total_indirect", "tnie") and q.contrast == quantity.contrast]
             if quantity.effect == "total" and mediated:
-                rows += builder.shares(mediated[0], quantity)
+                rows += builder.shares(mediated[-1], quantity)  # the last is the sum over mediators
         indirect = [q for q in quantities if q.effect == "indirect"]
         pairs = [(p, q) for p, q in combinations(indirect, 2) if p.contrast == q.contrast]
         rows += [row for pair in pairs for row in builder.mediator_contrasts(*pair)]
@@ -218,6 +219,11 @@ class _Builder:
 
     def _effects(self, component: Component, paths: Sequence[Path], contrast: str | None) -> list[_Quantity]:
         """Indirect effects, direct effect and totals of x, or of one contrast of it."""
+        if any(one.component == component for one in self.design.products):
+            return [
+                self._natural(found, component)
+                for found in natural_effects(self.design, component, paths, self.path, self.product)
+            ]
         first = {p.mediator for p in paths if p.kind == "a"}
         direct = [self._single("direct", p) for p in paths if p.kind == "cprime"]
         indirect = [self._indirect(chain, own) for chain, own in chains_among(paths, self.design.mediators)]
@@ -240,6 +246,11 @@ class _Builder:
             path.component,
             contrast=path.contrast,
         )
+
+    def _natural(self, found: Natural, component: Component) -> _Quantity:
+        name = found.effect + (f"[{found.mediator}]" if found.mediator else "")
+        moderators = self.moderated(*found.paths)
+        return _Quantity(named(name, None, component), found.effect, moderators, found.value, found.mediator, component)
 
     def _indirect(self, chain: Sequence[str], paths: tuple[Path, ...]) -> _Quantity:
         component, contrast = paths[0].component, paths[0].contrast
@@ -351,7 +362,7 @@ class _Builder:
 
     def contrasts(self, quantity: _Quantity) -> Iterator[Effect]:
         """Differences between two values of one moderator, at each value of the others; the later value minus the earlier."""
-        if quantity.effect not in ("indirect", "direct", "total_indirect", "total"):
+        if quantity.effect not in ("indirect", "direct", "total_indirect", "total", *DIRECT, *INDIRECT):
             return
         for name in quantity.moderators:
             others = tuple(other for other in quantity.moderators if other != name)
@@ -373,7 +384,9 @@ class _Builder:
                     )
 
     def contextual(self, quantities: Sequence[_Quantity]) -> Iterator[Effect]:
-        """Between minus within, of indirect, direct and total effects."""
+        """Between minus within, of indirect, direct and total effects; none beside natural effects, which are not per unit."""
+        if self.design.products:
+            return
         for between in quantities:
             if between.component != "between" or between.effect not in ("indirect", "direct", "total"):
                 continue

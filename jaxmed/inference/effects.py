@@ -15,6 +15,7 @@ from jaxmed.design.system import Design, Levels
 from jaxmed.errors import InputError
 from jaxmed.inference import latent, parameters, polynomials
 from jaxmed.inference.effect_rows import Effect, find_effects
+from jaxmed.inference.natural import INDIRECT
 from jaxmed.reml.problem import Estimates
 
 __all__ = ["Effect", "Effects", "effects", "gradient", "values"]
@@ -38,7 +39,7 @@ class Effects:
     @property
     def main(self) -> tuple[str, ...]:
         """The indirect effects."""
-        return tuple(row.label for row in self.rows if row.effect == "indirect")
+        return tuple(row.label for row in self.rows if row.effect in ("indirect", *INDIRECT))
 
     @property
     def tested(self) -> np.ndarray:

@@ -245,9 +245,9 @@ class Confounding:
 def mediators_of(design: Design, level: Level) -> dict[str, Component]:
     """The mediators with an indirect effect that a confounder at this level would move, with its component.
 
-    None of serial mediators, whose effects would be moved by other formulas than these.
+    None of serial mediators, nor where x and a mediator interact, whose effects would be moved by other formulas than these.
     """
-    if design.serial:
+    if design.serial or design.products:
         return {}
     equation = {e.response: e for e in design.equations}
     ends = {(p.kind, p.mediator, p.component) for p in design.paths}

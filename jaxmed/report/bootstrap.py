@@ -422,7 +422,8 @@ class BootstrapResult(Curved):
         Schemes that draw clusters give every copy of a cluster a label of its own (0, 1, ...). Schemes that make responses give
         the whole table with new M and Y, with latent cluster means new x too (text coded as numbers, which need no ``coding=``);
         rows that an equation does not use keep their values. Level-2 values recorded in some rows of a cluster stand in all of
-        them. Moderators' default values are those of the full sample: give them as ``moderator_values`` when refitting; and
+        them. Moderators' default values are those of the full sample: give them as ``moderator_values`` when refitting (of an
+        interaction of x and m ``interaction_values``, whose effects also keep the full sample's means); and
         ``fit.latent_slopes`` as ``latent_slopes`` where slopes are random or moderated and cluster means latent.
 
         Raises:

@@ -455,7 +455,8 @@ class MediationResult(MediationFit):
 
         One row per indirect effect and cluster: the cluster's label, mediator, component, a, b, indirect; of serial mediators d
         too, the product of the paths between mediators, and of an x with several categories the contrast. Moderated paths are
-        taken at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator.
+        taken at the cluster's own value of a level-2 moderator, and at its mean of a level-1 moderator; with an interaction of x
+        and m, b and the indirect effect are those at the reference value of x, per unit.
 
         Example:
             >>> fit = jaxmed.mediate(data, x="x", m="m", y="y", cluster="id", random=["a", "b"])

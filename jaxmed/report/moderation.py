@@ -132,7 +132,7 @@ def _chosen(design: Design, effect: str | None, by: str | None) -> tuple[str, Mo
             "mediate(), or use plot('forest') for the values of a categorical one."
         )
     if effect is None:
-        effect = next((name for name in curved if name.startswith("indirect")), next(iter(curved)))
+        effect = next((name for name in curved if name.startswith(("indirect", "tnie"))), next(iter(curved)))
     if effect not in curved:
         raise InputError(f"effect={shown(effect)} is not moderated by a number;{choices(effect, curved)}")
     by = curved[effect][0] if by is None else by

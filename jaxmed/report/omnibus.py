@@ -13,7 +13,8 @@ from jaxmed.inference.effect_rows import COMPONENTS, Effect, named
 from jaxmed.inference.omnibus import Omnibus
 from jaxmed.report.tables import format_p
 
-TOGETHER = ("indirect", "direct", "total_indirect", "total")  # over the contrasts of x
+INDIRECT = ("indirect", "pnie", "tnie")
+TOGETHER = (*INDIRECT, "direct", "total_indirect", "total")  # over the contrasts of x
 Tested = Callable[[np.ndarray], Omnibus]
 
 
@@ -21,13 +22,14 @@ def groups(rows: Sequence[Effect]) -> Iterator[tuple[str, Effect, list[int]]]:
     """The label of every test, a row with what its effects share, and their positions."""
     for component in COMPONENTS:
         own = [k for k, row in enumerate(rows) if row.component == component and row.effect in TOGETHER]
-        indirect = [k for k in own if rows[k].effect == "indirect"]
         for effect in TOGETHER:
             of = {rows[k].mediator: None for k in own if rows[k].effect == effect}
-            if effect == "indirect" and len(of) > 1:
-                yield from _at_values("indirect effects", component, rows, indirect, None)
+            several = [name for name in of if name]
+            if effect in INDIRECT and len(several) > 1:
+                members = [k for k in own if rows[k].effect == effect and rows[k].mediator]
+                yield from _at_values(f"{effect} effects", component, rows, members, None)
             for mediator in of:
-                if effect == "total_indirect" and len({rows[k].mediator for k in indirect}) < 2:
+                if effect == "total_indirect" and len({rows[k].mediator for k in own if rows[k].effect == "indirect"}) < 2:
                     continue  # the same as the one indirect effect
                 members = [k for k in own if (rows[k].effect, rows[k].mediator) == (effect, mediator)]
                 yield from _at_values(effect + (f"[{mediator}]" if mediator else ""), component, rows, members, mediator)
@@ -82,7 +84,7 @@ def table(rows: Sequence[Effect], test: Tested, *, draws: bool = False) -> pd.Da
 def sentence(frame: pd.DataFrame) -> str:
     """The tests of indirect effects as a sentence."""
     said = []
-    shown = frame.loc[(frame["effect"] == "indirect") & frame["statistic"].notna()]
+    shown = frame.loc[frame["effect"].isin(INDIRECT) & frame["statistic"].notna()]
     for row in shown.to_dict("records")[:4]:
         p = format_p(row["p_value"])
         p = f"p {p if p.startswith('<') else f'= {p}'}".replace("<", "< ")

@@ -396,7 +396,7 @@ def _path(
 def _effect(asked: str | None, known: Sequence[str]) -> str:
     """The label asked for; else the first indirect effect, or the first coefficient that is no intercept."""
     if asked is None:
-        indirect = (label for label in known if label.startswith("indirect"))
+        indirect = (label for label in known if label.startswith(("indirect", "tnie")))
         return next(indirect, next((label for label in known if label != "Intercept"), known[0]))
     if asked not in known:
         raise InputError(f"effect={shown(asked)} is no label of the table of effects;{choices(asked, known)}")

@@ -176,6 +176,13 @@ def design_sentences(fit: Mediation) -> list[str]:
         f"All equations are one linear mixed system, fitted jointly by {'restricted ' if fit.reml else ''}maximum "
         f"likelihood{_centring(fit.center)}.",
     ]
+    if design.products:
+        assert design.exposure is not None
+        said = _and([one.term.replace(":", " x ") for one in design.products])
+        low, high = design.exposure.low, design.exposure.high
+        out.append(
+            f"X and M interact: {said} stands in the equation of {y}. Natural effects compare {x} = {high:.4g} with {low:.4g}."
+        )
     slopes = list(dict.fromkeys(_path_name(p) for p in design.paths if p.random))
     out.append(
         f"Intercepts vary over clusters{f', and so do the slopes of {_and(slopes)}' if slopes else '; all slopes are fixed'}."
@@ -193,7 +200,7 @@ def _chain(design: Design) -> str:
 
 def _kinds(mediators: Sequence[str]) -> tuple[str, ...]:
     many = ("total_indirect", "mediator_contrast") if len(mediators) > 1 else ()
-    return ("indirect", "direct", "total", *many)
+    return ("indirect", "direct", "pnde", "tnie", "total", *many)
 
 
 def _effect(row: dict, x: str, y: str, level: float) -> str:
@@ -205,6 +212,8 @@ def _effect(row: dict, x: str, y: str, level: float) -> str:
         "direct": f"the direct effect{of}",
         "total_indirect": f"the total indirect effect{of}",
         "total": f"the total effect{of}",
+        "pnde": "the pure natural direct effect",
+        "tnie": "the total natural indirect effect" + (f" through {row['mediator']}" if isinstance(row["mediator"], str) else ""),
     }
     if row["effect"] in ("index", "slope"):
         name = f"the {'index of moderated mediation' if row['effect'] == 'index' else 'slope'} of {row['of']}"

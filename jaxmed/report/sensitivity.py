@@ -318,6 +318,11 @@ def report_table(found: Sequence[Sensitivity]) -> list[tuple[str, pd.DataFrame]]
 
 def _moving(design: Design, level: Level, mediator: object) -> tuple[str, ...]:
     known = sensitivity.mediators_of(design, level)
+    if design.products:
+        raise InputError(
+            "sensitivity() is not built for an interaction of x and m (interaction=True): what a confounder takes from natural "
+            "effects is not a multiple of one number. The fit with interaction=False shows how much it would matter there."
+        )
     if design.serial:
         raise InputError(
             "sensitivity() is not built for serial mediators (serial=True) yet; a fit with the last mediator alone, those before "

@@ -26,7 +26,7 @@ LATENT_SLOPES = ("shrunken", "observed")
 COVARIANCES: tuple[Sharing, ...] = ("full", "by_equation", "diagonal")
 ROLES = {"x": "x", "m": "m", "y": "y", "cluster": "id"}  # that every model needs, each with an example
 # which columns are read, and how: sums are made for these
-COLUMNS = (*ROLES, "serial", "moderators", "covariates", "coding", "contrasts")
+COLUMNS = (*ROLES, "serial", "moderators", "covariates", "coding", "contrasts", "interaction")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +65,13 @@ class MediationArguments:
     reml: bool = True
     serial: bool = False
     contrasts: Scheme = "treatment"
+    interaction: bool = False
+    interaction_values: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         require_bool("reml", self.reml)
         require_bool("serial", self.serial)
+        require_bool("interaction", self.interaction)
         require_bool("center_covariates", self.center_covariates)
         check_functions(self.extra)
         written: dict[str, Any] = {name: _copied(getattr(self, name)) for name in NAMES}

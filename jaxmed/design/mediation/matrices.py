@@ -25,6 +25,7 @@ from jaxmed.design.mediation.centering import (
 )
 from jaxmed.design.mediation.contrasts import Scheme, check_comparable, check_levels_of_x, shares
 from jaxmed.design.mediation.deviations import Centres, read_centres
+from jaxmed.design.mediation.exposure import check_interacting, check_interaction, exposure_notes, read_exposure
 from jaxmed.design.mediation.latent import (
     LatentRoles,
     check_latent,
@@ -40,7 +41,7 @@ from jaxmed.design.mediation.paths import find_paths, free_covariances
 from jaxmed.design.mediation.roles import Roles, parse_coding, parse_roles
 from jaxmed.design.mediation.terms import INTERCEPT, Terms, equation_terms
 from jaxmed.design.support import check_clusters_of, check_precision
-from jaxmed.design.system import Design, Equation, Recipe
+from jaxmed.design.system import Design, Equation, ExposureProduct, Recipe
 from jaxmed.design.units import check_equation_origins, check_equation_units
 from jaxmed.errors import InputError
 
@@ -98,6 +99,7 @@ def specify(arguments: MediationArguments) -> Specification:
             f"latent_slopes={shown(arguments.latent_slopes)} is of latent cluster means, and center={arguments.center!r}: leave "
             'it out, or take center="latent".'
         )
+    check_interaction(arguments)
     centres = read_centres(arguments.latent_slopes, roles)
     return Specification(arguments, roles, values, parse_coding(arguments.coding, roles), centres)
 
@@ -151,6 +153,7 @@ def plan(specification: Specification, source: Source) -> Plan:
     check_levels(arguments.levels, found_levels, varying)
     _check_observed(roles, coded, found_levels, specification.latent)
     check_arrows(roles, found_levels, latent=specification.latent)
+    check_interacting(roles, coded, found_levels)
     _check_categories(roles.x, coded[roles.x], codes, names, center if found_levels[roles.x] == 1 else "none")
     if specification.latent:
         leveled = latent_roles(roles, found_levels)
@@ -206,6 +209,10 @@ def assemble(specification: Specification, source: Source) -> Design:
     ]
     notes += [note for p in predictors.values() for note in p.notes]
     notes += notes_free
+    exposure = None
+    if roles.interaction:
+        exposure = read_exposure(arguments.interaction_values, roles, coded, codes, len(labels))
+        notes += exposure_notes(roles, exposure, found_levels, arguments.center)
     notes += latent_notes(roles) if isinstance(roles, LatentRoles) else []
     notes += [b.note for b in built if b.note]
     notes += [*rests_on, *origins]
@@ -237,6 +244,8 @@ def assemble(specification: Specification, source: Source) -> Design:
         rows_used=source.rows_used(roles, [b.equation for b in built]),
         between=between,
         shrinkage=specification.centres.levels or {},
+        products=tuple(ExposureProduct(m, component, term.name) for m, component, term in terms[roles.y].exposure),
+        exposure=exposure,
     )
     _warn_two_valued(roles, coded, codes, len(labels))
     checks.warn_few_clusters(design)

@@ -51,6 +51,7 @@ class Roles:
     random_covariates: dict[str, tuple[str, ...]] = field(default_factory=dict)
     moderators: dict[Arrow, tuple[str, ...]] = field(default_factory=dict)  # arrow -> columns
     serial: bool = False  # every mediator acts on those after it
+    interaction: bool = False  # x and every mediator act on y by their product too
 
     @property
     def equations(self) -> tuple[str, ...]:
@@ -173,6 +174,7 @@ def parse_roles(arguments: MediationArguments) -> Roles:
         random_covariates=random_by_equation,
         moderators=by_arrow,
         serial=arguments.serial,
+        interaction=arguments.interaction,
     )
 
 
@@ -214,7 +216,7 @@ def parse_moderators(
             if name in taken:
                 raise InputError(
                     f"moderators[{shown(arrow)}] names {name!r}, which is also {taken[name]}; give each role its own column "
-                    "(an interaction of x with m is not a moderator)."
+                    "(an interaction of x with m is interaction=True)."
                 )
             if name in RESERVED:
                 raise InputError(

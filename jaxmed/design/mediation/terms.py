@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jaxmed.design.mediation.centering import Centring, Predictor, Term
+from jaxmed.design.mediation.exposure import products as exposure_products
 from jaxmed.design.mediation.roles import Roles, mediator_of
-from jaxmed.design.system import Arrow
+from jaxmed.design.system import Arrow, Component
 from jaxmed.errors import InputError
 
 INTERCEPT = "Intercept"
@@ -35,6 +36,7 @@ class Terms:
     paths: tuple[tuple[Arrow, str, Term], ...]  # arrow, the variable it starts from, its term
     products: tuple[Product, ...]
     deviations: tuple[Term, ...] = ()  # random slopes on columns of their own, which are no fixed effect's
+    exposure: tuple[tuple[str, Component | None, Term], ...] = ()  # products of x with mediators: mediator, component, term
 
 
 def equation_terms(
@@ -55,13 +57,14 @@ def equation_terms(
     products = tuple(_products(response, roles, predictors, level, paths))
     main = [term for name in roles.moderators_of(response) for term in predictors[name].terms]
     rest = [term for name in roles.covariates_of(response) for term in centred[name].terms]
-    fixed = (*(term for *_, term in paths), *main, *(p.term for p in products), *rest)
+    exposure = tuple(exposure_products(response, roles, predictors))
+    fixed = (*(term for *_, term in paths), *(term for *_, term in exposure), *main, *(p.term for p in products), *rest)
     names = [INTERCEPT, *(term.name for term in fixed)]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"equation {response!r}: two terms would be called {name!r}; rename a column of the data.")
     slopes = _slopes(response, roles, predictors | {n: centred[n] for n in roles.covariates_of(response)}, center)
-    return Terms(fixed, slopes | {p.term.name for p in products if p.random}, paths, products)
+    return Terms(fixed, slopes | {p.term.name for p in products if p.random}, paths, products, exposure=exposure)
 
 
 def _products(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from jaxmed.design.system import TO, Design, Path
 from jaxmed.inference.effect_rows import named
+from jaxmed.inference.natural import INDIRECT
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def _lanes(
         if path is None:
             return None
         if path.regression is None and not path.through:
-            return _label(path, at, varcorr)
+            own = [one for one in design.products if kind == "b" and (one.mediator, one.component) == (mediator, component)]
+            return _label(path, at, varcorr, [(design.predictor, one.term) for one in own])
         row = rows.get(named(f"{kind}[{mediator}]" if mediator else "direct", path.contrast, component))
         return Label(f"{SYMBOLS[kind]} = {_figures(row)}" if row else f"{SYMBOLS[kind]} (moderated)", "", ())
 
@@ -241,7 +243,9 @@ def _figures(row: dict) -> str:
     return style.with_interval(row["estimate"], row["conf_low"], row["conf_high"])
 
 
-def _label(path: Path, at: dict, varcorr: pd.DataFrame) -> Label:
+def _label(path: Path, at: dict, varcorr: pd.DataFrame, by_x: list[tuple[str, str]]) -> Label:
+    """``by_x``: products of x with the mediator, by the names of x and of the term."""
+
     def figures(term: str) -> str:
         return _figures(at[path.equation, term])
 
@@ -252,6 +256,7 @@ def _label(path: Path, at: dict, varcorr: pd.DataFrame) -> Label:
     added = tuple(
         (style.word(i.column, NAME), figures(i.term) + (f", SD {sd(i.term)}" if i.random else "")) for i in path.interactions
     )
+    added += tuple((style.word(x, NAME), figures(term)) for x, term in by_x)
     return Label(f"{SYMBOLS[path.kind]} = {figures(path.term)}", f"SD {sd(path.slope)}" if path.random else "", added)
 
 
@@ -267,12 +272,12 @@ def _notes(
         if design.free[i, j]:
             notes.append(f"cov(a, b) = {style.number(float(varcorr.iloc[i, j]))}")  # type: ignore[arg-type]
     of = effects["mediator"].map(lambda name: isinstance(name, str) and name.partition(TO)[0] == mediator)
-    shown = effects.loc[of & (effects["effect"] == "indirect") & (effects["component"] == component)]
+    shown = effects.loc[of & effects["effect"].isin(["indirect", *INDIRECT]) & (effects["component"] == component)]
     for row in shown.to_dict("records"):
         if " | " not in row["label"]:
             chain = row["mediator"].split(TO)
             beyond = f" through {', '.join(style.word(name, NAME) for name in chain[1:])}" if len(chain) > 1 else ""
-            notes.append(f"indirect{beyond} = {_figures(row)}")
+            notes.append(f"{row['effect']}{beyond} = {_figures(row)}")
     return tuple(notes)
 
 
