@@ -124,23 +124,36 @@ def confounded_rows(
 ) -> tuple[tuple[Effect, Mapping[str, Polynomial]], ...]:
     """The effects of a component that a bias of some mediators' b moves, each with what a unit of each bias adds to it.
 
-    Where b is too large by delta, a b is too large by delta a, and c' too small by as much: the total is the same. A direct
-    effect is given at the values of the moderators of a, too, on which what it lacks depends.
+    Where b of a mediator k is too large by delta, a chain that ends with k is too large by delta times what leads to k, one that
+    ends with an earlier mediator i too small by delta d_ik times what leads to i, and c' by delta a_k: the total is the same.
+    A direct effect is given at the values of the moderators of a, too, on which what it lacks depends.
     """
     builder = _Builder(design)
-    every = [p for p in design.paths if (p.kind, p.component) == ("a", component)]
     found = []
     for quantity in builder.component(component):
-        first = {p.mediator: p for p in every if p.contrast == quantity.contrast}
-        biased = [name for name in mediators if name in first and quantity.mediator in (None, name)]
+        paths = [p for p in design.paths if p.component == component and p.contrast in (None, quantity.contrast)]
+        first = {p.mediator: p for p in paths if p.kind == "a"}
+        onward = {p.mediator: p for p in paths if p.kind == "d"}
         several = quantity.effect == "total_indirect" and len(first) > 1
-        if not biased or not (several or quantity.effect in ("indirect", "direct")):
+        if not several and quantity.effect not in ("indirect", "direct"):
             continue
-        names = builder.ordered(*quantity.moderators, *builder.moderated(*(first[name] for name in biased)))
+        moved: dict[str, tuple[float, tuple[Path, ...]]] = {}  # by mediator: the sign, and the paths whose product it is
+        for name in (name for name in mediators if name in first):
+            if quantity.effect != "indirect":
+                moved[name] = (1.0 if several else -1.0), (first[name],)
+                continue
+            end = str(quantity.mediator).rpartition(TO)[2]
+            if end == name:
+                moved[name] = 1.0, quantity.paths[:-1]
+            elif f"{end}{TO}{name}" in onward:
+                moved[name] = -1.0, (*quantity.paths[:-1], onward[f"{end}{TO}{name}"])
+        if not moved:
+            continue
+        names = builder.ordered(*quantity.moderators, *builder.moderated(*(p for _, own in moved.values() for p in own)))
         for at in builder.points(names):
-            added = {name: builder.path(first[name], at).mean for name in biased}
-            if quantity.effect == "direct":
-                added = {name: Polynomial() - path for name, path in added.items()}
+            added = {
+                name: builder.product(*(builder.path(p, at) for p in own)) * number(sign) for name, (sign, own) in moved.items()
+            }
             row = Effect(
                 builder.label(quantity.name, at),
                 quantity.effect,

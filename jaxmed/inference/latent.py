@@ -105,22 +105,39 @@ def partial_variances(levels: Levels, r: Regression, estimates: Estimates, joint
     return size, np.sqrt(np.maximum(squares, 0.0))
 
 
-def residuals_between(levels: Levels, mediators: tuple[int, ...], estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
-    """The covariance (..., K, K) of mediators' levels given x, and the variance (...,) of the outcome's given all before it."""
+def residuals_between(
+    levels: Levels, mediators: tuple[int, ...], estimates: Estimates, *, serial: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The covariance (..., K, K) of mediators' levels given x, and the variance (...,) of the outcome's given all before it.
+
+    ``serial``: given the mediators before each as well.
+    """
     found, upper = moments(levels, estimates), list(mediators)
     S = found.between[..., upper, :][..., upper]
     of = {r.of: r for r in levels.regressions}
-    if levels.x in levels.variables:
+    if serial:
+        left = [_left_over(of[v], found, estimates.sigma2) for v in mediators]
+        S = np.stack(left, -1)[..., None] * np.eye(len(upper))
+    elif levels.x in levels.variables:
         x = levels.variables.index(levels.x)
         a = np.concatenate([_regressed(of[v], found, estimates.sigma2) for v in mediators], -1)
         S = S - a[..., :, None] * found.between[..., [x], :][..., upper]
-    last = of[levels.variables.index(levels.y)]
-    b = _regressed(last, found, estimates.sigma2)[..., : len(last.on)]
-    return S, found.between[..., last.of, last.of] - (b * found.between[..., last.of, list(last.on)]).sum(-1)
+    return S, _left_over(of[levels.variables.index(levels.y)], found, estimates.sigma2)
 
 
-def residuals_within(levels: Levels, mediators: tuple[int, ...], estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
+def _left_over(r: Regression, found: Moments, sigma2: np.ndarray) -> np.ndarray:
+    """The variance (...,) of a level given what it is regressed on."""
+    b = _regressed(r, found, sigma2)[..., : len(r.on)]
+    return found.between[..., r.of, r.of] - (b * found.between[..., r.of, list(r.on)]).sum(-1)
+
+
+def residuals_within(
+    levels: Levels, mediators: tuple[int, ...], estimates: Estimates, *, serial: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The same of deviations from levels: parallel mediators' residuals are those given x alone."""
+    if serial:
+        S = estimates.sigma2[..., list(mediators), None] * np.eye(len(mediators))
+        return S, estimates.sigma2[..., levels.variables.index(levels.y)]
     at = np.array(levels.coefficients, int)[np.ix_(mediators, mediators)]
     padded = np.concatenate([estimates.beta, np.zeros((*estimates.beta.shape[:-1], 1))], -1)
     R = np.linalg.inv(np.eye(len(mediators)) - padded[..., at])

@@ -19,6 +19,12 @@ confounder is diluted by the reliability lambda = tau_M^2 / (tau_M^2 + s_M^2 / n
 exactly where all clusters have n rows; in unequal ones 1 / n is averaged with the weights of the outcome's cluster means.
 Latent cluster means are not diluted: there lambda is 1.
 
+Of serial mediators e_M is the residual given those before it, which c'x + sum_i b_i M_i takes up: with delta of mediator k,
+
+    b_k = b*_k - delta,   b_i = b*_i + delta d_ik for the mediators i before k,   c' = c'* + delta a_k,
+
+in every cluster where these are random, so that a chain through i alone is E[a_i (b*_i + delta d_ik)].
+
 In general, with the mediators' variables of that level (level-1 residuals; cluster means less their expectations; residuals of
 level-2 mediators) of covariance matrix S, g = (rho_p tau_p) the covariances with the outcome's over its SD, and h that SD in
 the fit, delta = h S^-1 g / sqrt(1 - g'S^-1 g). With one rho for the mediators that move, g = rho g_1, so that
@@ -151,11 +157,12 @@ class Latent:
     levels: Levels
     level: Level
     mediators: tuple[int, ...]  # positions in ``levels.variables``
+    serial: bool = False  # residuals given earlier mediators, too, which are uncorrelated
 
     def moments(self, estimates: Estimates) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :class:`Residuals`."""
         found = latent.residuals_between if self.level == "between" else latent.residuals_within
-        S, square = found(self.levels, self.mediators, estimates)
+        S, square = found(self.levels, self.mediators, estimates, serial=self.serial)
         return S, np.diagonal(S, axis1=-2, axis2=-1), square
 
 
@@ -245,9 +252,9 @@ class Confounding:
 def mediators_of(design: Design, level: Level) -> dict[str, Component]:
     """The mediators with an indirect effect that a confounder at this level would move, with its component.
 
-    None of serial mediators, nor where x and a mediator interact, whose effects would be moved by other formulas than these.
+    None where x and a mediator interact, whose effects would be moved by other formulas than these.
     """
-    if design.serial or design.products:
+    if design.products:
         return {}
     equation = {e.response: e for e in design.equations}
     ends = {(p.kind, p.mediator, p.component) for p in design.paths}
@@ -270,7 +277,8 @@ def confounding(design: Design, level: Level, moving: Sequence[str]) -> Confound
     else:
         held = tuple(moving)
     if design.between is not None:
-        residuals, biased = Latent(design.between, level, tuple(map(design.between.variables.index, held))), held
+        at = tuple(map(design.between.variables.index, held))
+        residuals, biased = Latent(design.between, level, at, design.serial), tuple(moving) if design.serial else held
     else:
         residuals = _observed(design, level, held)
         biased = _linked(design, residuals, held, moving) if level == "between" else tuple(moving)

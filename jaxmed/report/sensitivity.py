@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxmed.arguments import chosen_names, listed, require_bool, require_level, require_option, shown
 from jaxmed.calls import verbs
-from jaxmed.design.system import Design
+from jaxmed.design.system import TO, Design
 from jaxmed.errors import InputError
 from jaxmed.inference import exactness, sensitivity
 from jaxmed.inference.sensitivity import LEVELS, Confounding, Intervals, Level, Parts
@@ -231,7 +231,7 @@ class Sensitivity:
         return self.model.design.outcome
 
     def _blocks(self) -> list[tables.Block]:
-        shown_ = self.thresholds().drop(columns=["effect", "mediator", "component", "confounded"])
+        shown_ = self.thresholds().drop(columns=["effect", "mediator", "contrast", "component", "confounded"], errors="ignore")
         head = f"{self.axis}; intervals: {self.source}, {100 * self.conf_level:g}%"
         notes = [
             self.exactness,
@@ -241,7 +241,9 @@ class Sensitivity:
 
     def _about(self, e: int) -> dict[str, Any]:
         row = self.model.rows[e]
-        about = {name: getattr(row, name) for name in ("label", "effect", "mediator", "component")}
+        about = {name: getattr(row, name) for name in ("label", "effect", "mediator", "contrast", "component")}
+        if not self.model.design.contrasts:
+            del about["contrast"]
         return about | {"confounded": ", ".join(self.confounded)}
 
     def _chosen(self, effect: str | None) -> str:
@@ -249,10 +251,12 @@ class Sensitivity:
 
     def _sentence(self, row: Mapping[Any, Any]) -> str:
         x, _, outcome = variables(self.model.design)
+        x = row.get("contrast") or x
+        of = f" of {x}" if row.get("contrast") else ""
         name = {
-            "indirect": f"The indirect effect of {x} on {outcome} through {row['mediator']}",
-            "total_indirect": "The total indirect effect",
-            "direct": "The direct effect",
+            "indirect": f"The indirect effect of {x} on {outcome} through {str(row['mediator']).replace(TO, ' and then ')}",
+            "total_indirect": f"The total indirect effect{of}",
+            "direct": f"The direct effect{of}",
         }[row["effect"]]
         given = str(row["label"]).partition(" | ")[2]
         name += f" at {given.replace('=', ' = ')}" if given else ""
@@ -311,9 +315,9 @@ def report_table(found: Sequence[Sensitivity]) -> list[tuple[str, pd.DataFrame]]
     if not found:
         return []
     several = len({one.confounded for one in found}) > 1
-    hidden = ["effect", "mediator", "component", *([] if several else ["confounded"])]
+    hidden = ["effect", "mediator", "contrast", "component", *([] if several else ["confounded"])]
     heading = f"Sensitivity to an unmeasured confounder ({found[0].source}, {100 * found[0].conf_level:g}%)"
-    return [(heading, pd.concat([one.thresholds() for one in found], ignore_index=True).drop(columns=hidden))]
+    return [(heading, pd.concat([one.thresholds() for one in found], ignore_index=True).drop(columns=hidden, errors="ignore"))]
 
 
 def _moving(design: Design, level: Level, mediator: object) -> tuple[str, ...]:
@@ -322,11 +326,6 @@ def _moving(design: Design, level: Level, mediator: object) -> tuple[str, ...]:
         raise InputError(
             "sensitivity() is not built for an interaction of x and m (interaction=True): what a confounder takes from natural "
             "effects is not a multiple of one number. The fit with interaction=False shows how much it would matter there."
-        )
-    if design.serial:
-        raise InputError(
-            "sensitivity() is not built for serial mediators (serial=True) yet; a fit with the last mediator alone, those before "
-            "it as covariates, shows how much a confounder of it and the outcome would matter."
         )
     if not known:
         other = next((one for one in LEVELS if sensitivity.mediators_of(design, one)), None)

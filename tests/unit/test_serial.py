@@ -185,11 +185,6 @@ def test_a_level_2_mediator_after_one_of_level_1_needs_latent_means():
     assert "indirect[m1 -> m2] between" in rows_of(jm.mediate(data, **ROLES, center="latent")).index
 
 
-def test_sensitivity_is_refused():
-    with pytest.raises(InputError, match="not built for serial mediators"):
-        jm.mediate(chain(), **ROLES).sensitivity()
-
-
 def test_words_figures_and_files_have_the_chains(tmp_path):
     fit = jm.mediate(chain(), **ROLES, random="all")
     assert "through m1 and then m2" in fit.describe()
