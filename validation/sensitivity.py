@@ -124,7 +124,7 @@ CHAIN = {"indirect[m1]": 0.1, "indirect[m2]": 0.03, "indirect[m1 -> m2]": 0.06 +
 def draw_chain(seed):
     rng = np.random.default_rng(seed)
     codes = np.repeat(np.arange(J), 8)
-    a, d, b = ([0.5, 0.4, 0.3] + rng.multivariate_normal(np.zeros(3), 0.03 * np.eye(3) + 0.03, J))[codes].T
+    a, d, b = ([0.5, 0.4, 0.3, *rng.multivariate_normal(np.zeros(3), 0.03 * np.eye(3) + 0.03, J)])[codes].T
     u, e = 0.5 * rng.normal(size=(3, J))[:, codes], pair(rng, (1.0, 1.0), RHO, len(codes)).T
     x = 0.5 * rng.normal(size=J)[codes] + rng.normal(size=len(codes))
     m1 = a * x + u[0] + rng.normal(size=len(codes))
@@ -139,7 +139,7 @@ for seed in range(min(SIMS, 200)):
         fit = jm.mediate(draw_chain(seed), x="x", m=["m1", "m2"], y="y", cluster="id", serial=True, random="all", center="none")
     found.append(fit.sensitivity(mediator="m2", rho=[0, RHO]).tidy())
 for (label, rho), own in pd.concat(found).groupby(["label", "rho"], sort=False):
-    truth = CHAIN[label.removesuffix(" conflated")] if label.removesuffix(" conflated") in CHAIN else np.nan
+    truth = CHAIN.get(label.removesuffix(" conflated"), np.nan)
     z = (own["estimate"].mean() - truth) / (own["estimate"].std(ddof=1) / np.sqrt(len(own)))
     if np.isfinite(truth):
         print(f"{label}, rho = {rho}: mean {own['estimate'].mean():.3f} of {truth:.3f}, {z:.1f} Monte Carlo errors")

@@ -351,8 +351,8 @@ class MediationResult(MediationFit):
         Example:
             >>> thirds = data.assign(x=pd.qcut(data["x"], 3, labels=["low", "middle", "high"]))
             >>> arms = jaxmed.mediate(thirds, x="x", m="m", y="y", cluster="id")
-            >>> arms.omnibus()[["label", "df"]].iloc[0].tolist()
-            ['indirect[m] within', 2]
+            >>> arms.omnibus().set_index("label")["df"].to_dict()["indirect[m] within"]
+            2
 
         Hayes & Preacher (2014) on relative effects and their omnibus tests.
         """
