@@ -43,6 +43,12 @@ def check_alike(imputations: Sequence[Any], fits: Sequence[MediationResult] | Se
                 f"imputation {label} has other terms than imputation {imputations[0]} ({other}); give every categorical variable "
                 "the same levels in all of them."
             )
+        compared = [getattr(one.design, "exposure", None) for one in (first, fit)]
+        if compared[0] != compared[1]:
+            raise InputError(
+                f"imputation {label} has other means of x or m than imputation {imputations[0]}, so that natural effects would "
+                "compare other values in each; give them: interaction_values={'x': [0, 1], 'm': 2.5}, for all mediators."
+            )
         if not _rows(first).equals(_rows(fit)):
             raise InputError(
                 f"imputation {label} has other rows than imputation {imputations[0]}: {_counted(_rows(fit))} are used there and "

@@ -214,6 +214,14 @@ def test_sums_files_and_power(tmp_path):
     np.testing.assert_allclose(fit.predict(data)["y"], fit.fitted()["y"], rtol=1e-8)
 
 
+def test_imputed_data_sets_compare_the_same_values():
+    parts = [interacting().assign(m=lambda t, k=k: t["m"] + 0.01 * k) for k in range(2)]
+    with pytest.raises(InputError, match="other means of x or m"):
+        jm.mediate(parts, **ROLES)
+    pool = jm.mediate(parts, **ROLES, interaction_values={"x": [0, 1], "m": 2})
+    assert "tnie[m] within" in pool.effects()["label"].tolist()
+
+
 def test_words_and_figures(tmp_path):
     fit = jm.mediate(interacting(), **ROLES, random=["a", "b"], interaction_values={"x": [0, 1], "m": 2})
     assert "the total natural indirect effect through m" in fit.describe()

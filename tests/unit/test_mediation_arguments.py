@@ -74,7 +74,8 @@ def test_sums_keep_their_arguments(data, tmp_path):
     loaded = jaxmed.GramData.load(tmp_path / "sums.npz")
     assert loaded.arguments.given() == ROLES | {"random": ["a"], "reml": False}
     assert made.arguments.changed({"random": None}).given().keys() == {*ROLES, "extra", "reml"}
-    with pytest.raises(InputError, match=r"coding= cannot be changed.*only 'random', 'moderator_values'.*'reml', 'interaction_values' can"):
+    said = r"coding= cannot be changed.*only 'random', 'moderator_values'.*'reml', 'interaction_values' can"
+    with pytest.raises(InputError, match=said):
         made.arguments.changed({"coding": {"x": ["a", "b"]}})
 
 
