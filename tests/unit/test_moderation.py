@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from arms_data import arms
 from scipy.stats import norm
 
 import jaxmed as jm
@@ -160,10 +161,14 @@ def test_every_column_of_every_table_of_effects_is_kept_from_moderators(fit, boo
     tables = [fit.effects(), fit.effects(method="monte_carlo"), jackknife.tidy(), boot.bands(), fit.moderation().frame()]
     tables += [boot.moderation().frame(), side_by_side.named_rows(fit, 0.95, "effects")]
     tables += [boot.tidy(level=0.5, method=method) for method in ("percentile", "basic", "normal", "bc", "bca")]
+    data = arms(slopes=0.4).assign(m2=arms(seed=1)["m"])
+    roles_of_arms = {"x": "arm", "m": ["m", "m2"], "y": "y", "cluster": "id", "serial": True}
+    tables.append(jm.mediate([data, data.assign(m=data["m"] + 0.1 * data["z"])], **roles_of_arms).effects())
     own = {moderator.name for moderator in fit.design.moderators}
     assert all(table.columns.is_unique for table in tables)
     assert {column for table in tables for column in table.columns} - own == roles.RESERVED
-    clusters = [fit.influence(progress=False), cluster_tables.cluster_effects(fit.system, "id", std_errors=True)]
+    chains = jm.mediate(data, **roles_of_arms, random=["a", "d"])
+    clusters = [fit.influence(progress=False), cluster_tables.cluster_effects(chains.system, "id", std_errors=True)]
     assert {column for table in clusters for column in table.columns} - {"id"} == roles.RESERVED_OF_CLUSTERS
 
 
