@@ -18,6 +18,7 @@ from jaxmed.api import (
 )
 from jaxmed.errors import ArgumentError, InputError, JaxmedError, JaxmedWarning, ProcessError, StorageError
 from jaxmed.gram_data import GramData, gram_data
+from jaxmed.mass import lmm_each, mediate_each
 from jaxmed.mlmem import MlmemResult, boot_mlmem
 from jaxmed.power import power
 from jaxmed.saved import load_bootstrap, merge_bootstraps
@@ -25,6 +26,7 @@ from jaxmed.version import __version__
 
 if TYPE_CHECKING:
     from jaxmed.report.bootstrap import BootstrapResult
+    from jaxmed.report.mass import MassResult
     from jaxmed.report.mediation import MediationResult
     from jaxmed.report.mixed import LMMResult
 
@@ -36,6 +38,7 @@ __all__ = [
     "JaxmedError",
     "JaxmedWarning",
     "LMMResult",
+    "MassResult",
     "MediationResult",
     "MlmemResult",
     "ProcessError",
@@ -50,8 +53,10 @@ __all__ = [
     "enable_compilation_cache",
     "gram_data",
     "lmm",
+    "lmm_each",
     "load_bootstrap",
     "mediate",
+    "mediate_each",
     "merge_bootstraps",
     "power",
     "to_html",
@@ -63,6 +68,7 @@ __all__ = [
 _CLASSES = {
     "BootstrapResult": "jaxmed.report.bootstrap",
     "LMMResult": "jaxmed.report.mixed",
+    "MassResult": "jaxmed.report.mass",
     "MediationResult": "jaxmed.report.mediation",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -185,6 +185,17 @@ class Scheme:
     def _draws(self) -> str:
         """The kind as redraw.py knows it: a wild scheme goes by its factor."""
         return self.factor if self.kind == "wild" else self.kind
+
+
+@dataclass(frozen=True)
+class SharedWeights(Scheme):
+    """A scheme by weights of the clusters of many models: ``kept`` (J,) are this model's among the ``whole``."""
+
+    kept: np.ndarray = field(default_factory=lambda: np.empty(0, int))
+    whole: int = 0
+
+    def weights(self, first: int, last: int) -> Float[np.ndarray, "B J"]:
+        return weights.weights(self.kind, self.seed, first, last, self.whole)[:, self.kept]
 
 
 def cores() -> int:

@@ -223,6 +223,7 @@ def minimise(
     base: Point,
     expected_hessian: Float[Array, "d d"],
     count: Int[Array, ""],
+    total: Totals | None = None,
     *,
     layout: Layout,
     pattern: Pattern,
@@ -241,10 +242,12 @@ def minimise(
     the model is then convex in G, and its minimum close to the replicate's own optimum (the influence function's first step).
 
     With ``own`` every row has data of its own: the arrays of ``gram`` have a leading axis of B; gradients are 0, and the base
-    itself is looked at first. Rows from ``count`` on are left alone: one compiled program of B rows serves any smaller number
+    itself is looked at first. Where every row's ``total`` is known nothing else of the data is read but ``gram.rows``.
+
+    Rows from ``count`` on are left alone: one compiled program of B rows serves any smaller number
     of replicates. Steps are made for all ``lanes`` together, evaluations for as many ``abreast`` as stay in cache.
     """
-    total = jax.vmap(totals, (0 if own else None, 0))(gram, weights)
+    total = jax.vmap(totals, (0 if own else None, 0))(gram, weights) if total is None else total
     batch = _Batch(gram, weights, total, gradient, base, layout, reml, own, abreast)
     lanes = min(lanes, batch.rows)
     ready = int(np.ceil(READY * lanes))

@@ -30,7 +30,10 @@ class Estimates(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """One system whose equations are linked through G, standardised, with its map back to the user's units."""
+    """One system whose equations are linked through G, standardised, with its map back to the user's units.
+
+    The map's arrays may carry a leading axis, of models that share their structure (mass.py).
+    """
 
     layout: gram.Layout
     pattern: covariance.Pattern
@@ -52,9 +55,9 @@ class Problem:
     def estimates(self, beta, G, sigma2, log_ratio) -> Estimates:
         """Map standardised (..., p), relative G (..., q, q) internal, sigma^2 of the outcome and ratios back."""
         ratios = np.concatenate([np.exp(log_ratio), np.ones((*log_ratio.shape[:-1], 1))], -1)
-        mapped = self.random_map @ (G * np.asarray(sigma2)[..., None, None]) @ self.random_map.T
+        mapped = self.random_map @ (G * np.asarray(sigma2)[..., None, None]) @ np.swapaxes(self.random_map, -1, -2)
         return Estimates(
-            beta @ self.fixed_map.T + self.fixed_shift,
+            times(self.fixed_map, beta) + self.fixed_shift,
             (mapped + np.swapaxes(mapped, -1, -2)) / 2,
             ratios * np.asarray(sigma2)[..., None] * self.response_scale**2,
         )
@@ -63,12 +66,17 @@ class Problem:
         """The inverse of :meth:`estimates` for (..., q, q) and (..., K): relative G in internal order, and log ratios."""
         inner = sigma2 / self.response_scale**2
         back = np.linalg.inv(self.random_map)
-        return back @ (G / inner[..., -1, None, None]) @ back.T, np.log(inner[..., :-1] / inner[..., -1:])
+        return back @ (G / inner[..., -1, None, None]) @ np.swapaxes(back, -1, -2), np.log(inner[..., :-1] / inner[..., -1:])
 
     def deviance_shift(self, n: np.ndarray, reml: bool) -> np.ndarray:
         """What to add to the standardised criterion for the user's units; ``n`` (..., K) weighted rows per equation."""
-        shift = 2 * n @ np.log(self.response_scale)
+        shift = 2 * (n * np.log(self.response_scale)).sum(-1)
         return shift - 2 * np.linalg.slogdet(self.fixed_map)[1] if reml else shift
+
+
+def times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """A matrix (p, p), or one each (..., p, p), times vectors (..., p)."""
+    return vector @ matrix.T if matrix.ndim == 2 else (matrix @ vector[..., None])[..., 0]
 
 
 def build(equations: tuple[Equation, ...], free: np.ndarray, n_clusters: int) -> Problem:
