@@ -326,7 +326,9 @@ def _tried(many: Many, first_of: Callable[[np.ndarray], Any]) -> list[Any]:
     if not found:
         tried = min(len(many), TRIED)
         raise InputError(f"none of the {tried} columns that were tried first can be fitted. {refused}")
-    return found
+    # one that is built otherwise, such as a column that is constant within clusters among others that vary, is not the first
+    labels = [tuple(fit._quantities.labels) for fit, *_ in found]
+    return sorted(found, key=lambda made: -labels.count(tuple(made[0]._quantities.labels)))
 
 
 def _family(system, equations, pieces, reader: Reader, like: Sequence[Any], quantities, with_df: bool = False) -> Family:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -68,73 +69,99 @@ class Reader:
     offset: np.ndarray | None = None  # (n,) taken off
     ignored: np.ndarray | None = None  # (n,) bool: rows whose values play no part
 
-    @property
+    @cached_property
     def _sums(self) -> sparse.csr_array:
         inside = np.flatnonzero(self.codes >= 0)
         return sparse.csr_array((np.ones(len(inside)), (self.codes[inside], inside)), shape=(self.n_clusters, len(self.codes)))
 
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        return np.asarray(self._sums.sum(1))
+
     def read(self, values: np.ndarray, trust: bool = False) -> Read:
         """The parts of columns (n, V), NaN where missing; with ``trust`` all of them have the structure of the family."""
-        values = np.array(values, dtype=float)
-        if self.ignored is not None:
-            values[self.ignored] = np.nan
-        sums, reasons = self._sums, {}
-        known = ~np.isnan(values)
-        infinite = np.isinf(values).sum(0)
-        counts = known.sum(0)
-        full = counts == (len(values) if self.ignored is None else int((~self.ignored).sum()))
-        filled = np.where(known, values, 0.0)
-        low, high = np.where(known, values, np.inf).min(0), np.where(known, values, -np.inf).max(0)
-        largest = np.maximum(np.abs(low), np.abs(high))
-        with np.errstate(all="ignore"):
-            constant = (counts > 0) & (infinite == 0) & (high - low <= ROUNDING * largest)
-        for k in np.flatnonzero((counts == 0) | (infinite > 0) | constant):
-            if counts[k] == 0:
-                reasons[int(k)] = f"all {len(values)} values are missing"
-            elif infinite[k]:
-                reasons[int(k)] = (
-                    f"{infinite[k]} infinite values (first at row {np.isinf(values[:, k]).argmax()}, counted from 0)"
-                )
-            else:
-                reasons[int(k)] = f"the column is constant (all {low[k]:g})"
-        strange = (counts > 0) & (infinite == 0) & ~constant & (largest > FARTHEST)
-        good = np.flatnonzero((counts > 0) & (infinite == 0) & ~constant & ~strange)
-        return self._parts(filled[:, good], known[:, good], full[good], largest[good], sums, good, strange, reasons, trust)
+        values = np.asarray(values, dtype=float)
+        used = values if self.ignored is None else values[~self.ignored]
+        good, strange, reasons = _sorted_out(used)
+        complete = np.isfinite(used).all()
+        if self.ignored is not None and not complete:
+            values = np.where(self.ignored[:, None], np.nan, values)
+        chosen = values if len(good) == values.shape[1] else values[:, good]
+        return self._parts(chosen, complete, good, strange, reasons, trust)
 
-    def _parts(self, x, known, full, largest, sums, good, strange, reasons, trust) -> Read:
-        n, inside = known.sum(0), self.codes >= 0
-        first = x.sum(0) / n
-        x = np.where(known, x - first, 0.0)  # a large origin costs digits in sums
+    def _parts(self, x: np.ndarray, complete: bool, good: np.ndarray, strange: np.ndarray, reasons, trust: bool) -> Read:
+        """Of columns that have a model as far as their values tell; ``complete``: no value is missing where it counts."""
+        known = None if complete else ~np.isnan(x)
+        if self.ignored is not None and known is None:
+            x = np.where(self.ignored[:, None], 0.0, x)
+        n_known = len(x) if self.ignored is None else int((~self.ignored).sum())
+        n = np.full(x.shape[1], float(n_known)) if known is None else known.sum(0).astype(float)
+        first = (x.sum(0) if known is None else np.where(known, x, 0.0).sum(0)) / n
+        largest = np.abs(x).max(0) if known is None else np.abs(np.where(known, x, 0.0)).max(0)
+        x = x - first  # a large origin costs digits in sums
         if self.offset is not None:
-            x = np.where(known, x - self.offset[:, None], 0.0)
-        counts = sums @ known.astype(float)
-        means = (sums @ x) / np.maximum(counts, 1.0)
-        at_rows = np.where(inside, self.codes, 0)
-        deviation = np.where(known & inside[:, None], x - means[at_rows], 0.0)
+            x -= self.offset[:, None]
+        if known is not None:
+            x[~known] = 0.0
+        if self.ignored is not None:
+            x[self.ignored] = 0.0
+        counts = self._sizes[:, None] if known is None else self._sums @ known.astype(float)
+        means = (self._sums @ x) / np.maximum(counts, 1.0)
         mean = x.sum(0) / n
-        unit = np.sqrt((np.where(known, x - mean, 0.0) ** 2).sum(0) / n)
+        unit = np.sqrt(np.maximum(np.einsum("ij,ij->j", x, x) / n - mean**2, 0.0))
         unit = np.where(unit > 0, unit, 1.0)
-        within = np.abs(deviation).max(0, initial=0.0)
-        varies = within > np.maximum(WITHIN_TOLERANCE * unit, ROUNDING * largest)
-        odd = np.zeros(len(good), bool)
+        inside = self.codes >= 0
+        at_rows = np.where(inside, self.codes, 0)
+        deviation = x
+        deviation -= means[at_rows]
+        if known is not None:
+            deviation[~known] = 0.0
+        if not inside.all():
+            deviation[~inside] = 0.0
+        odd, full = np.zeros(len(good), bool), n == n_known
         if not trust and self.level:
-            odd = varies != (self.level == 1)
+            within = np.maximum(deviation.max(0, initial=0.0), -deviation.min(0, initial=0.0))
+            odd = (within > np.maximum(WITHIN_TOLERANCE * unit, ROUNDING * largest)) != (self.level == 1)
+        there = np.broadcast_to(counts > 0, means.shape)
         if self.level == 2:
-            deviation = np.zeros_like(deviation)
-            there = counts > 0
+            deviation[:] = 0.0
             mean = np.where(there, means, 0.0).sum(0) / np.maximum(there.sum(0), 1)
             full = full | there.all(0)
             known = there[at_rows] & inside[:, None]
         if not trust and self.differs is not None:
-            spread = np.where(counts > 0, means, -np.inf).max(0) - np.where(counts > 0, means, np.inf).min(0)
+            spread = np.where(there, means, -np.inf).max(0) - np.where(there, means, np.inf).min(0)
             odd |= (spread > np.maximum(BETWEEN_TOLERANCE * unit, ROUNDING * largest)) != self.differs
-        keep = np.flatnonzero(~odd)
-        level = np.where(counts > 0, means - mean, 0.0) / unit
-        varying = Varying(deviation / unit, level, None, (first + mean) / unit, unit)
-        if not full.all():
+        deviation /= unit
+        varying = Varying(deviation, np.where(there, means - mean, 0.0) / unit, None, (first + mean) / unit, unit)
+        if known is not None and not full.all():
             varying = varying._replace(present=known.astype(float))
-        apart = np.concatenate([np.flatnonzero(strange), good[odd]])
-        return Read(varying if len(keep) == len(good) else varying.some(keep), good[keep], np.sort(apart), reasons)
+        apart = np.sort(np.concatenate([strange, good[odd]]))
+        keep = np.flatnonzero(~odd)
+        return Read(varying if len(keep) == len(good) else varying.some(keep), good[keep], apart, reasons)
+
+
+def _sorted_out(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Columns (n, V) that may have a model, those with values too large to tell here, and why others have none."""
+    low, high = values.min(0), values.max(0)  # NaN where a value is missing
+    plain = np.isfinite(low) & np.isfinite(high)
+    reasons: dict[int, str] = {}
+    for k in np.flatnonzero(~plain):
+        column = values[:, k]
+        known, infinite = ~np.isnan(column), np.isinf(column)
+        if not known.any():
+            reasons[int(k)] = f"all {len(column)} values are missing"
+        elif infinite.any():
+            reasons[int(k)] = f"{infinite.sum()} infinite values (first at row {infinite.argmax()}, counted from 0)"
+        else:
+            low[k], high[k] = column[known].min(), column[known].max()
+    largest = np.maximum(np.abs(low), np.abs(high))
+    with np.errstate(invalid="ignore"):
+        constant = high - low <= ROUNDING * largest
+        strange = largest > FARTHEST
+    for k in np.flatnonzero(constant):
+        reasons.setdefault(int(k), f"the column is constant (all {low[k]:g})")
+    refused = np.isin(np.arange(len(low)), list(reasons))
+    return np.flatnonzero(~refused & ~strange), np.flatnonzero(~refused & strange), reasons
 
 
 def filled(column: np.ndarray, codes: np.ndarray, n_clusters: int) -> np.ndarray:
