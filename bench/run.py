@@ -1,4 +1,5 @@
-"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|memory|devices|gpu|mixed|peers|large] [--quick]``.
+"""Run the benchmarks: ``python -m bench.run [--only speed|cold|scaling|schemes|memory|devices|gpu|mixed|mass|peers|large]
+[--quick]``.
 
 Times depend on what else the machine does: run them on a quiet one.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from bench import cold, devices, gpu, large, memory, mixed, peers, scaling, schemes, speed
+from bench import cold, devices, gpu, large, mass, memory, mixed, peers, scaling, schemes, speed
 from bench.common import machine
 
 PARTS = {
@@ -20,6 +21,7 @@ PARTS = {
     "devices": devices.run,
     "gpu": gpu.run,
     "mixed": mixed.run,
+    "mass": mass.run,
     "peers": peers.run,
     "large": large.run,
 }

@@ -182,10 +182,10 @@ def lmm_each(
         JaxmedWarning: several grouping factors, of which no batch is made: the columns are fitted one after the other.
 
     Example:
-        >>> values = np.random.default_rng(1).normal(size=(len(data), 50))
+        >>> values = np.random.default_rng(1).normal(size=(len(data), 20))
         >>> mass = jaxmed.lmm_each("value ~ x + (1 | id)", data, values=values, progress=False)
         >>> mass.fixef()["label"].unique().tolist(), mass.map("x", "p_value").shape
-        (['Intercept', 'x'], (50,))
+        (['Intercept', 'x'], (20,))
 
     Every column's numbers are those of :func:`jaxmed.lmm` with that column as response.
     """

@@ -8,6 +8,7 @@ naive one.
 FULL = (
     "properties/test_bad_input.py",
     "properties/test_invariances.py",
+    "properties/test_mass.py",
     "properties/test_lmm_refit.py::test_its_bootstrap",
     "properties/test_origins.py::test_effects_do_not_depend",
     "properties/test_origins.py::test_origin_and_unit_of_a_column_of_a_mediation",
@@ -53,6 +54,8 @@ FULL = (
     "unit/test_linalg.py",
     "unit/test_latent_bootstrap.py",
     "unit/test_lmm_bootstrap.py",
+    "unit/test_mass.py::test_columns_of_level_2",
+    "unit/test_mass.py::test_mediations_in_every_role",
     "unit/test_memory.py",
     "unit/test_mlmem.py",
     "unit/test_moderation.py",
