@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -111,7 +112,7 @@ def mediate_each(
     specification = specify(arguments)
     others = {column: role for column, role in specification.roles.arguments.items() if column != name}
     check_columns(list(table.columns), others, table.index.names)
-    many = many_columns(table, columns, values, [*others, name])
+    many = many_columns(table, columns, values, others)
     kept = cast(pd.DataFrame, table[list(others)])
 
     def fit_of(column: np.ndarray) -> MediationResult:
@@ -126,7 +127,7 @@ def mediate_each(
     first, made = tried[0]
     effects.check_extra(made.design, first.system.estimates)
     family = None
-    if made.pieces is not None:
+    if made.pieces is not None and all(_same_formulas(fit, first) for fit, _ in tried):
         like = [(fit.system, one.reader, one.first) for fit, one in tried if fit._quantities.labels == first._quantities.labels]
         family = _family(first.system, made.equations, made.pieces, made.reader, like, first._quantities)
 
@@ -194,7 +195,7 @@ def lmm_each(
         raise InputError("lmm_each: formula and data are swapped; write the formula first, lmm_each('v ~ x + (1 | g)', data).")
     table = _table("lmm_each", data, progress, chunk_size)
     name = _response(formula)
-    many = many_columns(table, columns, values, [name])
+    many = many_columns(table, columns, values, _words(formula.partition("~")[2]))
     kept = table.drop(columns=[name, *(many.names if values is None else ())], errors="ignore")
 
     def fit_of(column: np.ndarray) -> LMMResult:
@@ -274,6 +275,11 @@ def _free_name(role: str, used: Sequence[Any]) -> str:
     return next(name for name in (role, f"{role}_each", f"{role}_of_each", f"__{role}__") if name not in words)
 
 
+def _words(text: str) -> set[str]:
+    """The names that a formula's right side may mean."""
+    return {word.strip("`") for word in re.findall(r"`[^`]+`|[^\W\d][\w.]*", text)}
+
+
 def _response(formula: Any) -> str:
     """The name before the tilde."""
     if not isinstance(formula, str):
@@ -295,6 +301,12 @@ def _check_response(fit: LMMResult, name: str) -> None:
         raise InputError(
             f"formula={fit.formula!r}: {name!r} stands for the column that varies, and is also read elsewhere in the model."
         )
+
+
+def _same_formulas(fit: MediationResult, first: MediationResult) -> bool:
+    """Whether rows of one label are one function of the parameters in both: no effect is given at values of the column itself."""
+    mine, theirs = ({row.label: (row.polynomial, row.divisor) for row in one._quantities.rows} for one in (fit, first))
+    return mine.keys() != theirs.keys() or mine == theirs
 
 
 def _same_rows(fit: LMMResult, first: LMMResult) -> bool:
@@ -421,7 +433,7 @@ def _run(
     from jaxmed.report.mediation import MediationResult
     from jaxmed.report.progress import progress_bar
 
-    rows = min(chunk_size or mass.CHUNK, -(-len(many) // 16) * 16)
+    rows = min(chunk_size or mass.default_chunk(), -(-len(many) // 16) * 16)
     rows = rows if family is None else family.chunk(rows)
     made = _fitted(first._quantities, first.system) if isinstance(first, MediationResult) else _fitted_mixed(first)
     assert made.estimates is not None

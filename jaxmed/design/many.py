@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,11 +171,6 @@ def _names(argument: str, given: Any) -> list[str]:
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise InputError(f"{argument}= names {twice!r} twice; name each column once.")
     return names
-
-
-def checksum(values: np.ndarray) -> str:
-    """Of a chunk of columns."""
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def spread_over(n: int, most: int) -> Sequence[int]:

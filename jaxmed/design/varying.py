@@ -83,7 +83,7 @@ class Reader:
         values = np.asarray(values, dtype=float)
         used = values if self.ignored is None else values[~self.ignored]
         good, strange, reasons = _sorted_out(used)
-        complete = np.isfinite(used).all()
+        complete = bool(np.isfinite(used).all())
         if self.ignored is not None and not complete:
             values = np.where(self.ignored[:, None], np.nan, values)
         chosen = values if len(good) == values.shape[1] else values[:, good]

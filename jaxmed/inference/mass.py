@@ -19,7 +19,7 @@ from jaxmed.inference.effect_rows import Effect
 from jaxmed.inference.polynomials import Polynomial, number
 from jaxmed.inference.quantities import Quantities
 from jaxmed.inference.schemes import cores
-from jaxmed.reml import compilation, information, mass
+from jaxmed.reml import compilation, information, mass, refit
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.columns import Columns
 from jaxmed.reml.fit import FittedSystem
@@ -30,6 +30,11 @@ CHUNK = 1024  # models of a compiled program
 CHUNK_BYTES = 2**28  # that the arrays of a chunk may take
 KEPT_BYTES = 2**29  # that covariances for Monte Carlo draws may take
 FIELDS = ("value", "std_error", "beta_error", "df", "joint", "deviance", "status", "evaluations", "alone")
+
+
+def default_chunk() -> int:
+    """Models of a compiled program on this machine's devices."""
+    return CHUNK if jax.default_backend() == "cpu" else refit.default_chunk()
 
 
 class Read2D(Protocol):

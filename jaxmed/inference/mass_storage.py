@@ -8,6 +8,7 @@ A chunk whose columns have changed is refused; nothing is pickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,6 @@ import numpy as np
 
 from jaxmed import files
 from jaxmed.arguments import require_path
-from jaxmed.design.many import checksum
 from jaxmed.errors import InputError, StorageError
 from jaxmed.inference.storage import AGAIN, ANEW, MANIFEST, probe
 from jaxmed.version import __version__
@@ -63,6 +63,11 @@ class Folder:
         """A chunk: under its name only when it is complete and on the disk."""
         more = {"of": np.array(checksum(values)), "reasons": np.array(json.dumps(reasons))}
         files.write_arrays(self._name(first, last), arrays | more, False)
+
+
+def checksum(values: np.ndarray) -> str:
+    """Of a chunk of columns."""
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def open_folder(path: str | os.PathLike[str], identity: dict[str, Any]) -> Folder:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import chosen_names, read_seed, require_bool, require_level, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
+from jaxmed.design.many import Many
 from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, intervals, statistics, studentised
 from jaxmed.inference.draws import METHODS
+from jaxmed.inference.mass import Models
 from jaxmed.inference.schemes import SharedWeights, make
 from jaxmed.inference.statistics import Sample
 from jaxmed.reml import refit
@@ -26,9 +28,6 @@ from jaxmed.report.mediation import MediationResult
 from jaxmed.report.mixed import LMMResult
 from jaxmed.report.progress import progress_bar
 
-if TYPE_CHECKING:
-    from jaxmed.report.mass import MassResult
-
 KINDS = ("cluster", "bayesian")
 FAMILY = (
     "p_family: single-step max-t over the columns (Westfall & Young 1993; Romano & Wolf 2005), by the distribution of "
@@ -36,12 +35,28 @@ FAMILY = (
 )
 
 
+class Mass(Protocol):
+    """What is asked of the models, a MassResult."""
+
+    @property
+    def first(self) -> MediationResult | LMMResult: ...
+    @property
+    def many(self) -> Many: ...
+    @property
+    def models(self) -> Models: ...
+    @property
+    def columns(self) -> list[str]: ...
+    @property
+    def _default_label(self) -> str: ...
+    def fit(self, column: str | int) -> MediationResult | LMMResult: ...
+
+
 @verbs
 @dataclass(frozen=True, repr=False, eq=False)
 class MassBootstrap:
     """Draws of many columns; made by :meth:`MassResult.bootstrap`."""
 
-    mass: MassResult
+    mass: Mass
     numbers: np.ndarray  # (C,) of the columns
     values: np.ndarray  # (C, B, E) draws of the rows of the tables
     failed: np.ndarray  # (C, B) bool
@@ -150,7 +165,7 @@ class MassBootstrap:
         return intervals.acceleration(self.mass.first._quantities.values(draws.estimates))
 
 
-def run(mass: MassResult, n_resamples: Any, columns: Any, seed: Any, kind: Any, progress: Any) -> MassBootstrap:
+def run(mass: Mass, n_resamples: Any, columns: Any, seed: Any, kind: Any, progress: Any) -> MassBootstrap:
     """What ``mass.bootstrap(...)`` does."""
     require_whole("n_resamples", n_resamples, 1)
     require_bool("progress", progress)

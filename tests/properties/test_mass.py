@@ -25,7 +25,7 @@ def columns(draw):
     rng = np.random.default_rng(draw(seeds))
     x = rng.normal(size=J * SIZE) + rng.normal(size=J)[CODES]
     y = 0.3 * x + rng.normal(size=J)[CODES] + rng.normal(size=J * SIZE)
-    values = np.empty((J * SIZE, V))
+    values, level = np.empty((J * SIZE, V)), np.zeros(J)
     for k in range(V):
         slope = rng.normal(size=J) * draw(spreads)
         level = rng.normal(size=J) * draw(spreads)
