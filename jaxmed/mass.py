@@ -224,7 +224,7 @@ def lmm_each(
         left_out[rows] = False
         offset = np.zeros(len(table))
         offset[rows] = first.design.offset
-        reader = Reader(codes, len(first._system.design.clusters), 0, None, offset if offset.any() else None, left_out)
+        reader = Reader(codes, len(first._system.design.clusters), 1, None, offset if offset.any() else None, left_out)
         like = [(fit._system, reader, whole) for fit, whole in tried if fit._system is not None and _same_rows(fit, first)]
         family = _family(
             first._system, (replace(equation, rows=rows),), (response_pieces(equation),), reader, like, first._quantities, True

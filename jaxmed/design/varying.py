@@ -19,7 +19,8 @@ from jaxmed.design.system import Equation
 
 Kind = Literal["shared", "within", "between", "level", "whole"]
 SEED = 8_263  # of values that stand in for missing ones of a first model
-FARTHEST = 1e100  # values beyond which a column is looked at on its own
+FARTHEST = 1e60  # values beyond which, or below whose inverse, a column is looked at on its own
+SINGLE = 1e-6  # of the largest value: of so little variance within clusters a single fit asks whether it is rounding
 
 
 class Piece(NamedTuple):
@@ -64,7 +65,7 @@ class Reader:
 
     codes: np.ndarray  # (n,) clusters of the rows, negative for rows that no equation uses
     n_clusters: int
-    level: int  # 2: the column is constant within clusters in the models of this family, and stands in all of their rows
+    level: int  # 2: the column is constant within clusters in the models of this family, and stands in all of their rows; else 1
     differs: bool | None = None  # whether cluster means differ; None: it does not matter
     offset: np.ndarray | None = None  # (n,) taken off
     ignored: np.ndarray | None = None  # (n,) bool: rows whose values play no part
@@ -119,9 +120,13 @@ class Reader:
         if not inside.all():
             deviation[~inside] = 0.0
         odd, full = np.zeros(len(good), bool), n == n_known
-        if not trust and self.level:
+        if not trust:
             within = np.maximum(deviation.max(0, initial=0.0), -deviation.min(0, initial=0.0))
-            odd = (within > np.maximum(WITHIN_TOLERANCE * unit, ROUNDING * largest)) != (self.level == 1)
+            limit = np.maximum(WITHIN_TOLERANCE * unit, ROUNDING * largest)
+            odd = (within > limit) != (self.level == 1)
+            if self.level == 1:  # in one cluster alone, or by rounding: single fits have words for it
+                rests_on = (self._sums @ deviation**2 > limit**2).sum(0)
+                odd |= (rests_on < 2) | (within < SINGLE * largest)
         there = np.broadcast_to(counts > 0, means.shape)
         if self.level == 2:
             deviation[:] = 0.0
@@ -157,7 +162,7 @@ def _sorted_out(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, s
     largest = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(invalid="ignore"):
         constant = high - low <= ROUNDING * largest
-        strange = largest > FARTHEST
+        strange = (largest > FARTHEST) | (largest < 1 / FARTHEST)
     for k in np.flatnonzero(constant):
         reasons.setdefault(int(k), f"the column is constant (all {low[k]:g})")
     refused = np.isin(np.arange(len(low)), list(reasons))

@@ -231,7 +231,8 @@ def _chunks(family: Family | None, batch: Callable, spans: Sequence[tuple[int, i
     if family is not None and jax.default_backend() == "cpu" and compilation.n_devices() == 1:
         n = len(family.reader.codes)
         each = rows * (8 * 6 * n + sum(group.bytes_per_model for group in family.groups))
-        threads = memory.threads(min(cores(), len(spans)) or 1, 0, each, rows)
+        there = memory.available()
+        threads = min(cores(), len(spans), cores() if there is None else max(1, there // each)) or 1
     if threads == 1:
         yield from map(batch, spans)
         return

@@ -33,10 +33,11 @@ def columns(draw):
         values[:, k] = values[:, k] + draw(origins)
         values[:, k] *= draw(units)
         values[rng.random(J * SIZE) < draw(gaps), k] = np.nan
-    kind = draw(st.sampled_from(["", "constant", "missing", "exact", "clusters"]))
+    kind = draw(st.sampled_from(["", "constant", "missing", "exact", "clusters", "one"]))
     at = draw(st.integers(0, V - 1))
     if kind:
         odd = {"constant": np.full(len(x), 3.0), "missing": np.full(len(x), np.nan), "exact": 1 - 2 * x, "clusters": level[CODES]}
+        odd["one"] = level[CODES] + (CODES == 3) * rng.normal(size=len(x))
         values[:, at] = odd[kind]
     return pd.DataFrame({"id": CODES, "x": x, "y": y}), values
 

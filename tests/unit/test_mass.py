@@ -131,6 +131,20 @@ def test_columns_without_a_model_say_why(mixed):
     assert "constant" in mixed.summary()
 
 
+def test_a_column_that_varies_in_one_cluster_only_is_refused_as_by_itself(data, values):
+    own = values[:, [0, 10, 11]].copy()
+    codes = np.repeat(np.arange(J), SIZE)
+    own[:, 1] = np.random.default_rng(1).normal(size=J)[codes] + (codes == 4) * np.arange(N)
+    own[:, 2] = (1000.0 + np.arange(J)[codes]) * (1 + 1e-12 * np.random.default_rng(1).normal(size=N))
+    for mass in (
+        jm.lmm_each(FORMULA, data, values=own, progress=False),
+        jm.mediate_each(data, x="x", m="m", cluster="id", each="y", values=own, random="b", progress=False),
+    ):
+        assert "1 of 30" in mass.reasons["v1"]
+        assert mass.status["v0"] != "failed"
+        assert mass.status["v2"] == "failed"
+
+
 def test_mediations_are_those_of_single_columns(mediations, data, values):
     assert check_mediations(mediations, data, values, "m") == 9
 

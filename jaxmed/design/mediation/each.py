@@ -40,10 +40,10 @@ def each_design(specification: Specification, table: pd.DataFrame, name: str, co
     place = np.searchsorted(source.labels, design.clusters) if len(design.clusters) < len(labels) else np.arange(len(labels))
     equations = tuple(_renumbered(e, place) for e in design.equations)
     level = design.levels[name]
+    parts = {f.part for e in equations for recipe in e.recipes for f in recipe if f.column == name}
     differs = None
-    recipes = [recipe for e in equations for recipe in e.recipes]
-    if any(f.column == name and f.part == "within" for recipe in recipes for f in recipe):
-        differs = not any("no variance between" in note and note.startswith(f"{name} ") for note in design.notes)
+    if "within" in parts and ("between" in parts or specification.arguments.between is True):
+        differs = "between" in parts
     reader = Reader(codes, len(labels), level, differs)
     pieces = None
     if not specification.latent:
