@@ -246,8 +246,8 @@ def make(
         s = weights.Strata(strata)
         groups = (s.order, s.start, s.size)
     sizes, of, place = np.zeros((3, len(system.design.clusters)), int)
-    for b, (members, at) in enumerate(classes):
-        sizes[members], of[members], place[members] = (at >= 0).sum(0), b, np.arange(len(members))
+    for b, (members, slots) in enumerate(classes):
+        sizes[members], of[members], place[members] = (slots >= 0).sum(0), b, np.arange(len(members))
     sources = redraw.Sources(laid_out, noise, groups, sizes, of, place)
     return Scheme(kind, seed, system, strata, factor, OwnData(plan, sources, classes))
 
