@@ -21,8 +21,8 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, latent, parameters, prediction
 from jaxmed.reml import fit as reml_fit
-from jaxmed.report import cluster_tables, indirect_tests, profile_tables, prose
-from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
+from jaxmed.report import cluster_tables, indirect_tests, profile_tables
+from jaxmed.report.effect_tables import effect_frame, for_notebooks, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.mediation_words import MediationFit
 from jaxmed.report.progress import progress_bar
 
@@ -256,7 +256,7 @@ class MediationResult(MediationFit):
             se = effects.std_errors(rows, estimates, joint)
             notes.append([f"t({df:g})"] * len(rows))
         frame = with_coding(effect_frame(rows), self.design)
-        return with_figures(
+        made = with_figures(
             frame,
             estimate=estimate,
             std_error=se,
@@ -265,6 +265,7 @@ class MediationResult(MediationFit):
             p_value=p,
             note=joined_notes(proportion_notes(rows, estimate, se), *notes),
         )
+        return for_notebooks(made)
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """The table of effects with the intervals that hold best for so many clusters.
@@ -636,25 +637,6 @@ class MediationResult(MediationFit):
                 "reml": [self.reml],
             }
         )
-
-    # words -----------------------------------------------------------------------------------------------------------
-
-    def describe(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta") -> str:
-        """The fit as a paragraph in APA style, with the numbers of ``effects(level, method)``.
-
-        Args:
-            level: of the intervals.
-            method: "delta" or "monte_carlo", as of :meth:`effects`.
-
-        Raises:
-            InputError: an unknown method, a level outside (0, 1).
-
-        Example:
-            >>> fit.describe().split(".")[0].partition(" was ")[2]
-            'fitted to 389 rows in 40 clusters (id)'
-        """
-        method = require_option("method", method, ("delta", "monte_carlo"))
-        return prose.fit_paragraph(self, self.effects(level, method), level, method)
 
     # bootstrap -------------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import require_option
+from jaxmed.calls import verbs
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.design.mediation.arguments import MediationArguments
@@ -21,13 +22,13 @@ from jaxmed.inference import curves, effects, parameters, sensitivity
 from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import document, equations, prose, tables
+from jaxmed.report import document, equations, paragraphs, prose, tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.saved_tables import to_arrays
-from jaxmed.report.shown import Curved
+from jaxmed.report.shown import Curved, Labels
 
 if TYPE_CHECKING:
     from jaxmed.inference.mixed import AnyScheme
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 CENTRING_CITED = {"group_mean": ("zhang",), "latent": ("preacher", "luedtke")}
 
 
+@verbs
 class MediationFit(FitResult, Curved):
     """A fit of a mediation; see MediationResult for what users call."""
 
@@ -87,7 +89,7 @@ class MediationFit(FitResult, Curved):
         return [*self.design.fixed_labels, *names], np.concatenate([estimates.beta, values], -1)
 
     def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
-        return prose.paragraph(boot, table, level, method)
+        return paragraphs.paragraph(boot, table, level, method)
 
     def _require_scheme(self, kind: str, strata: bool) -> None:
         if kind not in WEIGHTED:
@@ -134,6 +136,32 @@ class MediationFit(FitResult, Curved):
 
     def _mediation_design(self, what: str) -> Design:
         return self.design
+
+    def _column_names(self) -> tuple[list[str], list[str]]:
+        design = self.design
+        made = [f.column for e in design.equations for recipe in e.recipes for f in recipe]
+        used = [design.predictor, *design.mediators, design.outcome, *(m.name for m in design.moderators), *made]
+        used = [*dict.fromkeys(design.variable_of(name) for name in used), self.cluster]
+        return used, [str(name) for name in self.data.columns]
+
+    def describe(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta", *, labels: Labels = None) -> str:
+        """The fit as a paragraph in APA style, with the numbers of ``effects(level, method)``.
+
+        Args:
+            level: of the intervals.
+            method: "delta" or "monte_carlo", as of :meth:`effects`.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: an unknown method, a level outside (0, 1), labels that are none.
+
+        Example:
+            >>> fit.describe().split(". ")[0].partition(" was ")[2]
+            'fitted to 389 rows in 40 clusters (id)'
+        """
+        method = require_option("method", method, ("delta", "monte_carlo"))
+        with self._labelled(labels):
+            return paragraphs.fit_paragraph(self, self.effects(level, method), level, method)
 
     # words and figures -----------------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 import numpy as np
 import pandas as pd
 
+from jaxmed.arguments import require_option
+from jaxmed.calls import verbs
 from jaxmed.design.formula.model import LmmDesign
 from jaxmed.design.frames import with_columns
 from jaxmed.errors import InputError
@@ -19,7 +21,7 @@ from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.report import mixed_frames, mixed_tables
 from jaxmed.report.mixed_tables import DF
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
-from jaxmed.report.shown import Shown
+from jaxmed.report.shown import Labels, Shown
 from jaxmed.report.tables import Block
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
 
 
+@verbs
 class MixedFit(FitResult, Shown):
     """A fit of a plain mixed model; see LMMResult for what users call."""
 
@@ -76,6 +79,27 @@ class MixedFit(FitResult, Shown):
             df=df,
             sentences=self._sentences(),
         )
+
+    def describe(self, level: float = 0.95, df: DF = "satterthwaite", *, labels: Labels = None) -> str:
+        """The fit as a paragraph in APA style, with the numbers of ``fixef(level, df)``.
+
+        Args:
+            level: of the intervals.
+            df: degrees of freedom, as of :meth:`fixef`.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: labels that are none; and as :meth:`fixef`.
+
+        Example:
+            >>> mixed.describe().split(". ")[0].partition(" was ")[2]
+            'fitted to 389 rows with 40 levels of id by restricted maximum likelihood'
+        """
+        from jaxmed.report import paragraphs
+
+        df = require_option("df", df, tuple(mixed_tables.DEGREES))
+        with self._labelled(labels):
+            return paragraphs.mixed_fit_paragraph(self, self.fixef(level, df), level, mixed_tables.DEGREES[df])
 
     _tables: ClassVar[tuple[str, ...]] = ("fixef", "varcorr", "anova", "ranef", "glance")
 
@@ -168,9 +192,9 @@ class MixedFit(FitResult, Shown):
         return document.pictures([*(["forest"] if self.design.fixed_names else []), "density", "health"])
 
     def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
-        from jaxmed.report import prose
+        from jaxmed.report import paragraphs
 
-        return prose.mixed_paragraph(boot, table, level, method)
+        return paragraphs.mixed_paragraph(boot, table, level, method)
 
     def _require_scheme(self, kind: str, strata: bool) -> None:
         self._require_identified("bootstrap()")
@@ -241,6 +265,12 @@ class MixedFit(FitResult, Shown):
         kept = [name for name in self.data.columns if isinstance(name, str) and name in read]
         weights = {} if self.weights is None or isinstance(self.weights, str) else {WEIGHTS: np.asarray(self.weights, float)}
         return to_arrays(self.data.loc[:, kept]) | weights
+
+    def _column_names(self) -> tuple[list[str], list[str]]:
+        d = self.design
+        used = dict.fromkeys([*map(str, d.columns), *(term.group for term in d.terms)])
+        terms = [name for name in d.fixed_names if name != "Intercept"]
+        return list(used), [*map(str, self.data.columns), *terms]
 
     def _mediation_design(self, what: str) -> NoReturn:
         raise InputError(f"{what} needs results of mediate() and their bootstraps; this one is of a plain mixed model.")

@@ -16,7 +16,7 @@ from jaxmed.errors import InputError
 from jaxmed.inference import exactness, sensitivity
 from jaxmed.inference.sensitivity import LEVELS, Confounding, Intervals, Level, Parts
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import tables
+from jaxmed.report import pages, tables
 from jaxmed.report.prose import MOST, variables
 
 if TYPE_CHECKING:
@@ -206,15 +206,15 @@ class Sensitivity:
             said.append(f"The table of thresholds has {len(found) - MOST} more effects.")
         return " ".join([*said, f"Total effects do not depend on rho. {self.exactness}"])
 
-    def summary(self) -> str:
-        """The thresholds as a table, with what they rest on: ``print(result.summary())``."""
-        return tables.page(self._title, self._blocks(), max_width=WIDTH)
+    def summary(self) -> pages.Summary:
+        """The thresholds as a table, with what they rest on: a text, which a notebook shows as a table."""
+        return pages.summary(self._title, self._blocks(), max_width=WIDTH)
 
     def __repr__(self) -> str:
-        return self.summary()
+        return str(self.summary())
 
     def _repr_html_(self) -> str:
-        return tables.html_page(self._title, self._blocks())
+        return self.summary()._repr_html_()
 
     @property
     def _title(self) -> str:

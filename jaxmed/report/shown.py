@@ -13,7 +13,7 @@ import pandas as pd
 from jaxmed.arguments import choices, require_level, require_path, shown
 from jaxmed.calls import check_names, verbs
 from jaxmed.errors import InputError, StorageError
-from jaxmed.report import tables
+from jaxmed.report import effect_blocks, pages, tables
 from jaxmed.report.result import Result
 
 if TYPE_CHECKING:
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from jaxmed.report.moderation import ModerationCurve
     from jaxmed.report.sensitivity import Sensitivity
 
+Labels = Mapping[str, str] | None
+
 
 @verbs
 class Shown(Result):
     """Figures, reports and exported tables of a result."""
 
-    def plot(self, kind: str | None = None, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, kind: str | None = None, ax: Axes | None = None, *, labels: Labels = None, **options: Any) -> Axes:
         """Draw a figure; needs matplotlib (``pip install 'jaxmed[plot]'``).
 
         Args:
@@ -38,6 +40,7 @@ class Shown(Result):
                 "forest", "path", "density", "moderation", "sensitivity" or "health"; of a mixed model "coefficients" or
                 "ranef"; of its bootstrap "forest", "density" or "health". Default the first.
             ax: matplotlib axes to draw on; default new ones of a fitting size.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
             options: of the figure, such as ``level=0.9``, ``effects=["indirect"]`` (forest; labels for density),
                 ``effect=``, ``by=``, ``at=``, ``shade=True`` (moderation), ``component=`` (path, clusters). A wrong name
                 is answered with the list of valid ones.
@@ -55,7 +58,8 @@ class Shown(Result):
         """
         from jaxmed.report import plots
 
-        return plots.draw(self, kind, ax, options)
+        with self._labelled(labels):
+            return plots.draw(self, kind, ax, options)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write a report as one HTML file that opens offline and prints well; returns its path.
@@ -79,28 +83,36 @@ class Shown(Result):
             raise StorageError(f"path={str(path)!r} cannot be written to: {error}; give the name of a new file.") from error
         return place
 
-    def to_html(self, table: str | None = None, **options: Any) -> str:
-        """A table of this result as an HTML table; see :meth:`to_latex` for the names."""
+    def to_html(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> str:
+        """A table of this result as an HTML table; see :meth:`to_latex` for the arguments."""
         check_names("to_html", options, tables.OPTIONS)
-        return tables.html_table(self._table(table), **options)
+        with self._labelled(labels):
+            return pages.html_with_notes(self._table(table, options), options)
 
-    def to_markdown(self, table: str | None = None, **options: Any) -> str:
-        """A table of this result in Markdown; see :meth:`to_latex` for the names."""
+    def to_markdown(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> str:
+        """A table of this result in Markdown; see :meth:`to_latex` for the arguments."""
         from jaxmed.report import export
 
-        return export.markdown_table(self._table(table), **options)
+        with self._labelled(labels):
+            return export.markdown_table(self._table(table, options), **options)
 
-    def to_latex(self, table: str | None = None, **options: Any) -> str:
+    def to_latex(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> str:
         """A table of this result in LaTeX, with the rules of the package booktabs.
 
         Args:
             table: the method that makes it. Of a mediation fit "effects" (default), "fixef", "varcorr", "ranef",
-                "cluster_effects", "influence", "glance"; of a mixed model "fixef" (default), "varcorr", "anova", "ranef",
-                "glance"; of a bootstrap "tidy".
+                "cluster_effects", "influence", "glance", "r_squared"; of a mixed model "fixef" (default), "varcorr", "anova",
+                "ranef", "glance"; of a bootstrap "tidy".
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
             options: ``columns=[...]``, ``headers={column: heading}``, ``formats={column: ".2f"}``, ``title=``, ``digits=4``.
+                Without ``columns`` those that are empty, that say what the label says, and Monte Carlo errors are left out, and
+                notes stand below the table.
 
         Returns:
             The source of the table.
+
+        Raises:
+            InputError: no such table or column; options or labels that are none.
 
         Example:
             >>> text = mixed.to_latex(columns=["term", "estimate"])
@@ -109,14 +121,43 @@ class Shown(Result):
         """
         from jaxmed.report import export
 
-        return export.latex_table(self._table(table), **options)
+        with self._labelled(labels):
+            return export.latex_table(self._table(table, options), **options)
 
-    def _table(self, name: str | None) -> pd.DataFrame:
+    def to_gt(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> Any:
+        """A table of this result as a ``great_tables.GT``, for its styles and formats; needs great_tables.
+
+        Arguments as of :meth:`to_latex`; the cells are texts, with the digits of the printed table.
+
+        Raises:
+            InputError: great_tables is not installed; and as :meth:`to_latex`.
+        """
+        from jaxmed.report import export
+
+        with self._labelled(labels):
+            return export.great_table(self._table(table, options), **options)
+
+    def to_styler(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> Any:
+        """A table of this result as a pandas Styler, which writes HTML, LaTeX and Excel; needs jinja2.
+
+        Arguments as of :meth:`to_latex`; the cells are texts, with the digits of the printed table.
+
+        Raises:
+            InputError: jinja2 is not installed; and as :meth:`to_latex`.
+        """
+        from jaxmed.report import export
+
+        with self._labelled(labels):
+            return export.styler(self._table(table, options), **options)
+
+    def _table(self, name: str | None, options: Mapping[str, Any]) -> pd.DataFrame:
+        """The table as documents have it; as it is, where columns are chosen."""
         known = self._tables
         if name is not None and (not isinstance(name, str) or name not in known):
             raise InputError(f"table={shown(name)} is no table of this result;{choices(name, known)}")
         frame = getattr(self, name or known[0])()
-        return frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
+        frame = frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
+        return frame if options.get("columns") is not None else effect_blocks.exported(frame)
 
 
 @verbs

@@ -167,7 +167,9 @@ def test_the_paragraph_has_the_numbers_of_the_table(boot):
     table = boot.tidy(0.9, "basic")
     assert "30 clusters (id)" in text
     assert "60 cluster-bootstrap samples" in text
-    assert f"(seed 5; {(boot.status == 'singular').sum()} singular, {(boot.status == 'failed').sum()} failed)" in text
+    assert "(whole clusters drawn with replacement; seed 5)" in text
+    singular = (boot.status == "singular").sum()
+    assert (f"in {singular} of them the random effects were singular" in text) == bool(singular)
     found = re.findall(r"was (\S+) \(SE = (\S+)\), 90% CI \[(\S+), (\S+)\], p (=|<) (\.\d+|1\.000)", text)
     rows = table.loc[table["effect"].isin(["indirect", "direct", "total"])]
     assert len(found) == len(rows) == 6
@@ -185,15 +187,16 @@ def test_a_moderated_paragraph_names_the_values_and_stays_short(moderated):
     assert len(text) < 6000
     table = moderated.tidy()
     w, v = (np.sort(table[name].dropna().unique())[1] for name in "wv")
-    assert f"through m1 at w = {w:.4g}, v = {v:.4g} was" in text
-    assert "the table has the others" in text
-    assert "the index of moderated mediation of indirect[m1] within by w" in text
+    assert f"through m1, with v = {v:.4g} (the mean), was: at w = " in text
+    assert "The table of effects also has the effects at other values of v and " in text
+    assert f"at w = {w:.4g} (the mean), " in text
+    assert "The index of moderated mediation by w of the indirect effect through m1 was " in text
 
 
 def test_lists_in_sentences():
-    assert prose._and(["a"]) == "a"
-    assert prose._and(["a", "b", "c"]) == "a, b and c"
-    assert prose._and(["a, x", "b"]) == "a, x; and b"
+    assert prose.listed(["a"]) == "a"
+    assert prose.listed(["a", "b", "c"]) == "a, b and c"
+    assert prose.listed(["a, x", "b"]) == "a, x; and b"
 
 
 # --- Tables ---------------------------------------------------------------------------------------------------------
