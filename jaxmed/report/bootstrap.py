@@ -25,7 +25,7 @@ from jaxmed.inference.mixed import AnyScheme
 from jaxmed.inference.schemes import Scheme, make
 from jaxmed.reml.compilation import compiled
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS, Estimates
-from jaxmed.report import bootstrap_words, document, tables
+from jaxmed.report import bootstrap_words, document, tables, variance_tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_tables import for_notebooks, with_figures
 from jaxmed.report.progress import progress_bar
@@ -111,6 +111,7 @@ class BootstrapResult(Curved):
         *,
         singular: Literal["keep", "drop"] = "keep",
         failed: Literal["drop", "worst"] = "drop",
+        standardized: bool = False,
     ) -> pd.DataFrame:
         """The table of effects, or of a mixed model's parameters, with bootstrap bias, standard error, interval and p value.
 
@@ -125,6 +126,8 @@ class BootstrapResult(Curved):
             singular: "drop" leaves out the draws on the boundary, to see what they do; they are valid estimates.
             failed: "worst" gives the widest interval over whatever failed draws, and draws in which an effect does not exist,
                 might have been (methods by ranks).
+            standardized: effects of a mediation in standard deviations of their own level, as of ``fit.effects()``; where
+                clusters are drawn, every draw has those of its clusters. Methods "percentile", "basic", "normal" and "bc".
 
         Returns:
             The columns of ``effects()``, or of a mixed model label, effect ("fixed", "ran_pars"), group, term and parameter; then
@@ -148,6 +151,9 @@ class BootstrapResult(Curved):
         singular = require_option("singular", singular, ("keep", "drop"))
         failed = require_option("failed", failed, ("drop", "worst"))
         method = None if method is None else require_option("method", method, statistics.ALL_METHODS)
+        require_bool("standardized", standardized)
+        if standardized:
+            return self._standardised(level, method, singular, failed)
         method = method or self.default_method
         if self.kind == "jackknife":
             return self._jackknife(level, method)
@@ -173,6 +179,35 @@ class BootstrapResult(Curved):
             mc_conf_low=mc[1],
             mc_conf_high=mc[2],
         )
+
+    def _standardised(self, level: float, method: str | None, singular: str, failed: str) -> pd.DataFrame:
+        if (singular, failed) != ("keep", "drop"):
+            raise InputError("tidy(standardized=True) has neither singular= nor failed=; leave them out.")
+        return variance_tables.standardised_draws(self, level, method)
+
+    def r_squared(self, level: float = 0.95, method: str | None = None) -> pd.DataFrame:
+        """How much of the variance of every response is explained, by level and source, with intervals from draws.
+
+        Args:
+            level: coverage of the intervals.
+            method: "percentile" (default), "basic", "normal" or "bc". Shares of variance are skewed, and their draws lie above
+                the estimates where predictors are many: look at ``bias``.
+
+        Returns:
+            The columns of the fit's ``r_squared()``, with bias, std_error, conf_low, conf_high, n_draws. Where clusters are
+            drawn, variances of predictors are those of each draw; otherwise those of the data.
+
+        Raises:
+            InputError: an unknown method, a mixed model with several grouping factors.
+
+        Example:
+            >>> table = boot.r_squared()
+            >>> bool((table["conf_low"] <= table["conf_high"]).all())
+            True
+
+        Source: Rights & Sterba (2019).
+        """
+        return variance_tables.of_draws(self, self.fit._shares, level, method)
 
     def bands(self, labels: str | Sequence[str] | None = None, level: float = 0.95, *, studentised: bool = False) -> pd.DataFrame:
         """Simultaneous (max-t) bands: with probability ``level`` ALL of the chosen rows of ``tidy()`` lie in their intervals.
@@ -366,6 +401,24 @@ class BootstrapResult(Curved):
         with self._labelled(labels):
             return self.fit._paragraph(self, self.tidy(level, method), level, method)
 
+    def to_arviz(self, *, labels: Labels = None) -> Any:
+        """The draws for arviz, an ``InferenceData`` or, from arviz 1.0 on, an xarray ``DataTree``; needs arviz.
+
+        One chain in the group "posterior" (arviz's word; these are draws of a sampling distribution), without replicates that
+        failed: "effects" along "effect", "parameters" along "parameter"; in "sample_stats" the replicates' numbers and whether
+        they are singular. ``boot.to_arviz().to_netcdf("draws.nc")`` writes a file.
+
+        Args:
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: arviz is not installed, labels that are none.
+        """
+        from jaxmed.report import inference_data
+
+        with self._labelled(labels):
+            return inference_data.inference_data(self)
+
     def weights(self, i: int) -> np.ndarray:
         """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels.
 
@@ -441,7 +494,7 @@ class BootstrapResult(Curved):
 
     # words and figures -----------------------------------------------------------------------------------------------
 
-    _tables: ClassVar[tuple[str, ...]] = ("tidy",)
+    _tables: ClassVar[tuple[str, ...]] = ("tidy", "r_squared")
 
     @property
     def _fit(self) -> FitResult:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, read_seed, require_level, require_option, warn_user
+from jaxmed.arguments import Seed, read_seed, require_bool, require_level, require_option, warn_user
 from jaxmed.calls import verbs
 from jaxmed.design.checks import read_table, require_rows
 from jaxmed.design.frames import fill_clusters, with_columns
@@ -21,7 +21,7 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, latent, parameters, prediction
 from jaxmed.reml import fit as reml_fit
-from jaxmed.report import cluster_tables, indirect_tests, profile_tables
+from jaxmed.report import cluster_tables, indirect_tests, profile_tables, variance_tables
 from jaxmed.report.effect_tables import effect_frame, for_notebooks, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.mediation_words import MediationFit
 from jaxmed.report.progress import progress_bar
@@ -199,6 +199,8 @@ class MediationResult(MediationFit):
         level: float = 0.95,
         method: Literal["delta", "monte_carlo", "profile"] = "delta",
         reference: Literal["F", "chi-square", "normal", "t"] | None = None,
+        *,
+        standardized: bool = False,
     ) -> pd.DataFrame:
         """Indirect, direct and total effects with standard errors from the joint covariance of beta and G.
 
@@ -212,13 +214,17 @@ class MediationResult(MediationFit):
             reference: the law of critical values and p values. Of "profile" "F", F(1, clusters - 1) (default), or "chi-square",
                 which is a little narrow where clusters are few. Of the others "normal" (default) or "t", with clusters - 1
                 degrees of freedom: quantiles of t, or parameters drawn jointly t.
+            standardized: effects in standard deviations of their own level (Hoffman 2019): within clusters those of deviations
+                from cluster means, between clusters those of the means. The responses' are those of the fitted model, whose
+                uncertainty counts; those of x are of the data and taken as known. An x of two values keeps its unit. Contrasts of
+                levels and ``extra`` are left out.
 
         Returns:
             A row per effect. ``note`` says what an interval is, or why an end is NaN (not found) or infinite (the likelihood
             never falls that far). ``attrs["coding"]`` as of :meth:`fixef`.
 
         Raises:
-            InputError: an unknown method or reference, a level outside (0, 1).
+            InputError: an unknown method or reference, a level outside (0, 1), profiles of standardised effects.
 
         Example:
             >>> table = fit.effects(level=0.9, method="monte_carlo").set_index("label")
@@ -230,6 +236,9 @@ class MediationResult(MediationFit):
         method = require_option("method", method, ("delta", "monte_carlo", "profile"))
         law = profile_tables.read_reference(reference, method)
         df = self.n_clusters - 1.0 if law == "t" else np.inf
+        require_bool("standardized", standardized)
+        if standardized:
+            return variance_tables.standardised(self, require_level(level), method, law)
         rows = effects.effects(self.design)
         estimates = self.system.estimates
         estimate = effects.values(rows, *estimates)

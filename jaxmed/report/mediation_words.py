@@ -18,11 +18,11 @@ from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import curves, effects, parameters, sensitivity
+from jaxmed.inference import curves, effects, parameters, r_squared, sensitivity, standardised, variance_parts
 from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import document, equations, paragraphs, prose, tables
+from jaxmed.report import document, equations, paragraphs, prose, tables, variance_tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
@@ -163,9 +163,52 @@ class MediationFit(FitResult, Curved):
         with self._labelled(labels):
             return paragraphs.fit_paragraph(self, self.effects(level, method), level, method)
 
+    def r_squared(self) -> pd.DataFrame:
+        """How much of the variance of every response is explained, by level and source (Rights & Sterba 2019).
+
+        Returns:
+            equation; level, "total", "within" or "between" clusters: of whose variance; symbol, in the notation of Rights and
+            Sterba, "R2t(f1)"; source, the same in words; estimate. Variances are those of the fitted model, with variances of
+            predictors as in the data. With latent cluster means they are given covariates, the levels' are latent, and
+            predictors within clusters include their random slopes. For intervals see ``bootstrap().r_squared()``.
+
+        Example:
+            >>> found = fit.r_squared().set_index(["equation", "symbol"])["estimate"]
+            >>> bool(abs(found["m", "R2b(f2)"] + found["m", "R2b(m)"] - 1) < 1e-12)
+            True
+
+        Source: Rights, J. D., & Sterba, S. K. (2019). Quantifying explained variance in multilevel models: An integrative
+        framework for defining R-squared measures. Psychological Methods, 24, 309-338.
+        """
+        return variance_tables.of_fit(self._shares, self.system.estimates)
+
+    @property
+    def _shares(self) -> variance_tables.Shares:
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> variance_tables.Shares:
+        design, equations = self.design, variance_parts.equations_of(self.design)
+        latent = design.between is not None
+        slopes = [not latent and any(name != "Intercept" for name in e.random_names) for e in design.equations]
+        rows = r_squared.shares([e.level for e in equations], slopes, [bool(e.random_names) for e in design.equations])
+
+        def values(estimates: Estimates, weights: np.ndarray | None) -> np.ndarray:
+            return r_squared.values(rows, variance_parts.of_system(design, equations, estimates, weights))
+
+        return variance_tables.Shares(tuple(e.response for e in equations), rows, values)
+
+    def _standardised(self, weights: np.ndarray | None = None) -> standardised.Standardised:
+        """Standardised effects; ``weights`` are those of replicates."""
+        x = self.design.variable_of(self.design.predictor)
+        two: bool = bool(self.design.coding_of(x)) or (x in self.data and len(self.data[x].dropna().unique()) == 2)
+        return standardised.Standardised(self.design, two, weights)
+
     # words and figures -----------------------------------------------------------------------------------------------
 
-    _tables: ClassVar[tuple[str, ...]] = ("effects", "fixef", "varcorr", "ranef", "cluster_effects", "influence", "glance")
+    _tables: ClassVar[tuple[str, ...]] = (
+        "effects", "fixef", "varcorr", "r_squared", "ranef", "cluster_effects", "influence", "glance",
+    )  # fmt: skip
 
     @property
     def _title(self) -> str:

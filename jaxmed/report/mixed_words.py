@@ -18,6 +18,7 @@ from jaxmed.inference.draws import RESPONSES
 from jaxmed.inference.quantities import MixedRows, mixed_rows
 from jaxmed.reml import crossed
 from jaxmed.reml.crossed_fit import CrossedFit
+from jaxmed.reml.problem import Estimates
 from jaxmed.report import mixed_frames, mixed_tables
 from jaxmed.report.mixed_tables import DF
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from jaxmed.inference.mixed import AnyScheme
     from jaxmed.inference.schemes import Scheme
     from jaxmed.reml.fit import FittedSystem
-    from jaxmed.reml.problem import Estimates
+    from jaxmed.report.variance_tables import Shares
 
 WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
 
@@ -100,6 +101,63 @@ class MixedFit(FitResult, Shown):
         df = require_option("df", df, tuple(mixed_tables.DEGREES))
         with self._labelled(labels):
             return paragraphs.mixed_fit_paragraph(self, self.fixef(level, df), level, mixed_tables.DEGREES[df])
+
+    def r_squared(self) -> pd.DataFrame:
+        """How much of the variance of the response is explained, by level and source (Rights & Sterba 2019).
+
+        Predictors are split at the groups' means, whether the formula does so or not.
+
+        Returns:
+            equation (the response); level, "total", "within" or "between" groups: of whose variance; symbol, in the notation of
+            Rights and Sterba, "R2t(f1)"; source, the same in words; estimate. For intervals see ``bootstrap().r_squared()``.
+
+        Raises:
+            InputError: several grouping factors (``glance()`` has R^2 of these), weights, variances that are not identified.
+
+        Example:
+            >>> mixed.r_squared()["symbol"].tolist()[:3]
+            ['R2t(f1)', 'R2t(f2)', 'R2t(f)']
+        """
+        from jaxmed.report import variance_tables
+
+        shares = self._shares
+        e = self.estimates
+        return variance_tables.of_fit(shares, Estimates(e.beta, self._model_G, np.array([e.sigma2])))
+
+    @property
+    def _model_G(self) -> np.ndarray:
+        """G of the only grouping factor."""
+        L = self.estimates.theta[0]
+        return self.estimates.sigma2 * L @ L.T
+
+    @property
+    def _shares(self) -> Shares:
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> Shares:
+        from jaxmed.inference import r_squared, variance_parts
+        from jaxmed.report.variance_tables import Shares
+
+        d = self.design
+        factors, members = crossed.factors_of(d.terms)
+        if len(factors) > 1:
+            raise InputError("r_squared() is of two levels, and this model has several grouping factors; glance() has its R^2.")
+        if (d.weights != 1).any():
+            raise InputError("r_squared() is of residuals of one variance, and this model has weights; glance() has its R^2.")
+        self._require_identified("r_squared()")
+        terms = [d.terms[bar] for bar in members[0]]
+        Z = np.concatenate([term.matrix for term in terms], 1)
+        columns = variance_parts.of_rows(d.fixed, Z, terms[0].codes, len(terms[0].levels))
+        names = [name for term in terms for name in term.names]
+        rows = r_squared.shares([1], [any(name != "Intercept" for name in names)], [bool(names)])
+
+        def values(estimates: Estimates, weights: np.ndarray | None) -> np.ndarray:
+            spread = variance_parts.spread(columns, weights)
+            found = variance_parts.parts(spread, estimates.beta, estimates.G, estimates.sigma2[..., 0])
+            return r_squared.values(rows, found[..., None, :])
+
+        return Shares((self._response,), rows, values)
 
     _tables: ClassVar[tuple[str, ...]] = ("fixef", "varcorr", "anova", "ranef", "glance")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # a plain fit is done without JAX
     from jaxmed.inference.mixed import AnyScheme
     from jaxmed.reml.fit import FittedSystem
     from jaxmed.reml.problem import Estimates
+    from jaxmed.report.variance_tables import Shares
 
 Section = tuple[str, list[str]]  # of a report: its heading and pieces of HTML
 
@@ -157,6 +158,8 @@ class Drawn(Moderated, Protocol):
     def seed(self) -> int: ...
     @property
     def draws(self) -> pd.DataFrame: ...
+    @property
+    def parameters(self) -> pd.DataFrame: ...
     @property
     def status(self) -> pd.Series: ...
     @property
@@ -303,6 +306,11 @@ class FitResult(Result):
     @abstractmethod
     def _foot(self) -> dict[str, Any]:
         """Figures about the whole fit, by name."""
+
+    @property
+    @abstractmethod
+    def _shares(self) -> Shares:
+        """The rows of R^2; an InputError where the model has no two levels."""
 
     @abstractmethod
     def _column_names(self) -> tuple[list[str], list[str]]:
