@@ -18,7 +18,7 @@ from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import curves, effects, parameters, r_squared, sensitivity, standardised, variance_parts
+from jaxmed.inference import curves, effects, parameters, prediction, r_squared, sensitivity, standardised, variance_parts
 from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
@@ -28,18 +28,20 @@ from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.saved_tables import to_arrays
-from jaxmed.report.shown import Curved, Labels
+from jaxmed.report.shown import Checkable, Curved, Labels
 
 if TYPE_CHECKING:
     from jaxmed.inference.mixed import AnyScheme
     from jaxmed.inference.schemes import Scheme
+    from jaxmed.report.check_plots import Checked
 
 
+SPREAD = ("mean − 1 SD", "mean", "mean + 1 SD")  # where moderators stand unasked
 CENTRING_CITED = {"group_mean": ("zhang",), "latent": ("preacher", "luedtke")}
 
 
 @verbs
-class MediationFit(FitResult, Curved):
+class MediationFit(FitResult, Curved, Checkable):
     """A fit of a mediation; see MediationResult for what users call."""
 
     system: FittedSystem
@@ -64,6 +66,7 @@ class MediationFit(FitResult, Curved):
         varcorr: Any
         glance: Any
         cluster_effects: Any
+        ranef: Any
 
     @property
     def _quantities(self) -> effects.Effects:
@@ -136,6 +139,22 @@ class MediationFit(FitResult, Curved):
 
     def _mediation_design(self, what: str) -> Design:
         return self.design
+
+    def _checked(self) -> list[Checked]:
+        from jaxmed.report.check_plots import Checked
+
+        require_rows(self.design, "check()")
+        fitted, ranef = prediction.fitted(self.system, conditional=True), self.ranef()
+        found = []
+        for e, own, sigma in zip(self.design.equations, fitted, self.sigma, strict=True):
+            random = {t: ranef[f"{e.response}:{t}"].to_numpy(float) for t in e.random_names}
+            found.append(Checked(e.response, own, (e.y - own) / sigma, random))
+        return found
+
+    def _value_words(self) -> Mapping[tuple[str, object], str]:
+        asked = self.arguments.moderator_values or {}
+        usual = [m for m in self.design.moderators if m.name not in asked and len(m.values) == 3 and not m.categorical]
+        return {(m.name, v): words for m in usual for v, words in zip(m.values, SPREAD, strict=True)}
 
     def _column_names(self) -> tuple[list[str], list[str]]:
         design = self.design

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxmed.arguments import require_option
 from jaxmed.calls import verbs
-from jaxmed.design.formula.model import LmmDesign
+from jaxmed.design.formula.model import LmmDesign, new_matrices
 from jaxmed.design.frames import with_columns
 from jaxmed.errors import InputError
 from jaxmed.inference.draws import RESPONSES
@@ -22,7 +22,7 @@ from jaxmed.reml.problem import Estimates
 from jaxmed.report import mixed_frames, mixed_tables
 from jaxmed.report.mixed_tables import DF
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
-from jaxmed.report.shown import Labels, Shown
+from jaxmed.report.shown import Checkable, Labels
 from jaxmed.report.tables import Block
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from jaxmed.inference.mixed import AnyScheme
     from jaxmed.inference.schemes import Scheme
     from jaxmed.reml.fit import FittedSystem
+    from jaxmed.report.check_plots import Checked
     from jaxmed.report.variance_tables import Shares
 
 WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
 
 
 @verbs
-class MixedFit(FitResult, Shown):
+class MixedFit(FitResult, Checkable):
     """A fit of a plain mixed model; see LMMResult for what users call."""
 
     design: LmmDesign
@@ -58,6 +59,7 @@ class MixedFit(FitResult, Shown):
         ranef: Any
         varcorr: Any
         residuals: Any
+        fitted: Any
         glance: Any
         unidentified_words: Any
         _require_identified: Any
@@ -323,6 +325,29 @@ class MixedFit(FitResult, Shown):
         kept = [name for name in self.data.columns if isinstance(name, str) and name in read]
         weights = {} if self.weights is None or isinstance(self.weights, str) else {WEIGHTS: np.asarray(self.weights, float)}
         return to_arrays(self.data.loc[:, kept]) | weights
+
+    def _checked(self) -> list[Checked]:
+        from jaxmed.report.check_plots import Checked
+
+        table = self.ranef()
+        pairs = dict.fromkeys(zip(table["term"].tolist(), table["group"].tolist(), strict=True))
+        random = {
+            f"{term} by {group}": table.loc[(table["term"] == term) & (table["group"] == group), "estimate"].to_numpy(float)
+            for term, group in pairs
+        }
+        return [Checked(self._response, self.fitted().to_numpy(), self.residuals("scaled").to_numpy(), random)]
+
+    def _predictors(self) -> list[str]:
+        """Columns of the data that fixed effects are made of: those that change a prediction."""
+        groups = {term.group for term in self.design.terms}
+        return [str(n) for n in self.design.columns if n not in groups and n != self.design.response]
+
+    def _predicted(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions without random effects, and their standard errors."""
+        new = new_matrices(self.design, table, random=False)
+        X = new.fixed
+        error = np.sqrt(np.einsum("ni,ij,nj->n", X, self.estimates.vcov, X))
+        return X @ self.estimates.beta + new.offset, error
 
     def _column_names(self) -> tuple[list[str], list[str]]:
         d = self.design

@@ -26,6 +26,7 @@ class Names(NamedTuple):
     labels: Mapping[str, str]
     terms: re.Pattern[str]
     effects: re.Pattern[str]
+    values: Mapping[tuple[str, object], str]  # what a value of a moderator is: "mean − 1 SD"
 
 
 _NAMES: ContextVar[Names | None] = ContextVar("names", default=None)
@@ -59,21 +60,26 @@ def read_labels(labels: object, known: Iterable[str]) -> dict[str, str]:
 
 
 @contextmanager
-def labelled(labels: Mapping[str, str], known: Iterable[str]) -> Iterator[None]:
+def labelled(
+    labels: Mapping[str, str], known: Iterable[str], values: Mapping[tuple[str, object], str] | None = None
+) -> Iterator[None]:
     """Within this context what is shown has these labels; without any, those of the context around it.
+
+    ``values`` are words for values of moderators, by name and value.
 
     Example:
         >>> with labelled({"pss10": "Perceived stress"}, ["pss10", "y"]):
         ...     column("pss10"), term("pss10_within:y"), effect("indirect[pss10] within | y=1")
         ('Perceived stress', 'Perceived stress (within) × y', 'indirect[Perceived stress] within | y=1')
     """
-    if not labels:
+    around = _NAMES.get()
+    if not labels and (around is not None or not values):
         yield
         return
     words = "|".join(re.escape(name) for name in sorted({*known, *labels}, key=len, reverse=True))
     terms = re.compile(rf"(?:(?<!\w)|(?<=\bsd_)|(?<=\bcor_))({words})(_within|_between)?(?!\w)")
     effects = re.compile(rf"{BEFORE}({words}){AFTER}")
-    token = _NAMES.set(Names(labels, terms, effects))
+    token = _NAMES.set(Names(labels, terms, effects, values or {}))
     try:
         yield
     finally:
@@ -84,6 +90,12 @@ def column(name: object) -> str:
     """A column by its label."""
     names = _NAMES.get()
     return str(name) if names is None else names.labels.get(str(name), str(name))
+
+
+def value(name: str, number: object) -> str | None:
+    """What a value of a moderator is, where there are words for it."""
+    names = _NAMES.get()
+    return None if names is None else names.values.get((name, number))
 
 
 def term(text: object) -> str:

@@ -105,7 +105,7 @@ class Result:
     def _labelled(self, labels: object) -> Iterator[None]:
         """What is shown within this context has the user's names for columns."""
         used, others = self._fit._column_names()
-        with names.labelled(names.read_labels(labels, [*used, *others]), used):
+        with names.labelled(names.read_labels(labels, [*used, *others]), used, self._fit._value_words()):
             yield
 
     def summary(self, *, labels: Mapping[str, str] | None = None) -> pages.Summary:
@@ -315,6 +315,10 @@ class FitResult(Result):
     @abstractmethod
     def _column_names(self) -> tuple[list[str], list[str]]:
         """The columns of the model, and the data's others: what may have a label."""
+
+    def _value_words(self) -> Mapping[tuple[str, object], str]:
+        """What values of moderators are, by name and value."""
+        return {}
 
     @abstractmethod
     def _mediation_design(self, what: str) -> Design:

@@ -16,7 +16,7 @@ from jaxmed.errors import InputError
 from jaxmed.inference import exactness, sensitivity
 from jaxmed.inference.sensitivity import LEVELS, Confounding, Intervals, Level, Parts
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import pages, tables
+from jaxmed.report import names, pages, tables
 from jaxmed.report.prose import MOST, variables
 
 if TYPE_CHECKING:
@@ -195,7 +195,11 @@ class Sensitivity:
             >>> fit.sensitivity().describe().split(",")[0]
             'An unmeasured confounder of m and y within clusters would correlate their residuals'
         """
-        own = "their residuals" if len(self.confounded) == 1 else f"the residuals of each mediator with those of {self._outcome}"
+        own = (
+            "their residuals"
+            if len(self.confounded) == 1
+            else f"the residuals of each mediator with those of {names.column(self._outcome)}"
+        )
         said = [
             f"An unmeasured confounder of {_and([*self.confounded, self._outcome])} {PLACES[self.level]} would correlate {own}, "
             "by rho (Imai, Keele & Yamamoto, 2010); the fitted model has rho = 0."
@@ -223,8 +227,8 @@ class Sensitivity:
     @property
     def axis(self) -> str:
         """What rho is, in words."""
-        joined = "and" if len(self.confounded) == 1 else "with those of"
-        return f"rho: correlation of the residuals of {_and(self.confounded)} {joined} {self._outcome} {PLACES[self.level]}"
+        joined, outcome = "and" if len(self.confounded) == 1 else "with those of", names.column(self._outcome)
+        return f"rho: correlation of the residuals of {_and(self.confounded)} {joined} {outcome} {PLACES[self.level]}"
 
     @property
     def _outcome(self) -> str:
@@ -248,9 +252,9 @@ class Sensitivity:
         return self.labels[0] if effect is None else chosen_names("effect", effect, self.labels, "label of these curves")[0]
 
     def _sentence(self, row: Mapping[Any, Any]) -> str:
-        x, _, outcome = variables(self.model.design)
+        x, _, outcome = (names.column(v) if isinstance(v, str) else v for v in variables(self.model.design))
         name = {
-            "indirect": f"The indirect effect of {x} on {outcome} through {row['mediator']}",
+            "indirect": f"The indirect effect of {x} on {outcome} through {names.term(row['mediator'])}",
             "total_indirect": "The total indirect effect",
             "direct": "The direct effect",
         }[row["effect"]]
@@ -368,5 +372,6 @@ def _two(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+def _and(columns: Sequence[str]) -> str:
+    shown_as = [names.column(column) for column in columns]
+    return shown_as[0] if len(shown_as) == 1 else ", ".join(shown_as[:-1]) + " and " + shown_as[-1]

@@ -18,10 +18,12 @@ from jaxmed.report.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from jaxmed.inference.curves import Bands
     from jaxmed.inference.sensitivity import Confounding, Intervals
     from jaxmed.reml.problem import Estimates
+    from jaxmed.report.check_plots import Checked
     from jaxmed.report.moderation import ModerationCurve
     from jaxmed.report.sensitivity import Sensitivity
 
@@ -36,9 +38,10 @@ class Shown(Result):
         """Draw a figure; needs matplotlib (``pip install 'jaxmed[plot]'``).
 
         Args:
-            kind: of a mediation fit "path", "forest", "moderation", "sensitivity", "clusters" or "influence"; of its bootstrap
-                "forest", "path", "density", "moderation", "sensitivity" or "health"; of a mixed model "coefficients" or
-                "ranef"; of its bootstrap "forest", "density" or "health". Default the first.
+            kind: of a mediation fit "path", "forest", "moderation", "sensitivity", "clusters", "influence", "profile",
+                "residuals", "qq" or "scale"; of its bootstrap "forest", "path", "density", "moderation", "sensitivity" or
+                "health"; of a mixed model "coefficients", "ranef", "prediction", "residuals", "qq" or "scale"; of its
+                bootstrap "forest", "density" or "health". Default the first.
             ax: matplotlib axes to draw on; default new ones of a fitting size.
             labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
             options: of the figure, such as ``level=0.9``, ``effects=["indirect"]`` (forest; labels for density),
@@ -158,6 +161,40 @@ class Shown(Result):
         frame = getattr(self, name or known[0])()
         frame = frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
         return frame if options.get("columns") is not None else effect_blocks.exported(frame)
+
+
+@verbs
+class Checkable(Shown):
+    """Beside that, residual checks: fits."""
+
+    def check(self, *, labels: Labels = None) -> Figure:
+        """Residual checks on one page: a row per equation; needs matplotlib.
+
+        Scaled residuals over fitted values and the root of their size, with lines through the means of equal groups; residuals,
+        and the predicted random effects of the first term, over normal quantiles with pointwise 95% bands. ``plot("residuals")``,
+        ``plot("scale")`` and ``plot("qq")`` draw them one by one, ``random=`` of the last any term.
+
+        Args:
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Returns:
+            The matplotlib figure; its ``savefig("checks.pdf")`` keeps it.
+
+        Raises:
+            InputError: a fit of sums without rows, labels that are none, no matplotlib.
+
+        Example:
+            >>> len(mixed.check().axes)
+            4
+        """
+        from jaxmed.report import check_plots
+
+        with self._labelled(labels):
+            return check_plots.page(self)
+
+    @abstractmethod
+    def _checked(self) -> list[Checked]:
+        """What is checked of every equation."""
 
 
 @verbs
