@@ -30,8 +30,11 @@ def effect_blocks(frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataF
     blocks of their own, and of every effect at most nine rows are shown; the table itself has them all.
     """
     moderators = moderator_columns(frame)
+    coded = coding_notes(frame)
     if not moderators and not {"mediator_contrast", "extra"} & set(frame["effect"].tolist()):
-        return [(heading, noted(frame.drop(columns=[name for name in WORDS if name in frame])))]
+        alone = noted(frame.drop(columns=[name for name in WORDS if name in frame]))
+        alone.attrs["notes"] = [*coded, *alone.attrs["notes"]]
+        return [(heading, alone)]
     groups = [
         HEADINGS[effect] if effect in HEADINGS else COMPONENTS[component]
         for effect, component in zip(frame["effect"].tolist(), frame["component"].tolist(), strict=True)
@@ -44,7 +47,7 @@ def effect_blocks(frame: pd.DataFrame, heading: str) -> list[tuple[str, pd.DataF
         notes = joined_notes(part)
         shown = _cut(part.drop(columns="note"), moderators)
         shown = shown.drop(columns=[name for name in WORDS if name in shown])
-        shown.attrs["notes"] = notes
+        shown.attrs["notes"] = notes if blocks else [*coded, *notes]
         blocks.append((title, shown))
     return blocks
 
@@ -69,6 +72,12 @@ def _cut(part: pd.DataFrame, moderators: list[str]) -> pd.DataFrame:
             pieces.append(pd.DataFrame({"label": [f"... {len(rows) - MOST} more rows"]}))
     out = pd.concat(pieces, ignore_index=True)
     return out.drop(columns=_empty(out, moderators))
+
+
+def coding_notes(frame: pd.DataFrame) -> list[str]:
+    """What 0 and 1 are of variables of two values in text."""
+    coded = {name: levels for name, levels in frame.attrs.get("coding", {}).items() if len(levels) == 2}
+    return [f"{names.column(name)}: {levels[0]} = 0, {levels[1]} = 1." for name, levels in coded.items()]
 
 
 def noted(frame: pd.DataFrame) -> pd.DataFrame:

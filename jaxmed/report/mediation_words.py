@@ -22,7 +22,7 @@ from jaxmed.inference import curves, effects, parameters, prediction, r_squared,
 from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import document, equations, paragraphs, prose, tables, variance_tables
+from jaxmed.report import descriptives, document, equations, names, paragraphs, prose, tables, variance_tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
@@ -223,6 +223,41 @@ class MediationFit(FitResult, Curved, Checkable):
         two: bool = bool(self.design.coding_of(x)) or (x in self.data and len(self.data[x].dropna().unique()) == 2)
         return standardised.Standardised(self.design, two, weights)
 
+    def descriptives(self) -> pd.DataFrame:
+        """What the variables of the model are like: a row for each that is a number or has two values.
+
+        Returns:
+            variable, level, n (rows, of a variable of level 2 clusters), mean, sd, minimum, maximum and icc, the intraclass
+            correlation of the analysis of variance (missing at level 2). Two values in text count as in the model, as 0 and 1.
+
+        Raises:
+            InputError: a fit of sums without rows.
+
+        Example:
+            >>> fit.descriptives()["variable"].tolist()
+            ['x', 'm', 'y']
+        """
+        return descriptives.table(*self._numbers("descriptives()"))
+
+    def _numbers(self, what: str) -> tuple[pd.DataFrame, pd.Series]:
+        """The variables as numbers, and each row's cluster."""
+        require_rows(self.design, what)
+        table = fill_clusters(self.data, self.design.carried, self.design.table_codes)
+        found = {}
+        for name in self._column_names()[0]:
+            levels = self.design.coding.get(name, ())
+            if name == self.cluster or name not in table or len(levels) > 2:
+                continue
+            values = table[name]
+            if levels:
+                texts = values.astype(str).where(values.notna())
+                found[name] = texts.map({str(level): float(k) for k, level in enumerate(levels)})
+            elif pd.api.types.is_numeric_dtype(values):
+                found[name] = values.astype(float)
+        order = [self.design.variable_of(self.design.predictor), *self.design.mediators, self.design.outcome]
+        columns = [name for name in dict.fromkeys([*order, *found]) if name in found]
+        return pd.DataFrame(found)[columns], table[self.cluster]
+
     # words and figures -----------------------------------------------------------------------------------------------
 
     _tables: ClassVar[tuple[str, ...]] = (
@@ -276,7 +311,32 @@ class MediationFit(FitResult, Curved, Checkable):
 
     def _sections(self) -> list[Section]:
         said = [document.paragraph(sentence) for sentence in prose.design_sentences(self)]
-        return [("Design", said), ("Model", equations.system(self.design))]
+        return [("Design", said), *self._described(), ("Model", equations.system(self.design))]
+
+    def _described(self) -> list[Section]:
+        """Descriptive statistics, where there are rows."""
+        if not self.design.has_rows:
+            return []
+        numbers = self._numbers("report()")
+        about = descriptives.table(*numbers)
+        about.attrs["notes"] = [
+            "ICC: intraclass correlation, of the analysis of variance. n counts clusters for variables of level 2."
+        ]
+        pairs = descriptives.correlations(*numbers)
+        pairs.attrs["notes"] = ["Above the diagonal within clusters, below it between clusters (of cluster means)."]
+        digits = dict.fromkeys(("mean", "sd", "minimum", "maximum", "icc"), ".2f")
+        twos = {str(name): descriptives.two for name in pairs.columns[1:]}
+        order = {name: f"{k}. {names.column(name)}" for k, name in enumerate(pairs["variable"].tolist(), 1)}
+        twos |= {"variable": order.__getitem__}
+        return [
+            (
+                "Descriptive statistics",
+                [
+                    document.table("Variables", about, formats=digits, headers=descriptives.HEADERS),
+                    document.table("Correlations within and between clusters", pairs, formats=twos, headers={"variable": ""}),
+                ],
+            )
+        ]
 
     def _parameter_tables(self) -> list[tuple[str, pd.DataFrame]]:
         random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=~self.design.free)
@@ -285,7 +345,14 @@ class MediationFit(FitResult, Curved, Checkable):
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
         strong = robustness.report_table(robustness.each(self, self.design))
         shown = effect_blocks(self.effects(), "Effects (delta method, 95%)")
-        return [*shown, *strong, *self._parameter_tables(), *self._means()]
+        explained = tables.without(self.r_squared(), "estimate", "R^2")
+        return [
+            *shown,
+            *strong,
+            *self._parameter_tables(),
+            ("Explained variance (Rights & Sterba 2019)", explained),
+            *self._means(),
+        ]
 
     def _means(self) -> list[tuple[str, pd.DataFrame]]:
         """The table of latent cluster means, where there are such."""
@@ -295,12 +362,13 @@ class MediationFit(FitResult, Curved, Checkable):
         clusters = ["clusters"] if len(self.cluster_effects()) else []
         return [
             *document.pictures(("path", "forest")), *document.curves(self, self.design), *document.confounders(self, self.design),
-            *document.pictures(clusters),
+            *document.pictures(clusters), *document.pictures(["check"] if self.design.has_rows else []),
         ]  # fmt: skip
 
     def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
         moderated = [] if boot.kind == "jackknife" else document.curves(boot, self.design)
-        return [*document.pictures(("path", "forest", "density")), *moderated, *document.pictures(("health",))]
+        checks = ["check"] if self.design.has_rows else []
+        return [*document.pictures(("path", "forest", "density")), *moderated, *document.pictures(("health", *checks))]
 
     def _diagnostics(self) -> list[str]:
         return [*(["The fit converged: a minimum of the criterion was found."] if self.converged else []), *self._sentences()]
@@ -308,7 +376,7 @@ class MediationFit(FitResult, Curved, Checkable):
     def _cited(self) -> list[str]:
         moderated = ["hayes", "johnson", "olea"] if self.design.moderators else []
         confounded = [] if self.design.between else ["imai"]  # of the sensitivity analysis
-        return ["bauer", "kenny", *CENTRING_CITED.get(self.center, ()), *moderated, *confounded]
+        return ["bauer", "kenny", "rights", *CENTRING_CITED.get(self.center, ()), *moderated, *confounded]
 
     def _code(self) -> list[str]:
         given = document.arguments(self.arguments.given())
@@ -317,6 +385,8 @@ class MediationFit(FitResult, Curved, Checkable):
     def _blocks(self) -> list[tables.Block]:
         fixed = self.fixef().drop(columns="df")
         masked = ~self.design.free
+        # stands below the table of effects
+        coded = [f"{name}: {levels[0]} = 0, {levels[1]} = 1" for name, levels in self.design.coding.items() if len(levels) == 2]
         random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=masked)
         return [
             (None, self._header()),
@@ -324,7 +394,10 @@ class MediationFit(FitResult, Curved, Checkable):
             ("Fixed effects", fixed),
             *self._means(),
             *effect_blocks(self.effects(), "Effects (delta method)"),
-            ("Notes", "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences())),
+            (
+                "Notes",
+                "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences() if note not in coded),
+            ),
         ]
 
     def _header(self) -> str:

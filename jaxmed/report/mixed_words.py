@@ -202,7 +202,7 @@ class MixedFit(FitResult, Checkable):
     def _pictures(self) -> list[Picture]:
         from jaxmed.report import document
 
-        return document.pictures([*(["coefficients"] if self.design.fixed_names else []), "ranef"])
+        return document.pictures([*(["coefficients"] if self.design.fixed_names else []), "ranef", "check"])
 
     def _diagnostics(self) -> list[str]:
         return self._sentences()
@@ -249,7 +249,7 @@ class MixedFit(FitResult, Checkable):
     def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
         from jaxmed.report import document
 
-        return document.pictures([*(["forest"] if self.design.fixed_names else []), "density", "health"])
+        return document.pictures([*(["forest"] if self.design.fixed_names else []), "density", "health", "check"])
 
     def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
         from jaxmed.report import paragraphs

@@ -64,22 +64,44 @@ class Shown(Result):
         with self._labelled(labels):
             return plots.draw(self, kind, ax, options)
 
-    def report(self, path: str | os.PathLike[str]) -> Path:
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        author: str | None = None,
+        labels: Labels = None,
+    ) -> Path:
         """Write a report as one HTML file that opens offline and prints well; returns its path.
 
-        Design in words, equations, tables, figures, diagnostics, what to cite, versions, and code that reproduces it.
+        Design in words, descriptive statistics, equations, numbered tables and figures, residual checks, diagnostics, what to
+        cite, versions, and code that reproduces it.
+
+        Args:
+            path: of the file.
+            title: of the report; default what the result is.
+            author: who wrote it, below the title.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: a folder that does not exist, a title or author that is no text, labels that are none.
+            StorageError: a file that cannot be written.
 
         Example:
             >>> import tempfile
-            >>> mixed.report(tempfile.mkdtemp() + "/report.html").name
+            >>> mixed.report(tempfile.mkdtemp() + "/report.html", title="Stress at work").name
             'report.html'
         """
         from jaxmed.report import document
 
+        for name, given in (("title", title), ("author", author)):
+            if given is not None and not isinstance(given, str):
+                raise InputError(f"{name}={shown(given)} is no text.")
         place = require_path("path", path)
         if not place.parent.is_dir():
             raise InputError(f"path={str(path)!r}: the folder {str(place.parent)!r} does not exist; create it first.")
-        text = document.document(self)
+        with self._labelled(labels):
+            text = document.document(self, title, author)
         try:
             place.write_text(text, encoding="utf-8")
         except OSError as error:

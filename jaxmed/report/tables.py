@@ -361,6 +361,11 @@ def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
+def without(frame: pd.DataFrame, column: str, heading: str) -> pd.DataFrame:
+    """The table with a column under another heading."""
+    return frame.rename(columns={column: heading})
+
+
 def notes_of(frame: pd.DataFrame) -> list[str]:
     """What is to be said under a table: its ``attrs["notes"]``."""
     return list(frame.attrs.get("notes", ()))

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 
 import jaxmed as jm
 from jaxmed.errors import InputError
-from jaxmed.report import export, prose
+from jaxmed.report import citations, descriptives, export, prose
 
 # few draws are enough here, and few draws are warned of
 pytestmark = pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
@@ -124,6 +125,58 @@ def test_moderated_reports_have_curves_and_their_bounds(moderated, tmp_path):
     assert "w (level 2) moderates a[m1] and a[m2]." in text
     assert moderated.moderation("indirect[m1] within", by="w").words() in text
     assert "Johnson, P. O." in text
+
+
+def test_a_report_begins_with_the_data_and_numbers_its_tables_and_figures(boot, tmp_path):
+    labels = {"x": "Perceived stress", "m<1>": "Sleep"}
+    source = boot.report(tmp_path / "r.html", title="Stress & sleep", author="A. <Author>", labels=labels).read_text("utf-8")
+    page = Page(source)
+    assert "<h1>Stress &amp; sleep</h1>" in source
+    assert '<p class="author">A. &lt;Author&gt;</p>' in source
+    headings = re.findall("<h2>(.*?)</h2>", source)
+    assert headings.index("Descriptive statistics") < headings.index("Model") < headings.index("Results")
+    for word in ("Table", "Figure"):
+        numbers = [int(n) for n in re.findall(rf"<[hb]3?>{word} (\d+)\.", source)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) >= 4
+    assert "Perceived stress (within)" in page.text
+    assert "2. Sleep" in page.text
+    assert f"Analyses used jaxmed (Version {jm.__version__})" in page.text
+    assert "Residual checks, a row per equation" in page.text
+    assert "x='x'" in page.text  # the code that reproduces it has the columns' own names
+    with pytest.raises(InputError, match="title=3"):
+        boot.report(tmp_path / "r.html", title=3)
+
+
+def test_the_citation_is_that_of_the_repository():
+    root = Path(__file__).parents[2]
+    if not (root / "CITATION.cff").is_file():
+        pytest.skip("an installed package has no CITATION.cff")
+    assert f'title: "{citations.TITLE}"' in (root / "CITATION.cff").read_text()
+
+
+def test_descriptives_by_hand(fit):
+    table = fit.descriptives().set_index("variable")
+    data = fit.data
+    assert table.loc["x", "mean"] == pytest.approx(data["x"].mean())
+    assert table.loc["y", "sd"] == pytest.approx(data["y"].std())
+    assert table.loc["x", "n"] == data["x"].notna().sum()
+    one_way = jm.lmm("x ~ 1 + (1 | id)", data).varcorr()["vcov"]
+    assert table.loc["x", "icc"] == pytest.approx(one_way[0] / one_way.sum(), abs=0.05)  # unbalanced: nearly REML's
+    pairs = descriptives.correlations(data[["x", "y"]], data["id"])
+    left = data[["x", "y"]] - data.groupby("id")[["x", "y"]].transform("mean")
+    assert pairs.loc[0, "2"] == pytest.approx(left["x"].corr(left["y"]))
+    means = data.groupby("id")[["x", "y"]].mean()
+    assert pairs.loc[1, "1"] == pytest.approx(means["x"].corr(means["y"]))
+
+
+def test_descriptives_of_level_2_and_of_text():
+    data = jm.datasets.split_model(n_clusters=12).data
+    data["arm"] = np.where(data["id"] % 2, "b", "a")
+    fit = jm.mediate(data, x="arm", m="m", y="y", cluster="id")
+    row = fit.descriptives().iloc[0]
+    assert (row["variable"], row["level"], row["n"], row["mean"]) == ("arm", 2, 12, 0.5)
+    assert np.isnan(row["icc"])
 
 
 def test_a_folder_that_is_missing_is_named(fit, tmp_path):
