@@ -90,7 +90,7 @@ def prediction_plot(
         pair = data[[by, result.design.response]].dropna().to_numpy(float)
         points = (pair[:, 0], pair[:, 1])
     return residuals.prediction(
-        grid if numeric else [str(value) for value in grid],
+        np.asarray(grid, float) if numeric else [str(value) for value in grid],
         estimate,
         estimate - z * error,
         estimate + z * error,

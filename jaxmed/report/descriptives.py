@@ -27,35 +27,25 @@ def table(columns: pd.DataFrame, clusters: pd.Series) -> pd.DataFrame:
     """
     rows = []
     for name in columns:
-        known = pd.DataFrame({"v": columns[name].astype(float), "g": clusters}).dropna()
-        upper = bool((known.groupby("g")["v"].transform("max") == known.groupby("g")["v"].transform("min")).all())
-        values = known.groupby("g")["v"].first() if upper else known["v"]
+        v, g = _known(columns, [name], clusters)
+        values = v[:, 0]
+        first = np.full(g.max(initial=-1) + 1, np.nan)
+        first[g[::-1]] = values[::-1]
+        upper = bool((values == first[g]).all())
+        own = first if upper else values
         rows.append(
             {
                 "variable": str(name),
                 "level": 2 if upper else 1,
-                "n": len(values),
-                "mean": values.mean(),
-                "sd": values.std(),
-                "minimum": values.min(),
-                "maximum": values.max(),
-                "icc": np.nan if upper else _icc(known),
+                "n": len(own),
+                "mean": own.mean() if len(own) else np.nan,
+                "sd": own.std(ddof=1) if len(own) > 1 else np.nan,
+                "minimum": own.min(initial=np.inf) if len(own) else np.nan,
+                "maximum": own.max(initial=-np.inf) if len(own) else np.nan,
+                "icc": np.nan if upper else _icc(values, g),
             }
         )
     return pd.DataFrame(rows)
-
-
-def _icc(known: pd.DataFrame) -> float:
-    sizes = known.groupby("g")["v"].size().to_numpy(float)
-    N, J = sizes.sum(), len(sizes)
-    if J < 2 or N <= J:
-        return np.nan
-    means = known.groupby("g")["v"].transform("mean")
-    between = float(((means - known["v"].mean()) ** 2).sum()) / (J - 1)
-    within = float(((known["v"] - means) ** 2).sum()) / (N - J)
-    n0 = (N - (sizes**2).sum() / N) / (J - 1)
-    total = between + (n0 - 1) * within
-    return (between - within) / total if total > 0 else np.nan
 
 
 def correlations(columns: pd.DataFrame, clusters: pd.Series) -> pd.DataFrame:
@@ -63,25 +53,48 @@ def correlations(columns: pd.DataFrame, clusters: pd.Series) -> pd.DataFrame:
 
     Columns are numbered as the rows. Over the rows where both are known; a variable of level 2 has none within clusters.
     """
-    numbers = [str(k) for k in range(1, columns.shape[1] + 1)]
-    out = pd.DataFrame(np.nan, index=range(len(numbers)), columns=["variable", *numbers]).astype(object)
-    out["variable"] = [str(name) for name in columns]
-    for i, one in enumerate(columns):
-        for j, two in enumerate(columns):
-            if i >= j:
-                continue
-            pair = pd.DataFrame({"a": columns[one].astype(float), "b": columns[two].astype(float), "g": clusters}).dropna()
-            means = pair.groupby("g")[["a", "b"]].transform("mean")
-            left = pair[["a", "b"]] - means
-            out.iloc[i, j + 1] = _correlation(left["a"], left["b"])
-            each = pair.groupby("g")[["a", "b"]].mean()
-            out.iloc[j, i + 1] = _correlation(each["a"], each["b"])
+    names, n = list(columns), columns.shape[1]
+    found = np.full((n, n), np.nan)
+    for i in range(n):
+        for j in range(i + 1, n):
+            values, g = _known(columns, [names[i], names[j]], clusters)
+            means = _means(values, g)
+            found[i, j] = _correlation(values - means[g], np.abs(values).max(0, initial=0.0))
+            found[j, i] = _correlation(means, np.abs(means).max(0, initial=0.0))
+    out = pd.DataFrame(found, columns=[str(k) for k in range(1, n + 1)])
+    out.insert(0, "variable", [str(name) for name in names])
     return out
 
 
-def _correlation(a: pd.Series, b: pd.Series) -> float:
-    size = np.sqrt(float((a - a.mean()) @ (a - a.mean())) * float((b - b.mean()) @ (b - b.mean())))
-    # deviations of what is constant within clusters are rounding
-    if len(a) < 3 or size <= 1e-12 * (1 + len(a) * abs(float(a.abs().max() * b.abs().max()))):
+def _known(columns: pd.DataFrame, names: list, clusters: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Values (n, k) of the rows where all are known, and their clusters as numbers (n,)."""
+    values = np.stack([columns[name].to_numpy(float) for name in names], 1)
+    kept = np.isfinite(values).all(1) & clusters.notna().to_numpy()
+    return values[kept], pd.factorize(clusters.to_numpy()[kept])[0]
+
+
+def _means(values: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """Cluster means (J, k)."""
+    sizes = np.maximum(np.bincount(g), 1)
+    return np.stack([np.bincount(g, column) / sizes for column in values.T], 1)
+
+
+def _icc(values: np.ndarray, g: np.ndarray) -> float:
+    sizes = np.bincount(g).astype(float)
+    N, J = sizes.sum(), len(sizes)
+    if J < 2 or N <= J:
         return np.nan
-    return float((a - a.mean()) @ (b - b.mean())) / size
+    means = _means(values[:, None], g)[g, 0]
+    between, within = ((means - values.mean()) ** 2).sum() / (J - 1), ((values - means) ** 2).sum() / (N - J)
+    n0 = (N - (sizes**2).sum() / N) / (J - 1)
+    total = between + (n0 - 1) * within
+    return float((between - within) / total) if total > 0 else np.nan
+
+
+def _correlation(pair: np.ndarray, sizes: np.ndarray) -> float:
+    """Of two columns (n, 2); NaN where one varies by no more than rounding of values of these sizes."""
+    left = pair - pair.mean(0) if len(pair) else pair
+    spread = np.sqrt((left**2).mean(0)) if len(pair) > 2 else np.zeros(2)
+    if (spread <= 1e-12 * sizes).any():
+        return np.nan
+    return float((left[:, 0] * left[:, 1]).mean() / spread.prod())

@@ -243,20 +243,20 @@ class MediationFit(FitResult, Curved, Checkable):
         """The variables as numbers, and each row's cluster."""
         require_rows(self.design, what)
         table = fill_clusters(self.data, self.design.carried, self.design.table_codes)
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for name in self._column_names()[0]:
             levels = self.design.coding.get(name, ())
             if name == self.cluster or name not in table or len(levels) > 2:
                 continue
-            values = table[name]
+            values = table[name].tolist()
             if levels:
-                texts = values.astype(str).where(values.notna())
-                found[name] = texts.map({str(level): float(k) for k, level in enumerate(levels)})
-            elif pd.api.types.is_numeric_dtype(values):
-                found[name] = values.astype(float)
+                at = {str(level): float(k) for k, level in enumerate(levels)}
+                found[name] = np.array([np.nan if pd.isna(v) else at.get(str(v), np.nan) for v in values])
+            elif pd.api.types.is_numeric_dtype(table[name]):
+                found[name] = np.array([np.nan if pd.isna(v) else float(v) for v in values])
         order = [self.design.variable_of(self.design.predictor), *self.design.mediators, self.design.outcome]
-        columns = [name for name in dict.fromkeys([*order, *found]) if name in found]
-        return pd.DataFrame(found)[columns], table[self.cluster]
+        made = {name: found[name] for name in dict.fromkeys([*order, *found]) if name in found}
+        return pd.DataFrame(made), pd.Series(table[self.cluster].tolist())
 
     # words and figures -----------------------------------------------------------------------------------------------
 
@@ -326,8 +326,7 @@ class MediationFit(FitResult, Curved, Checkable):
         pairs.attrs["notes"] = ["Above the diagonal within clusters, below it between clusters (of cluster means)."]
         digits = dict.fromkeys(("mean", "sd", "minimum", "maximum", "icc"), ".2f")
         twos = {str(name): descriptives.two for name in pairs.columns[1:]}
-        order = {name: f"{k}. {names.column(name)}" for k, name in enumerate(pairs["variable"].tolist(), 1)}
-        twos |= {"variable": order.__getitem__}
+        pairs["variable"] = [f"{k}. {names.column(name)}" for k, name in enumerate(pairs["variable"].tolist(), 1)]
         return [
             (
                 "Descriptive statistics",
