@@ -220,6 +220,10 @@ class MediationFit(FitResult, Curved, Checkable):
     def _standardised(self, weights: np.ndarray | None = None) -> standardised.Standardised:
         """Standardised effects; ``weights`` are those of replicates."""
         x = self.design.variable_of(self.design.predictor)
+        if len(self.design.coding.get(x, ())) > 2:
+            raise InputError(
+                f"standardized=True: x={x!r} has several categories, which have no standard deviation; leave it out."
+            )
         two: bool = bool(self.design.coding_of(x)) or (x in self.data and len(self.data[x].dropna().unique()) == 2)
         return standardised.Standardised(self.design, two, weights)
 
