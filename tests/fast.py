@@ -36,6 +36,7 @@ FULL = (
     "unit/test_criterion.py::test_derivatives",
     "unit/test_criterion.py::test_numpy_and_compiled",
     "unit/test_criterion.py::test_without_the_quadratic_form",
+    "unit/test_describe.py::test_a_paragraph",
     "unit/test_designs.py",
     "unit/test_devices.py",
     "unit/test_docstrings.py::test_an_example",
@@ -78,4 +79,8 @@ FULL = (
     "unit/test_start_values.py",
     "unit/test_storage.py",
     "unit/test_system_profiles.py",
+    "unit/test_variance_parts.py::test_a_draw",
+    "unit/test_variance_parts.py::test_arviz",
+    "unit/test_variance_parts.py::test_tables_of_draws",
+    "unit/test_variance_parts.py::test_the_draws_of_a_jackknife",
 )

@@ -13,16 +13,14 @@ import numpy as np
 from jaxmed.arguments import shown
 from jaxmed.design.system import Design, Levels
 from jaxmed.errors import InputError
-from jaxmed.inference import latent, parameters, polynomials
+from jaxmed.inference import differences, latent, parameters, polynomials
 from jaxmed.inference.effect_rows import Effect, find_effects
 from jaxmed.inference.natural import INDIRECT
 from jaxmed.reml.problem import Estimates
 
 __all__ = ["Effect", "Effects", "effects", "gradient", "values"]
 
-STEP = 0.05  # of a parameter's standard error, for derivatives of the user's own functions: eighth order, error about STEP^8
 MONTE_CARLO = 20_000  # draws of the parameters of a fit
-STENCIL = np.array([4 / 5, -1 / 5, 4 / 105, -1 / 280])
 
 
 @dataclass(frozen=True)
@@ -276,12 +274,5 @@ def _call(row: Effect, beta: np.ndarray, G: np.ndarray, sigma2: np.ndarray | Non
 
 
 def _differences(row: Effect, design: Design, at: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Central differences of eighth order, all points in one call."""
-    free = np.flatnonzero(spread > 0)
-    h = np.zeros((len(free), len(at)))
-    h[np.arange(len(free)), free] = STEP * spread[free]
-    steps = np.concatenate([k * sign * h for k in (1, 2, 3, 4) for sign in (1, -1)])
-    moved = _call(row, *parameters.unpack(design, at + steps)).reshape(4, 2, len(free))
-    out = np.zeros(len(at))
-    out[free] = STENCIL @ (moved[:, 0] - moved[:, 1]) / h.max(1)
-    return out
+    """Derivatives (P,) of a function of the user."""
+    return differences.central(lambda points: _call(row, *parameters.unpack(design, points)), at, spread)

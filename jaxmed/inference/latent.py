@@ -270,13 +270,14 @@ def reliability(design: Design, estimates: Estimates) -> Reliability:
     sizes = {e.response: e.sizes(len(design.clusters)) for e in design.equations}
     return Reliability(
         names,
-        found.between[lower, lower] + np.einsum("vk,kl,vl->v", of_x, _square(levels.x_covariance), of_x),
+        found.between[lower, lower] + np.einsum("vk,kl,vl->v", of_x, square(levels.x_covariance), of_x),
         within(design, levels, estimates),
         np.array([sizes[name][sizes[name] > 0].mean() for name in names]),
     )
 
 
-def _square(rows: tuple[tuple[float, ...], ...]) -> np.ndarray:
+def square(rows: tuple[tuple[float, ...], ...]) -> np.ndarray:
+    """The covariance (K, K) of the columns of an x of level 2."""
     return np.array(rows, float).reshape(len(rows), len(rows))
 
 

@@ -26,12 +26,12 @@ from jaxmed.inference.omnibus import from_draws
 from jaxmed.inference.schemes import Scheme, make
 from jaxmed.reml.compilation import compiled
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS, Estimates
-from jaxmed.report import document, omnibus, tables
+from jaxmed.report import bootstrap_words, document, omnibus, tables, variance_tables
 from jaxmed.report import sensitivity as robustness
-from jaxmed.report.effect_tables import with_figures
+from jaxmed.report.effect_tables import for_notebooks, with_figures
 from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import FitResult, Picture, Section
-from jaxmed.report.shown import Curved
+from jaxmed.report.shown import Curved, Labels
 
 MONTE_CARLO = ["mc_std_error", "mc_conf_low", "mc_conf_high"]  # columns that printed tables leave out
 MANY = 0.01  # share of failed replicates above which tables warn
@@ -112,6 +112,7 @@ class BootstrapResult(Curved):
         *,
         singular: Literal["keep", "drop"] = "keep",
         failed: Literal["drop", "worst"] = "drop",
+        standardized: bool = False,
     ) -> pd.DataFrame:
         """The table of effects, or of a mixed model's parameters, with bootstrap bias, standard error, interval and p value.
 
@@ -126,6 +127,8 @@ class BootstrapResult(Curved):
             singular: "drop" leaves out the draws on the boundary, to see what they do; they are valid estimates.
             failed: "worst" gives the widest interval over whatever failed draws, and draws in which an effect does not exist,
                 might have been (methods by ranks).
+            standardized: effects of a mediation in standard deviations of their own level, as of ``fit.effects()``; where
+                clusters are drawn, every draw has those of its clusters. Methods "percentile", "basic", "normal" and "bc".
 
         Returns:
             The columns of ``effects()``, or of a mixed model label, effect ("fixed", "ran_pars"), group, term and parameter; then
@@ -149,6 +152,9 @@ class BootstrapResult(Curved):
         singular = require_option("singular", singular, ("keep", "drop"))
         failed = require_option("failed", failed, ("drop", "worst"))
         method = None if method is None else require_option("method", method, statistics.ALL_METHODS)
+        require_bool("standardized", standardized)
+        if standardized:
+            return self._standardised(level, method, singular, failed)
         method = method or self.default_method
         if self.kind == "jackknife":
             return self._jackknife(level, method)
@@ -174,6 +180,35 @@ class BootstrapResult(Curved):
             mc_conf_low=mc[1],
             mc_conf_high=mc[2],
         )
+
+    def _standardised(self, level: float, method: str | None, singular: str, failed: str) -> pd.DataFrame:
+        if (singular, failed) != ("keep", "drop"):
+            raise InputError("tidy(standardized=True) has neither singular= nor failed=; leave them out.")
+        return variance_tables.standardised_draws(self, level, method)
+
+    def r_squared(self, level: float = 0.95, method: str | None = None) -> pd.DataFrame:
+        """How much of the variance of every response is explained, by level and source, with intervals from draws.
+
+        Args:
+            level: coverage of the intervals.
+            method: "percentile" (default), "basic", "normal" or "bc". Shares of variance are skewed, and their draws lie above
+                the estimates where predictors are many: look at ``bias``.
+
+        Returns:
+            The columns of the fit's ``r_squared()``, with bias, std_error, conf_low, conf_high, n_draws. Where clusters are
+            drawn, variances of predictors are those of each draw; otherwise those of the data.
+
+        Raises:
+            InputError: an unknown method, a mixed model with several grouping factors.
+
+        Example:
+            >>> table = boot.r_squared()
+            >>> bool((table["conf_low"] <= table["conf_high"]).all())
+            True
+
+        Source: Rights & Sterba (2019).
+        """
+        return variance_tables.of_draws(self, self.fit._shares, level, method)
 
     def bands(self, labels: str | Sequence[str] | None = None, level: float = 0.95, *, studentised: bool = False) -> pd.DataFrame:
         """Simultaneous (max-t) bands: with probability ``level`` ALL of the chosen rows of ``tidy()`` lie in their intervals.
@@ -335,7 +370,7 @@ class BootstrapResult(Curved):
         p = np.where(self.fit._quantities.tested, columns["p_value"], np.nan)
         p_count = np.where(self.fit._quantities.tested, columns["p_count"], np.nan)
         frame = with_figures(self.fit._rows_frame(), **columns | {"p_value": p, "p_count": p_count})
-        return self.fit._noted(frame, self.raw.estimates)
+        return for_notebooks(self.fit._noted(frame, self.raw.estimates))
 
     def _warn(self, sample: statistics.Sample, level: float, method: str) -> None:
         said = statistics.check_number(sample, level, method)
@@ -373,15 +408,42 @@ class BootstrapResult(Curved):
             mc_conf_high=0.0,
         )
 
-    def describe(self, level: float = 0.95, method: str | None = None) -> str:
+    def describe(self, level: float = 0.95, method: str | None = None, *, labels: Labels = None) -> str:
         """The result as a paragraph in APA style, with the numbers of ``tidy(level, method)``.
 
+        Args:
+            level: of the intervals.
+            method: as of :meth:`tidy`.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: labels that are none; and as :meth:`tidy`.
+
         Example:
-            >>> boot.describe().split(".")[0].partition(" was ")[2]
+            >>> boot.describe().split(". ")[0].partition(" was ")[2]
             'fitted to 389 rows in 40 clusters (id)'
         """
         method = None if method is None else require_option("method", method, statistics.ALL_METHODS)
-        return self.fit._paragraph(self, self.tidy(level, method), level, method)
+        with self._labelled(labels):
+            return self.fit._paragraph(self, self.tidy(level, method), level, method)
+
+    def to_arviz(self, *, labels: Labels = None) -> Any:
+        """The draws for arviz, an ``InferenceData`` or, from arviz 1.0 on, an xarray ``DataTree``; needs arviz.
+
+        One chain in the group "posterior" (arviz's word; these are draws of a sampling distribution), without replicates that
+        failed: "effects" along "effect", "parameters" along "parameter"; in "sample_stats" the replicates' numbers and whether
+        they are singular. ``boot.to_arviz().to_netcdf("draws.nc")`` writes a file.
+
+        Args:
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: arviz is not installed, labels that are none.
+        """
+        from jaxmed.report import inference_data
+
+        with self._labelled(labels):
+            return inference_data.inference_data(self)
 
     def weights(self, i: int) -> np.ndarray:
         """Cluster weights (J,) of replicate i, in the order of the sorted cluster labels.
@@ -446,32 +508,20 @@ class BootstrapResult(Curved):
             return self.tidy(method="normal"), "normal"
 
     def _blocks(self) -> list[tables.Block]:
-        counts = {s: int((self.status == s).sum()) for s in STATUS}
-        n = len(self)
-        said = ", ".join(f"{counts[s]:,} {s}" for s in STATUS)
-        head = (
-            f"{n:,} replicates, kind {self.kind}, seed {self.seed}: {said}\n"
-            f"{int(self.raw.safe.sum()):,} took the slow, safe route; {self.seconds['total']:.1f} seconds"
-        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             table, name = self._shown_table()
-        notes = [str(w.message) for w in caught if issubclass(w.category, JaxmedWarning)]
-        if counts["singular"]:
-            notes.append("Singular replicates are valid optima on the boundary (a combination of random effects has variance 0).")
-        if counts["failed"]:
-            notes.append(f"{counts['failed']:,} failed replicates are left out of the figures; see .failures for the reasons.")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.nanmax(table["mc_std_error"].to_numpy(float) / table["std_error"].to_numpy(float), initial=0.0)
-        if ratio > 0:
-            notes.append(f"Monte Carlo error of the standard errors: at most {ratio:.1%} of them; tidy() has that of the limits.")
-        shown = table.drop(columns=MONTE_CARLO)
-        blocks: list[tables.Block] = [(None, head), *self.fit._row_blocks(shown, f"{name} intervals, 95%")]
+        said = [str(w.message) for w in caught if issubclass(w.category, JaxmedWarning)]
+        notes = list(dict.fromkeys([*said, *bootstrap_words.notes(self, table)]))
+        blocks: list[tables.Block] = [
+            (None, bootstrap_words.head(self)),
+            *self.fit._row_blocks(table.drop(columns=MONTE_CARLO), f"{name} intervals, 95%"),
+        ]
         return [*blocks, ("Notes", "\n".join(f"- {x}" for x in notes))] if notes else blocks
 
     # words and figures -----------------------------------------------------------------------------------------------
 
-    _tables: ClassVar[tuple[str, ...]] = ("tidy",)
+    _tables: ClassVar[tuple[str, ...]] = ("tidy", "r_squared")
 
     @property
     def _fit(self) -> FitResult:
@@ -554,21 +604,7 @@ class BootstrapResult(Curved):
         return [*drawn, *confounded]
 
     def _diagnostics(self) -> list[str]:
-        counts = {str(s): int((self.status == s).sum()) for s in self.status.cat.categories}
-        n = len(self)
-        said = [f"Of {n:,} replicates {counts['converged']:,} converged and {counts['singular']:,} ended on the boundary."]
-        if counts["singular"]:
-            said.append("On the boundary a combination of random effects has variance 0: a valid estimate, which counts.")
-        if counts["failed"]:
-            reasons = ", ".join(f"{k:,} times: {why}" for why, k in self.failures.value_counts().items())
-            said.append(f"{counts['failed']:,} replicates failed and are left out of all figures ({reasons}).")
-        else:
-            said.append("No replicate failed.")
-        if self.kind != "jackknife":
-            error = 100 / (2 * max(n - 1, 1)) ** 0.5
-            more = " More replicates make intervals steadier: 5,000 or more for a publication." if n < 5000 else ""
-            said.append(f"With {n:,} draws a bootstrap standard error is known to about {error:.1f}%.{more}")
-        return [*self.fit._diagnostics(), *said]
+        return [*self.fit._diagnostics(), *bootstrap_words.diagnostics(self)]
 
     def _cited(self) -> list[str]:
         return [*self.fit._cited(), "efron", "leeden"]

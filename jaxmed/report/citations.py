@@ -25,6 +25,21 @@ CITED = {
     "educational problems. Statistical Research Memoirs, 1, 57-93.",
     "bates": "Bates, D., Mächler, M., Bolker, B., & Walker, S. (2015). Fitting linear mixed-effects models using lme4."
     " Journal of Statistical Software, 67(1), 1-48.",
+    "rights": "Rights, J. D., & Sterba, S. K. (2019). Quantifying explained variance in multilevel models: An integrative "
+    "framework for defining R-squared measures. Psychological Methods, 24, 309-338.",
     "kuznetsova": "Kuznetsova, A., Brockhoff, P. B., & Christensen, R. H. B. (2017). lmerTest package: tests in linear "
     "mixed effects models. Journal of Statistical Software, 82(13), 1-26.",
 }
+
+
+TITLE = "jaxmed: multilevel mediation by one joint REML fit, bootstrapped on JAX"  # of CITATION.cff
+
+
+def software(version: str) -> str:
+    """This package, as CITATION.cff has it.
+
+    Example:
+        >>> software("1.0").startswith("jaxmed maintainers. jaxmed: multilevel mediation")
+        True
+    """
+    return f"jaxmed maintainers. {TITLE} (Version {version}) [Computer software]."

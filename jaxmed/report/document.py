@@ -33,45 +33,70 @@ CAPTIONS = {
     "clusters": "Each cluster's own indirect effect, predicted from its data and from all clusters together; lines: the "
     "average of these predictions, and the estimate.",
     "health": "How the replicates ended, how close to their optimum they came, and the interval as draws are added.",
+    "check": "Residual checks, a row per equation: scaled residuals over fitted values, the root of their size (lines: means of "
+    "equal groups of rows), residuals and predicted random intercepts over normal quantiles with pointwise 95% bands.",
     "coefficients": "Fixed effects with their intervals; the dashed line is 0.",
     "ranef": "Predicted random effects with conditional standard deviations.",
 }
+TABLE, FIGURE = "\ue000", "\ue001"  # what stands for "Table 1" and "Figure 1" until all are known
 CURVES = 6  # moderation curves that are drawn at most
 
 
-def document(result: Result) -> str:
+def document(result: Result, title: str | None = None, author: str | None = None) -> str:
     """The whole page."""
-    title = result._title
+    title = result._title if title is None else title
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", JaxmedWarning)
         sections = _sections(result)
     said = list(dict.fromkeys(str(w.message) for w in caught))
-    body = [f"<h1>{title}</h1>", f'<p class="small">Written {datetime.date.today().isoformat()} with {_versions()}.</p>']
+    byline = [f'<p class="author">{html.escape(author)}</p>'] if author else []
+    written = f'<p class="small">Written {datetime.date.today().isoformat()} with {_versions()}.</p>'
+    body = [f"<h1>{html.escape(title)}</h1>", *byline, written]
     for heading, inside in sections:
         inside = [*inside, *_list(said)] if heading == "Diagnostics" and said else inside
         body += [f"<section><h2>{heading}</h2>", *inside, "</section>"]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head += f"<title>{html.escape(title)}</title>"
     # an empty picture of its own keeps browsers from asking the server for one
     head += f'<link rel="icon" href="data:,"><style>{STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body>\n</html>\n"
+    text = f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body>\n</html>\n"
+    return _numbered(text)
+
+
+def _numbered(text: str) -> str:
+    """Tables and figures numbered in the order of the page."""
+    for word, mark in ((TABLE, "Table"), (FIGURE, "Figure")):
+        pieces = text.split(word)
+        text = pieces[0] + "".join(f"{mark} {k}{piece}" for k, piece in enumerate(pieces[1:], 1))
+    return text
 
 
 def _sections(result: Result) -> list[Section]:
     return [
         *result._sections(),
-        ("Results", _tables(result)),
+        ("Results", [table(head, frame) for head, frame in result._report_tables()]),
         ("Figures", _figures(result)),
         ("Diagnostics", _list(result._diagnostics())),
-        ("What to cite", _list(["jaxmed, with the version named above.", *(citations.CITED[name] for name in result._cited())])),
+        ("Methods", [paragraph(_methods())]),
+        ("What to cite", _list([citations.software(__version__), *(citations.CITED[name] for name in result._cited())])),
         ("How to reproduce", _code(result)),
     ]
 
 
-def _tables(result: Result) -> list[str]:
-    return [
-        f'<h3>{html.escape(head)}</h3>\n<div class="wide">{tables.html_table(frame)}</div>'
-        for head, frame in result._report_tables()
-    ]
+def _methods() -> str:
+    """What the analyses were made with, for a section on methods."""
+    return (
+        f"Analyses used jaxmed (Version {__version__}), which fits all equations of a mediation as one linear mixed model, with "
+        f"Python {platform.python_version()}, NumPy {metadata.version('numpy')} and JAX {metadata.version('jax')}."
+    )
+
+
+def table(head: str, frame: pd.DataFrame, **options: Any) -> str:
+    """A table with its number, its heading and its notes."""
+    inside = tables.html_table(frame, **options)
+    notes = "".join(f'<p class="note"><i>Note.</i> {html.escape(note)}</p>' for note in tables.notes_of(frame))
+    heading = f"<h3>{TABLE}. {html.escape(head)}</h3>"
+    return f'<div class="table">{heading}\n<div class="wide" tabindex="0">{inside}</div>{notes}</div>'
 
 
 def _figures(result: Result) -> list[str]:
@@ -120,15 +145,20 @@ def _figure(result: Result, kind: str, options: dict, caption: str) -> str:
 
     # the same picture for the same numbers: ids from a fixed salt, no date; and no windows of the user's backend
     with style.detached(), matplotlib.rc_context({"svg.hashsalt": kind, "svg.fonttype": "path"}):
-        ax = result.plot(kind, **options)
-        buffer = io.BytesIO()
-        figure = ax.get_figure(root=True)
+        if kind == "check":
+            from jaxmed.report import check_plots
+
+            figure = check_plots.page(result._fit)
+        else:
+            figure = result.plot(kind, **options).get_figure(root=True)
         assert figure is not None
+        buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     picture = base64.b64encode(buffer.getvalue()).decode("ascii")
     alt = html.escape(f"{kind}: {caption}", quote=True)
-    image = f'<img src="data:image/svg+xml;base64,{picture}" alt="{alt}">'
-    return f"<figure>{image}\n<figcaption>{html.escape(caption)}</figcaption></figure>"
+    image = f'<img class="{"tall" if kind == "check" else "plain"}" src="data:image/svg+xml;base64,{picture}" alt="{alt}">'
+    said = f"<b>{FIGURE}.</b> {html.escape(caption)}"
+    return f'<figure><div class="wide" tabindex="0">{image}</div>\n<figcaption>{said}</figcaption></figure>'
 
 
 def _code(result: Result) -> list[str]:

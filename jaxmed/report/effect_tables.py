@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy import stats
 from jaxmed.design.mediation.roles import CONTRAST, FIGURES, ROW
 from jaxmed.design.system import Design
 from jaxmed.inference.effects import Effect
+
+EMPTY = ("of", "mediator", "versus", "note")  # columns that may say nothing
 
 
 def effect_frame(rows: tuple[Effect, ...]) -> pd.DataFrame:
@@ -36,6 +39,28 @@ def with_coding(table: pd.DataFrame, design: Design) -> pd.DataFrame:
     if design.coding:
         table.attrs["coding"] = {name: list(levels) for name, levels in design.coding.items()}
     return table
+
+
+def for_notebooks(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table, which a notebook shows without those of its columns about rows that say nothing.
+
+    The table stays a plain DataFrame with all columns: only this object shows itself so, and none that is made from it.
+    """
+    itself = weakref.ref(table)
+
+    def shown() -> str | None:
+        frame = itself()
+        if frame is None:
+            return None
+        empty = [name for name in EMPTY if name in frame and not any(map(_said, frame[name].tolist()))]
+        return pd.DataFrame.drop(frame, columns=empty)._repr_html_()  # type: ignore[operator]
+
+    table._repr_html_ = shown  # type: ignore[method-assign]
+    return table
+
+
+def _said(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def proportion_notes(rows: tuple[Effect, ...], estimate: np.ndarray, se: np.ndarray) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 
 from jaxmed.design.system import TO, Design, Equation, Levels, Path
+from jaxmed.report.names import column as labelled_column
+from jaxmed.report.names import term as labelled_term
 from jaxmed.report.result import Mixed
 
 PART = {"within": "W", "between": "B", "conflated": ""}
@@ -29,7 +31,7 @@ def system(design: Design) -> list[str]:
     closing = (
         f"<p>{html.escape(said)}Over clusters, ({', '.join(random)}) ~ N(means, G); " if random else f"<p>{html.escape(said)}"
     )
-    residuals = ", ".join(f"e<sub>{html.escape(e.response)}</sub>" for e in design.equations)
+    residuals = ", ".join(f"e<sub>{_text(e.response)}</sub>" for e in design.equations)
     return [*lines, f"{closing}{residuals} are independent, with one variance per equation.</p>"]
 
 
@@ -38,7 +40,7 @@ def mixed_model(fit: Mixed) -> list[str]:
     groups = ", ".join(f"{n:,} levels of {html.escape(str(name))}" for name, n in fit.n_groups.items())
     kind = "restricted maximum likelihood" if fit.reml else "maximum likelihood"
     return [
-        f'<p class="equation"><code>{html.escape(fit.formula)}</code></p>',
+        f'<p class="equation"><code>{html.escape(labelled_term(fit.formula))}</code></p>',
         f"<p>A linear mixed model in lme4's notation, fitted by {kind} to {fit.n_obs:,} rows; {groups}. Random effects are "
         "normal with a free covariance matrix for each term, residuals independent and normal.</p>",
     ]
@@ -53,7 +55,7 @@ def _equation(e: Equation, names: dict[tuple[str, str], str]) -> str:
         right.append(coefficient if term == "Intercept" else f"{coefficient} {_variable(term)}")
     for name in e.random_names[len(e.random_names) - len(e.deviations) :]:
         right.append(f"({_symbol(e, name, names, 'j')} − {_symbol(e, name, names, '')}) {_variable(name)}")
-    response = html.escape(e.response)
+    response = _text(e.response)
     return f"{_variable(e.response)}<sub>{index}</sub> = {' + '.join(right)} + e<sub>{response},{index}</sub>"
 
 
@@ -63,7 +65,7 @@ def _symbol(e: Equation, term: str, names: dict[tuple[str, str], str], varying: 
     if own is None:
         number = list(e.fixed_names).index(term) if term in e.fixed_names else 0
         own = "d" if term == "Intercept" else "β"
-        label = html.escape(e.response) if term == "Intercept" else f"{html.escape(e.response)},{number}"
+        label = _text(e.response) if term == "Intercept" else f"{_text(e.response)},{number}"
     else:
         own, _, label = own.partition("|")
     subscript = ",".join(part for part in (label, varying) if part)
@@ -80,26 +82,31 @@ def _levels(design: Design, levels: Levels) -> list[str]:
             if p.component == "between" and p.equation == of:
                 own, _, label = _path_symbol(p, design).partition("|")
                 right.append(f"<i>{own}</i><sub>{label}</sub> {_level(p.term, levels)}")
-        residual = f"ζ<sub>{html.escape(of)},j</sub>"
-        lines.append(f"{_level(of, levels)} = <i>ν</i><sub>{html.escape(of)}</sub> + {' + '.join(right)} + {residual}")
+        residual = f"ζ<sub>{_text(of)},j</sub>"
+        lines.append(f"{_level(of, levels)} = <i>ν</i><sub>{_text(of)}</sub> + {' + '.join(right)} + {residual}")
     return lines
 
 
 def _level(variable: str, levels: Levels) -> str:
     """A variable of the clusters: η where it is latent."""
     if variable in levels.variables[levels.n_upper :]:
-        return f"<b>η</b><sub>{html.escape(variable)},j</sub>"
+        return f"<b>η</b><sub>{_text(variable)},j</sub>"
     return f"{_variable(variable)}<sub>j</sub>"
 
 
 def _path_symbol(path: Path, design: Design) -> str:
     """ "a|W,m1": the letter, and its subscript; of several contrasts of x their number."""
     several = len({p.mediator for p in design.paths if p.mediator}) > 1
-    parts = [PART[path.component], html.escape(path.mediator.replace(TO, ",")) if path.mediator and several else ""]
+    named = html.escape(labelled_term(path.mediator).replace(TO, ",")) if path.mediator and several else ""
+    parts = [PART[path.component], named]
     parts += [str(design.contrasts.index(path.contrast) + 1)] if path.contrast else []
     letter = {"cprime": "c′"}.get(path.kind, path.kind)
     return f"{letter}|{','.join(part for part in parts if part)}"
 
 
 def _variable(name: str) -> str:
-    return f"<b>{html.escape(name.replace(':', ' × '))}</b>" if name else ""
+    return f"<b>{html.escape(labelled_term(name).replace(':', ' × '))}</b>" if name else ""
+
+
+def _text(column: str) -> str:
+    return html.escape(labelled_column(column))

@@ -19,7 +19,7 @@ from jaxmed.inference import intervals, mass, multiplicity, satterthwaite
 from jaxmed.inference.effects import MONTE_CARLO, Effects
 from jaxmed.inference.multiplicity import ADJUSTMENTS, Adjustment
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS
-from jaxmed.report import tables
+from jaxmed.report import pages, tables
 from jaxmed.report.figures import mass as figures
 from jaxmed.report.figures import style
 from jaxmed.report.mediation import MediationResult
@@ -377,15 +377,15 @@ class MassResult:
             return figures.manhattan(table, named, q=q, groups=groups, ax=ax)
         return figures.volcano(table, named, q=q, ax=ax) if kind == "volcano" else figures.qq(table, named, ax=ax)
 
-    def summary(self) -> str:
+    def summary(self) -> pages.Summary:
         """What was fitted, how it ended, and the smallest p values, for a terminal: ``print(mass.summary())``."""
-        return tables.page(self._title, self._blocks())
+        return pages.summary(self._title, self._blocks())
 
     def __repr__(self) -> str:
-        return self.summary()
+        return str(self.summary())
 
     def _repr_html_(self) -> str:
-        return tables.html_page(self._title, self._blocks())
+        return self.summary()._repr_html_()
 
     # pieces ----------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from jaxmed.reml import refit
 from jaxmed.reml.compilation import compiled
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import FAILED
-from jaxmed.report import tables
+from jaxmed.report import pages, tables
 from jaxmed.report.mediation import MediationResult
 from jaxmed.report.mixed import LMMResult
 from jaxmed.report.progress import progress_bar
@@ -143,12 +143,12 @@ class MassBootstrap:
         frame.attrs["note"] = FAMILY.format(len(self.numbers), draws.shape[1])
         return frame
 
-    def summary(self) -> str:
+    def summary(self) -> pages.Summary:
         """In words and a table, for a terminal."""
-        return tables.page("Bootstrap of many columns", self._blocks())
+        return pages.summary("Bootstrap of many columns", self._blocks())
 
     def __repr__(self) -> str:
-        return self.summary()
+        return str(self.summary())
 
     def _blocks(self) -> list[tables.Block]:
         C, B, _ = self.values.shape

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, read_seed, require_level, require_option, warn_user
+from jaxmed.arguments import Seed, read_seed, require_bool, require_level, require_option, warn_user
 from jaxmed.calls import verbs
 from jaxmed.design.checks import read_table, require_rows
 from jaxmed.design.frames import fill_clusters, with_columns
@@ -22,8 +22,8 @@ from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, latent, parameters, prediction
 from jaxmed.inference.omnibus import wald
 from jaxmed.reml import fit as reml_fit
-from jaxmed.report import cluster_tables, indirect_tests, omnibus, profile_tables, prose
-from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
+from jaxmed.report import cluster_tables, indirect_tests, omnibus, profile_tables, variance_tables
+from jaxmed.report.effect_tables import effect_frame, for_notebooks, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.mediation_words import MediationFit
 from jaxmed.report.progress import progress_bar
 
@@ -200,6 +200,8 @@ class MediationResult(MediationFit):
         level: float = 0.95,
         method: Literal["delta", "monte_carlo", "profile"] = "delta",
         reference: Literal["F", "chi-square", "normal", "t"] | None = None,
+        *,
+        standardized: bool = False,
     ) -> pd.DataFrame:
         """Indirect, direct and total effects with standard errors from the joint covariance of beta and G.
 
@@ -213,13 +215,17 @@ class MediationResult(MediationFit):
             reference: the law of critical values and p values. Of "profile" "F", F(1, clusters - 1) (default), or "chi-square",
                 which is a little narrow where clusters are few. Of the others "normal" (default) or "t", with clusters - 1
                 degrees of freedom: quantiles of t, or parameters drawn jointly t.
+            standardized: effects in standard deviations of their own level (Hoffman 2019): within clusters those of deviations
+                from cluster means, between clusters those of the means. The responses' are those of the fitted model, whose
+                uncertainty counts; those of x are of the data and taken as known. An x of two values keeps its unit. Contrasts of
+                levels and ``extra`` are left out.
 
         Returns:
             A row per effect. ``note`` says what an interval is, or why an end is NaN (not found) or infinite (the likelihood
             never falls that far). ``attrs["coding"]`` as of :meth:`fixef`.
 
         Raises:
-            InputError: an unknown method or reference, a level outside (0, 1).
+            InputError: an unknown method or reference, a level outside (0, 1), profiles of standardised effects.
 
         Example:
             >>> table = fit.effects(level=0.9, method="monte_carlo").set_index("label")
@@ -231,6 +237,9 @@ class MediationResult(MediationFit):
         method = require_option("method", method, ("delta", "monte_carlo", "profile"))
         law = profile_tables.read_reference(reference, method)
         df = self.n_clusters - 1.0 if law == "t" else np.inf
+        require_bool("standardized", standardized)
+        if standardized:
+            return variance_tables.standardised(self, require_level(level), method, law)
         rows = effects.effects(self.design)
         estimates = self.system.estimates
         estimate = effects.values(rows, *estimates)
@@ -257,7 +266,7 @@ class MediationResult(MediationFit):
             se = effects.std_errors(rows, estimates, joint)
             notes.append([f"t({df:g})"] * len(rows))
         frame = with_coding(effect_frame(rows), self.design)
-        return with_figures(
+        made = with_figures(
             frame,
             estimate=estimate,
             std_error=se,
@@ -266,6 +275,7 @@ class MediationResult(MediationFit):
             p_value=p,
             note=joined_notes(proportion_notes(rows, estimate, se), *notes),
         )
+        return for_notebooks(made)
 
     def intervals(self, level: float = 0.95) -> pd.DataFrame:
         """The table of effects with the intervals that hold best for so many clusters.
@@ -666,26 +676,6 @@ class MediationResult(MediationFit):
                 "reml": [self.reml],
             }
         )
-
-    # words -----------------------------------------------------------------------------------------------------------
-
-    def describe(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta") -> str:
-        """The fit as a paragraph in APA style, with the numbers of ``effects(level, method)``.
-
-        Args:
-            level: of the intervals.
-            method: "delta" or "monte_carlo", as of :meth:`effects`.
-
-        Raises:
-            InputError: an unknown method, a level outside (0, 1).
-
-        Example:
-            >>> fit.describe().split(".")[0].partition(" was ")[2]
-            'fitted to 389 rows in 40 clusters (id)'
-        """
-        method = require_option("method", method, ("delta", "monte_carlo"))
-        said = prose.fit_paragraph(self, self.effects(level, method), level, method)
-        return said + (omnibus.sentence(self.omnibus()) if self.design.contrasts else "")
 
     # bootstrap -------------------------------------------------------------------------------------------------------
 

@@ -5,39 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from jaxmed.arguments import require_option
+from jaxmed.calls import verbs
 from jaxmed.design.checks import require_rows
 from jaxmed.design.frames import fill_clusters
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.design.mediation.roles import parse_roles
 from jaxmed.design.system import Design
 from jaxmed.errors import InputError
-from jaxmed.inference import curves, effects, parameters, sensitivity
+from jaxmed.inference import curves, effects, parameters, prediction, r_squared, sensitivity, standardised, variance_parts
 from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import document, equations, omnibus, prose, tables
+from jaxmed.report import descriptives, document, equations, names, omnibus, paragraphs, prose, tables, variance_tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.saved_tables import to_arrays
-from jaxmed.report.shown import Curved
+from jaxmed.report.shown import Checkable, Curved, Labels
 
 if TYPE_CHECKING:
     from jaxmed.inference.mixed import AnyScheme
     from jaxmed.inference.schemes import Scheme
+    from jaxmed.report.check_plots import Checked
 
 
+SPREAD = ("mean − 1 SD", "mean", "mean + 1 SD")  # where moderators stand unasked
 CENTRING_CITED = {"group_mean": ("zhang",), "latent": ("preacher", "luedtke")}
 
 
-class MediationFit(FitResult, Curved):
+@verbs
+class MediationFit(FitResult, Curved, Checkable):
     """A fit of a mediation; see MediationResult for what users call."""
 
     system: FittedSystem
@@ -63,6 +67,7 @@ class MediationFit(FitResult, Curved):
         varcorr: Any
         glance: Any
         cluster_effects: Any
+        ranef: Any
 
     @property
     def _quantities(self) -> effects.Effects:
@@ -88,7 +93,7 @@ class MediationFit(FitResult, Curved):
         return [*self.design.fixed_labels, *names], np.concatenate([estimates.beta, values], -1)
 
     def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
-        said = prose.paragraph(boot, table, level, method)
+        said = paragraphs.paragraph(boot, table, level, method)
         tests = (
             []
             if not self.design.contrasts
@@ -142,9 +147,144 @@ class MediationFit(FitResult, Curved):
     def _mediation_design(self, what: str) -> Design:
         return self.design
 
+    def _checked(self) -> list[Checked]:
+        from jaxmed.report.check_plots import Checked
+
+        require_rows(self.design, "check()")
+        fitted, ranef = prediction.fitted(self.system, conditional=True), self.ranef()
+        found = []
+        for e, own, sigma in zip(self.design.equations, fitted, self.sigma, strict=True):
+            random = {t: ranef[f"{e.response}:{t}"].to_numpy(float) for t in e.random_names}
+            found.append(Checked(e.response, own, (e.y - own) / sigma, random))
+        return found
+
+    def _value_words(self) -> Mapping[tuple[str, object], str]:
+        asked = self.arguments.moderator_values or {}
+        usual = [m for m in self.design.moderators if m.name not in asked and len(m.values) == 3 and not m.categorical]
+        return {(m.name, v): words for m in usual for v, words in zip(m.values, SPREAD, strict=True)}
+
+    def _column_names(self) -> tuple[list[str], list[str]]:
+        design = self.design
+        made = [f.column for e in design.equations for recipe in e.recipes for f in recipe]
+        used = [design.predictor, *design.mediators, design.outcome, *(m.name for m in design.moderators), *made]
+        used = [*dict.fromkeys(design.variable_of(name) for name in used), self.cluster]
+        return used, [str(name) for name in self.data.columns]
+
+    def describe(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta", *, labels: Labels = None) -> str:
+        """The fit as a paragraph in APA style, with the numbers of ``effects(level, method)``.
+
+        Args:
+            level: of the intervals.
+            method: "delta" or "monte_carlo", as of :meth:`effects`.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: an unknown method, a level outside (0, 1), labels that are none.
+
+        Example:
+            >>> fit.describe().split(". ")[0].partition(" was ")[2]
+            'fitted to 389 rows in 40 clusters (id)'
+        """
+        method = require_option("method", method, ("delta", "monte_carlo"))
+        with self._labelled(labels):
+            said = paragraphs.fit_paragraph(self, self.effects(level, method), level, method)
+            return said + (omnibus.sentence(self.omnibus()) if self.design.contrasts else "")
+
+    def r_squared(self) -> pd.DataFrame:
+        """How much of the variance of every response is explained, by level and source (Rights & Sterba 2019).
+
+        Returns:
+            equation; level, "total", "within" or "between" clusters: of whose variance; symbol, in the notation of Rights and
+            Sterba, "R2t(f1)"; source, the same in words; estimate. Variances are those of the fitted model, with variances of
+            predictors as in the data. With latent cluster means they are given covariates, the levels' are latent, and
+            predictors within clusters include their random slopes. For intervals see ``bootstrap().r_squared()``.
+
+        Example:
+            >>> found = fit.r_squared().set_index(["equation", "symbol"])["estimate"]
+            >>> bool(abs(found["m", "R2b(f2)"] + found["m", "R2b(m)"] - 1) < 1e-12)
+            True
+
+        Source: Rights, J. D., & Sterba, S. K. (2019). Quantifying explained variance in multilevel models: An integrative
+        framework for defining R-squared measures. Psychological Methods, 24, 309-338.
+        """
+        return variance_tables.of_fit(self._shares, self.system.estimates)
+
+    @property
+    def _shares(self) -> variance_tables.Shares:
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> variance_tables.Shares:
+        design, equations = self.design, variance_parts.equations_of(self.design)
+        latent = design.between is not None
+        slopes = [not latent and any(name != "Intercept" for name in e.random_names) for e in design.equations]
+        rows = r_squared.shares([e.level for e in equations], slopes, [bool(e.random_names) for e in design.equations])
+
+        def values(estimates: Estimates, weights: np.ndarray | None) -> np.ndarray:
+            return r_squared.values(rows, variance_parts.of_system(design, equations, estimates, weights))
+
+        return variance_tables.Shares(tuple(e.response for e in equations), rows, values)
+
+    def _standardised(self, weights: np.ndarray | None = None) -> standardised.Standardised:
+        """Standardised effects; ``weights`` are those of replicates."""
+        x = self.design.variable_of(self.design.predictor)
+        if len(self.design.coding.get(x, ())) > 2:
+            raise InputError(
+                f"standardized=True: x={x!r} has several categories, which have no standard deviation; leave it out."
+            )
+        if self.design.products:
+            raise InputError(
+                "standardized=True: with interaction=True effects are those of a change of x from one value to another, not of a "
+                "unit; leave it out."
+            )
+        if not (self.design.has_rows or self.design.coding_of(x)):
+            raise InputError(
+                f"standardized=True: sums do not tell whether x={x!r} has two values, in which case it would keep its unit; fit "
+                "the rows, or leave it out."
+            )
+        two: bool = bool(self.design.coding_of(x)) or (x in self.data and len(self.data[x].dropna().unique()) == 2)
+        return standardised.Standardised(self.design, two, weights)
+
+    def descriptives(self) -> pd.DataFrame:
+        """What the variables of the model are like: a row for each that is a number or has two values.
+
+        Returns:
+            variable, level, n (rows, of a variable of level 2 clusters), mean, sd, minimum, maximum and icc, the intraclass
+            correlation of the analysis of variance (missing at level 2). Two values in text count as in the model, as 0 and 1.
+
+        Raises:
+            InputError: a fit of sums without rows.
+
+        Example:
+            >>> fit.descriptives()["variable"].tolist()
+            ['x', 'm', 'y']
+        """
+        return descriptives.table(*self._numbers("descriptives()"))
+
+    def _numbers(self, what: str) -> tuple[pd.DataFrame, pd.Series]:
+        """The variables as numbers, and each row's cluster."""
+        require_rows(self.design, what)
+        table = fill_clusters(self.data, self.design.carried, self.design.table_codes)
+        found: dict[str, np.ndarray] = {}
+        for name in self._column_names()[0]:
+            levels = self.design.coding.get(name, ())
+            if name == self.cluster or name not in table or len(levels) > 2:
+                continue
+            values = table[name].tolist()
+            if levels:
+                at = {str(level): float(k) for k, level in enumerate(levels)}
+                found[name] = np.array([np.nan if pd.isna(v) else at.get(str(v), np.nan) for v in values])
+            elif pd.api.types.is_numeric_dtype(table[name]):
+                found[name] = np.array([np.nan if pd.isna(v) else float(v) for v in values])
+        order = [self.design.variable_of(self.design.predictor), *self.design.mediators, self.design.outcome]
+        made = {name: found[name] for name in dict.fromkeys([*order, *found]) if name in found}
+        return pd.DataFrame(made), pd.Series(table[self.cluster].tolist())
+
     # words and figures -----------------------------------------------------------------------------------------------
 
-    _tables: ClassVar[tuple[str, ...]] = ("effects", "fixef", "varcorr", "ranef", "cluster_effects", "influence", "glance")
+    _tables: ClassVar[tuple[str, ...]] = (
+        "effects", "fixef", "varcorr", "r_squared", "ranef", "cluster_effects", "influence", "glance",
+    )  # fmt: skip
 
     @property
     def _title(self) -> str:
@@ -193,7 +333,31 @@ class MediationFit(FitResult, Curved):
 
     def _sections(self) -> list[Section]:
         said = [document.paragraph(sentence) for sentence in prose.design_sentences(self)]
-        return [("Design", said), ("Model", equations.system(self.design))]
+        return [("Design", said), *self._described(), ("Model", equations.system(self.design))]
+
+    def _described(self) -> list[Section]:
+        """Descriptive statistics, where there are rows."""
+        if not self.design.has_rows:
+            return []
+        numbers = self._numbers("report()")
+        about = descriptives.table(*numbers)
+        about.attrs["notes"] = [
+            "ICC: intraclass correlation, of the analysis of variance. n counts clusters for variables of level 2."
+        ]
+        pairs = descriptives.correlations(*numbers)
+        pairs.attrs["notes"] = ["Above the diagonal within clusters, below it between clusters (of cluster means)."]
+        digits = dict.fromkeys(("mean", "sd", "minimum", "maximum", "icc"), ".2f")
+        twos = {str(name): descriptives.two for name in pairs.columns[1:]}
+        pairs["variable"] = [f"{k}. {names.column(name)}" for k, name in enumerate(pairs["variable"].tolist(), 1)]
+        return [
+            (
+                "Descriptive statistics",
+                [
+                    document.table("Variables", about, formats=digits, headers=descriptives.HEADERS),
+                    document.table("Correlations within and between clusters", pairs, formats=twos, headers={"variable": ""}),
+                ],
+            )
+        ]
 
     def _parameter_tables(self) -> list[tuple[str, pd.DataFrame]]:
         random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=~self.design.free)
@@ -202,7 +366,15 @@ class MediationFit(FitResult, Curved):
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
         strong = robustness.report_table(robustness.each(self, self.design))
         shown = effect_blocks(self.effects(), "Effects (delta method, 95%)")
-        return [*shown, *self._omnibus(), *strong, *self._parameter_tables(), *self._means()]
+        explained = tables.without(self.r_squared(), "estimate", "R^2")
+        return [
+            *shown,
+            *self._omnibus(),
+            *strong,
+            *self._parameter_tables(),
+            ("Explained variance (Rights & Sterba 2019)", explained),
+            *self._means(),
+        ]
 
     def _omnibus(self) -> list[tuple[str, pd.DataFrame]]:
         """The tests over the contrasts of x, where it has several."""
@@ -216,12 +388,13 @@ class MediationFit(FitResult, Curved):
         clusters = ["clusters"] if len(self.cluster_effects()) else []
         return [
             *document.pictures(("path", "forest")), *document.curves(self, self.design), *document.confounders(self, self.design),
-            *document.pictures(clusters),
+            *document.pictures(clusters), *document.pictures(["check"] if self.design.has_rows else []),
         ]  # fmt: skip
 
     def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
         moderated = [] if boot.kind == "jackknife" else document.curves(boot, self.design)
-        return [*document.pictures(("path", "forest", "density")), *moderated, *document.pictures(("health",))]
+        checks = ["check"] if self.design.has_rows else []
+        return [*document.pictures(("path", "forest", "density")), *moderated, *document.pictures(("health", *checks))]
 
     def _diagnostics(self) -> list[str]:
         return [*(["The fit converged: a minimum of the criterion was found."] if self.converged else []), *self._sentences()]
@@ -229,7 +402,7 @@ class MediationFit(FitResult, Curved):
     def _cited(self) -> list[str]:
         moderated = ["hayes", "johnson", "olea"] if self.design.moderators else []
         confounded = [] if self.design.between else ["imai"]  # of the sensitivity analysis
-        return ["bauer", "kenny", *CENTRING_CITED.get(self.center, ()), *moderated, *confounded]
+        return ["bauer", "kenny", "rights", *CENTRING_CITED.get(self.center, ()), *moderated, *confounded]
 
     def _code(self) -> list[str]:
         given = document.arguments(self.arguments.given())
@@ -238,6 +411,8 @@ class MediationFit(FitResult, Curved):
     def _blocks(self) -> list[tables.Block]:
         fixed = self.fixef().drop(columns="df")
         masked = ~self.design.free
+        # stands below the table of effects
+        coded = [f"{name}: {levels[0]} = 0, {levels[1]} = 1" for name, levels in self.design.coding.items() if len(levels) == 2]
         random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=masked)
         return [
             (None, self._header()),
@@ -246,7 +421,10 @@ class MediationFit(FitResult, Curved):
             *self._means(),
             *effect_blocks(self.effects(), "Effects (delta method)"),
             *self._omnibus(),
-            ("Notes", "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences())),
+            (
+                "Notes",
+                "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in self._sentences() if note not in coded),
+            ),
         ]
 
     def _header(self) -> str:

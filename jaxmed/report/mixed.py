@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +26,7 @@ from jaxmed.reml import crossed, crossed_fit, kenward_roger
 from jaxmed.reml.arrays import few_threads
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.reml.crossed_standard import Scale
-from jaxmed.report import mixed_frames, mixed_hypotheses, mixed_tables
+from jaxmed.report import mixed_frames, mixed_hypotheses, mixed_tables, pages
 from jaxmed.report.mixed_hypotheses import Contrast
 from jaxmed.report.mixed_tables import DF
 from jaxmed.report.mixed_words import MixedFit
@@ -530,16 +530,18 @@ class LMMResult(MixedFit):
 
     # words -----------------------------------------------------------------------------------------------------------
 
-    def summary(self, df: DF = "satterthwaite") -> str:
-        """The fit in words and tables, for a terminal: ``print(fit.summary())``; ``df`` as in :meth:`fixef`.
+    def summary(self, df: DF = "satterthwaite", *, labels: Mapping[str, str] | None = None) -> pages.Summary:
+        """The fit in words and tables, a text that a notebook shows as tables.
+
+        Args:
+            df: as in :meth:`fixef`.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
 
         Raises:
-            InputError: as :meth:`fixef`.
+            InputError: labels that are none, or of columns that the data do not have; and as :meth:`fixef`.
         """
-        return mixed_tables.text(self.reml, self._blocks(require_option("df", df, tuple(mixed_tables.DEGREES))))
-
-    def _repr_html_(self) -> str:
-        return mixed_tables.html(self.reml, self._blocks())
+        with self._labelled(labels):
+            return mixed_tables.summary(self.reml, self._blocks(require_option("df", df, tuple(mixed_tables.DEGREES))))
 
     # pieces ----------------------------------------------------------------------------------------------------------
 

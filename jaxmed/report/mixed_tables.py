@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from jaxmed.report import tables
+from jaxmed.report import names, pages
 from jaxmed.report.tables import Block
 
 DIGITS = 5  # significant digits of the largest number of a column, about what lme4 prints
@@ -39,12 +39,12 @@ def random_frame(varcorr: pd.DataFrame) -> pd.DataFrame:
     width = 0
     rows = []
     for group, own in variances.groupby("group", sort=False):
-        names = list(own["term1"])
+        effects = list(own["term1"])
         pairs = varcorr[(varcorr["group"] == group) & varcorr["term2"].notna()]
         known = {(a, b): r for a, b, r in zip(pairs["term1"], pairs["term2"], pairs["sdcor"], strict=True)}
-        width = max(width, len(names) - 1 if known else 0)
-        for a, (name, variance, sd) in enumerate(zip(names, own["vcov"], own["sdcor"], strict=True)):
-            correlations = [_two_decimals(known.get((other, name), np.nan)) for other in names[:a]] if known else []
+        width = max(width, len(effects) - 1 if known else 0)
+        for a, (name, variance, sd) in enumerate(zip(effects, own["vcov"], own["sdcor"], strict=True)):
+            correlations = [_two_decimals(known.get((other, name), np.nan)) for other in effects[:a]] if known else []
             shown = "" if a else str(group)
             rows.append([shown, "" if pd.isna(name) else name, variance, sd, *correlations])
     columns = ["group", "name", "variance", "std_dev", *(f"corr_{k + 1}" for k in range(width))]
@@ -53,11 +53,11 @@ def random_frame(varcorr: pd.DataFrame) -> pd.DataFrame:
 
 def correlation_frame(correlation: pd.DataFrame) -> pd.DataFrame:
     """The lower triangle of the correlations of the fixed effects; column "fixed_0" is the first of them, and so on."""
-    names = [str(name) for name in correlation.index]
+    terms = [str(name) for name in correlation.index]
     values = correlation.to_numpy()
-    frame = pd.DataFrame({"term": names[1:]})
-    for b in range(len(names) - 1):
-        frame[f"fixed_{b}"] = [_three_decimals(values[a, b]) if a > b else "" for a in range(1, len(names))]
+    frame = pd.DataFrame({"term": terms[1:]})
+    for b in range(len(terms) - 1):
+        frame[f"fixed_{b}"] = [_three_decimals(values[a, b]) if a > b else "" for a in range(1, len(terms))]
     return frame
 
 
@@ -86,10 +86,10 @@ def blocks(
     figures = f"REML criterion at convergence: {criterion:.1f}"
     if not reml:
         figures = "  ".join(f"{name} {value:.1f}" for name, value in information.items())
-    groups = "; ".join(f"{name}, {count}" for name, count in n_groups.items())
+    groups = "; ".join(f"{names.term(name)}, {count}" for name, count in n_groups.items())
     shown = fixed.loc[:, ["term", "estimate", "std_error", "df", "statistic", "p_value"]]
     out: list[Block] = [
-        (None, f"Formula: {formula}\nt tests use {DEGREES[df]}\n\n{figures}"),
+        (None, f"Formula: {names.term(formula)}\nt tests use {DEGREES[df]}\n\n{figures}"),
         ("Scaled residuals", quantile_frame(scaled)),
         ("Random effects", random_frame(varcorr)),
         (None, f"Number of obs: {n_obs}, groups: {groups}"),
@@ -143,18 +143,14 @@ def not_identified(varcorr: pd.DataFrame, lost: Sequence[str]) -> str:
     )
 
 
-def listed_words(names: Sequence[str], limit: int = 8) -> str:
-    """Names with "and" before the last; beyond the limit their number."""
-    shown = list(names[:limit]) + ([f"{len(names) - limit} more"] if len(names) > limit else [])
+def listed_words(items: Sequence[str], limit: int = 8) -> str:
+    """Items with "and" before the last; beyond the limit their number."""
+    shown = list(items[:limit]) + ([f"{len(items) - limit} more"] if len(items) > limit else [])
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
 
 
-def text(reml: bool, parts: Sequence[Block]) -> str:
-    return tables.page(_title(reml), parts, **_options(parts))
-
-
-def html(reml: bool, parts: Sequence[Block]) -> str:
-    return tables.html_page(_title(reml), parts, **_options(parts))
+def summary(reml: bool, parts: Sequence[Block]) -> pages.Summary:
+    return pages.summary(_title(reml), parts, **_options(parts))
 
 
 def _title(reml: bool) -> str:
@@ -169,7 +165,7 @@ def _options(parts: Sequence[Block]) -> dict[str, Any]:
     numbers = like_r(fixed["estimate"].to_numpy(), fixed["std_error"].to_numpy())
     formats = {"estimate": numbers, "std_error": numbers, "df": ".1f", "statistic": ".3f", "p_value": r_p_value}
     return {
-        "headers": {**HEADERS, **{f"fixed_{k}": name for k, name in enumerate(fixed["term"])}},
+        "headers": {**HEADERS, **{f"fixed_{k}": names.term(name) for k, name in enumerate(fixed["term"])}},
         "formats": {**formats, **dict.fromkeys(QUANTILES, ".4f"), **{f"fixed_{k}": str for k in range(len(fixed))}},
         "digits": DIGITS,
     }

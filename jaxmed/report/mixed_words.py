@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.design.formula.model import LmmDesign
+from jaxmed.arguments import require_option
+from jaxmed.calls import verbs
+from jaxmed.design.formula.model import LmmDesign, new_matrices
 from jaxmed.design.frames import with_columns
 from jaxmed.errors import InputError
 from jaxmed.inference.draws import RESPONSES
 from jaxmed.inference.quantities import MixedRows, mixed_rows
 from jaxmed.reml import crossed
 from jaxmed.reml.crossed_fit import CrossedFit
+from jaxmed.reml.problem import Estimates
 from jaxmed.report import mixed_frames, mixed_tables
 from jaxmed.report.mixed_tables import DF
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
-from jaxmed.report.shown import Shown
+from jaxmed.report.shown import Checkable, Labels
 from jaxmed.report.tables import Block
 
 if TYPE_CHECKING:
@@ -27,12 +30,14 @@ if TYPE_CHECKING:
     from jaxmed.inference.mixed import AnyScheme
     from jaxmed.inference.schemes import Scheme
     from jaxmed.reml.fit import FittedSystem
-    from jaxmed.reml.problem import Estimates
+    from jaxmed.report.check_plots import Checked
+    from jaxmed.report.variance_tables import Shares
 
 WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
 
 
-class MixedFit(FitResult, Shown):
+@verbs
+class MixedFit(FitResult, Checkable):
     """A fit of a plain mixed model; see LMMResult for what users call."""
 
     design: LmmDesign
@@ -54,6 +59,7 @@ class MixedFit(FitResult, Shown):
         ranef: Any
         varcorr: Any
         residuals: Any
+        fitted: Any
         glance: Any
         unidentified_words: Any
         _require_identified: Any
@@ -76,6 +82,84 @@ class MixedFit(FitResult, Shown):
             df=df,
             sentences=self._sentences(),
         )
+
+    def describe(self, level: float = 0.95, df: DF = "satterthwaite", *, labels: Labels = None) -> str:
+        """The fit as a paragraph in APA style, with the numbers of ``fixef(level, df)``.
+
+        Args:
+            level: of the intervals.
+            df: degrees of freedom, as of :meth:`fixef`.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: labels that are none; and as :meth:`fixef`.
+
+        Example:
+            >>> mixed.describe().split(". ")[0].partition(" was ")[2]
+            'fitted to 389 rows with 40 levels of id by restricted maximum likelihood'
+        """
+        from jaxmed.report import paragraphs
+
+        df = require_option("df", df, tuple(mixed_tables.DEGREES))
+        with self._labelled(labels):
+            return paragraphs.mixed_fit_paragraph(self, self.fixef(level, df), level, mixed_tables.DEGREES[df])
+
+    def r_squared(self) -> pd.DataFrame:
+        """How much of the variance of the response is explained, by level and source (Rights & Sterba 2019).
+
+        Predictors are split at the groups' means, whether the formula does so or not.
+
+        Returns:
+            equation (the response); level, "total", "within" or "between" groups: of whose variance; symbol, in the notation of
+            Rights and Sterba, "R2t(f1)"; source, the same in words; estimate. For intervals see ``bootstrap().r_squared()``.
+
+        Raises:
+            InputError: several grouping factors (``glance()`` has R^2 of these), weights, variances that are not identified.
+
+        Example:
+            >>> mixed.r_squared()["symbol"].tolist()[:3]
+            ['R2t(f1)', 'R2t(f2)', 'R2t(f)']
+        """
+        from jaxmed.report import variance_tables
+
+        shares = self._shares
+        e = self.estimates
+        return variance_tables.of_fit(shares, Estimates(e.beta, self._model_G, np.array([e.sigma2])))
+
+    @property
+    def _model_G(self) -> np.ndarray:
+        """G of the only grouping factor."""
+        L = self.estimates.theta[0]
+        return self.estimates.sigma2 * L @ L.T
+
+    @property
+    def _shares(self) -> Shares:
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> Shares:
+        from jaxmed.inference import r_squared, variance_parts
+        from jaxmed.report.variance_tables import Shares
+
+        d = self.design
+        factors, members = crossed.factors_of(d.terms)
+        if len(factors) > 1:
+            raise InputError("r_squared() is of two levels, and this model has several grouping factors; glance() has its R^2.")
+        if (d.weights != 1).any():
+            raise InputError("r_squared() is of residuals of one variance, and this model has weights; glance() has its R^2.")
+        self._require_identified("r_squared()")
+        terms = [d.terms[bar] for bar in members[0]]
+        Z = np.concatenate([term.matrix for term in terms], 1)
+        columns = variance_parts.of_rows(d.fixed, Z, terms[0].codes, len(terms[0].levels))
+        names = [name for term in terms for name in term.names]
+        rows = r_squared.shares([1], [any(name != "Intercept" for name in names)], [bool(names)])
+
+        def values(estimates: Estimates, weights: np.ndarray | None) -> np.ndarray:
+            spread = variance_parts.spread(columns, weights)
+            found = variance_parts.parts(spread, estimates.beta, estimates.G, estimates.sigma2[..., 0])
+            return r_squared.values(rows, found[..., None, :])
+
+        return Shares((self._response,), rows, values)
 
     _tables: ClassVar[tuple[str, ...]] = ("fixef", "varcorr", "anova", "ranef", "glance")
 
@@ -118,7 +202,7 @@ class MixedFit(FitResult, Shown):
     def _pictures(self) -> list[Picture]:
         from jaxmed.report import document
 
-        return document.pictures([*(["coefficients"] if self.design.fixed_names else []), "ranef"])
+        return document.pictures([*(["coefficients"] if self.design.fixed_names else []), "ranef", "check"])
 
     def _diagnostics(self) -> list[str]:
         return self._sentences()
@@ -165,12 +249,12 @@ class MixedFit(FitResult, Shown):
     def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
         from jaxmed.report import document
 
-        return document.pictures([*(["forest"] if self.design.fixed_names else []), "density", "health"])
+        return document.pictures([*(["forest"] if self.design.fixed_names else []), "density", "health", "check"])
 
     def _paragraph(self, boot: Drawn, table: pd.DataFrame, level: float, method: str | None) -> str:
-        from jaxmed.report import prose
+        from jaxmed.report import paragraphs
 
-        return prose.mixed_paragraph(boot, table, level, method)
+        return paragraphs.mixed_paragraph(boot, table, level, method)
 
     def _require_scheme(self, kind: str, strata: bool) -> None:
         self._require_identified("bootstrap()")
@@ -241,6 +325,35 @@ class MixedFit(FitResult, Shown):
         kept = [name for name in self.data.columns if isinstance(name, str) and name in read]
         weights = {} if self.weights is None or isinstance(self.weights, str) else {WEIGHTS: np.asarray(self.weights, float)}
         return to_arrays(self.data.loc[:, kept]) | weights
+
+    def _checked(self) -> list[Checked]:
+        from jaxmed.report.check_plots import Checked
+
+        table = self.ranef()
+        pairs = dict.fromkeys(zip(table["term"].tolist(), table["group"].tolist(), strict=True))
+        random = {
+            f"{term} by {group}": table.loc[(table["term"] == term) & (table["group"] == group), "estimate"].to_numpy(float)
+            for term, group in pairs
+        }
+        return [Checked(self._response, self.fitted().to_numpy(), self.residuals("scaled").to_numpy(), random)]
+
+    def _predictors(self) -> list[str]:
+        """Columns of the data that fixed effects are made of: those that change a prediction."""
+        groups = {term.group for term in self.design.terms}
+        return [str(n) for n in self.design.columns if n not in groups and n != self.design.response]
+
+    def _predicted(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions without random effects, and their standard errors."""
+        new = new_matrices(self.design, table, random=False)
+        X = new.fixed
+        error = np.sqrt(np.einsum("ni,ij,nj->n", X, self.estimates.vcov, X))
+        return X @ self.estimates.beta + new.offset, error
+
+    def _column_names(self) -> tuple[list[str], list[str]]:
+        d = self.design
+        used = dict.fromkeys([*map(str, d.columns), *(term.group for term in d.terms)])
+        terms = [name for name in d.fixed_names if name != "Intercept"]
+        return list(used), [*map(str, self.data.columns), *terms]
 
     def _mediation_design(self, what: str) -> NoReturn:
         raise InputError(f"{what} needs results of mediate() and their bootstraps; this one is of a plain mixed model.")

@@ -17,6 +17,7 @@ from jaxmed.design.system import Design, Moderator
 from jaxmed.errors import InputError
 from jaxmed.inference import curves
 from jaxmed.inference.effect_rows import Effect, moderated_quantities
+from jaxmed.report import names
 
 POINTS = 101
 Rows = Callable[[np.ndarray], tuple[Effect, ...]]
@@ -58,16 +59,17 @@ class ModerationCurve:
 
     def words(self) -> str:
         """The Johnson-Neyman bounds in a sentence, with the share of the observed values where the effect differs from 0."""
-        given = "".join(f", {name} = {_text(value)}" for name, value in self.at.items())
+        given = "".join(f", {names.column(name)} = {_text(value)}" for name, value in self.at.items())
+        effect, by = names.effect(self.effect), names.column(self.by)
         spans = [(a, b) for a, b, apart in self.regions() if apart]
         inside = sum(((self.observed >= a) & (self.observed <= b)).mean() for a, b in spans)
         level = f"{100 * self.level:g}%"
         if not spans:
-            return f"{self.effect}{given}: the {level} interval contains 0 at every observed value of {self.by}."
+            return f"{effect}{given}: the {level} interval contains 0 at every observed value of {by}."
         if not self.johnson_neyman:
-            return f"{self.effect}{given}: the {level} interval leaves out 0 at every observed value of {self.by}."
+            return f"{effect}{given}: the {level} interval leaves out 0 at every observed value of {by}."
         where = " and ".join(f"from {a:.4g} to {b:.4g}" for a, b in spans)
-        return f"{self.effect}{given}: the {level} interval leaves out 0 where {self.by} is {where} ({inside:.0%} of its values)."
+        return f"{effect}{given}: the {level} interval leaves out 0 where {by} is {where} ({inside:.0%} of its values)."
 
     def frame(self) -> pd.DataFrame:
         """Columns: the moderator, estimate, conf_low, conf_high (pointwise), band_low, band_high (simultaneous)."""

@@ -17,7 +17,7 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects
 from jaxmed.inference.statistics import ALL_METHODS
-from jaxmed.report import cluster_tables, profile_tables, side_by_side
+from jaxmed.report import check_plots, cluster_tables, names, profile_tables, side_by_side
 from jaxmed.report.figures import clusters, density, forest, health, moderation, path, profile, style
 from jaxmed.report.result import Drawn, Mediation, Mixed, Moderated, Result
 
@@ -191,14 +191,15 @@ def fit_clusters(
             raise InputError(f"{name}={shown(asked)} has no random slope of a or b;{choices(asked, known)}")
         table = table.loc[table[name] == (known[0] if asked is None else asked)]
     chosen = table.iloc[0]
-    of = " ".join([f"{what}[{chosen['mediator']}]", *([chosen["contrast"]] if "contrast" in table else []), chosen["component"]])
+    own_contrast = [names.term(chosen["contrast"])] if "contrast" in table else []
+    of = " ".join([f"{what}[{names.term(chosen['mediator'])}]", *own_contrast, chosen["component"]])
     label = f"{of} of each cluster, {style.level_text(level)} interval"
     values = table[what].to_numpy(float)
     spread = table[f"{what}_std_error"].to_numpy(float)
     z = float(-ndtri((1 - level) / 2))
-    names = table[result.cluster].tolist()
+    own = table[result.cluster].tolist()
     marks = {"average of the clusters": float(values.mean())} | _estimate(result.effects(), what, chosen)
-    return clusters.caterpillar(names, values, spread, marks=marks, label=label, z=z, ax=ax)
+    return clusters.caterpillar(own, values, spread, marks=marks, label=label, z=z, ax=ax)
 
 
 def _estimate(effects: pd.DataFrame, what: str, of: pd.Series) -> dict[str, float]:
@@ -293,17 +294,31 @@ def lmm_coefficients(result: Mixed, *, level: float = 0.95, intercepts: bool = F
 def lmm_ranef(
     result: Mixed, *, group: str | None = None, term: str | None = None, level: float = 0.95, ax: Axes | None = None
 ) -> Axes:
-    """Caterpillar of the predicted random effects of one term, with conditional standard deviations."""
+    """Caterpillars of the predicted random effects, with conditional standard deviations: of all terms, or of one."""
     table = result.ranef()
     for name, asked in (("group", group), ("term", term)):
         known = list(dict.fromkeys(table[name].tolist()))
         if asked is not None and asked not in known:
             raise InputError(f"{name}={shown(asked)} is no {name} of the random effects;{choices(asked, known)}")
-        table = table.loc[table[name] == (known[0] if asked is None else asked)]
-    label = f"{table['term'].iloc[0]} by {table['group'].iloc[0]}, {style.level_text(level)} interval"
-    values, spread = table["estimate"].to_numpy(float), table["std_error"].to_numpy(float)
+        table = table if asked is None else table.loc[table[name] == asked]
+    pairs = list(dict.fromkeys(zip(table["group"].tolist(), table["term"].tolist(), strict=True)))[:MOST_TERMS]
     z = float(-ndtri((1 - level) / 2))
-    return clusters.caterpillar(table["level"].tolist(), values, spread, marks={}, label=label, z=z, ax=ax)
+    panels = [ax]
+    if len(pairs) > 1:
+        tallest = max(table.groupby(["group", "term"]).size().tolist())
+        ax = style.axes(ax, 6.5, min(max(3.0, 0.2 * tallest + 1.2), 7.0))
+        ax.axis("off")
+        width = 1 / len(pairs)
+        panels = [ax.inset_axes((k * width + 0.1 * width, 0.1, 0.84 * width, 0.86)) for k in range(len(pairs))]
+    for panel, (own, effect) in zip(panels, pairs, strict=True):
+        rows = table.loc[(table["group"] == own) & (table["term"] == effect)]
+        label = f"{names.term(effect)} by {names.term(own)}, {style.level_text(level)} interval"
+        values, spread = rows["estimate"].to_numpy(float), rows["std_error"].to_numpy(float)
+        narrow = 70 // len(pairs)
+        drawn = clusters.caterpillar(
+            rows["level"].tolist(), values, spread, marks={}, label=style.wrapped(label, narrow), z=z, ax=panel
+        )
+    return ax if len(pairs) > 1 else drawn  # type: ignore[return-value]
 
 
 def lmm_boot_forest(
@@ -331,6 +346,7 @@ def coefplot(results: Any, *, what: str = "fixed", level: float = 0.95, intercep
     return forest.coefficients(frames, level=level, ax=ax)
 
 
+MOST_TERMS = 4  # caterpillars beside each other
 Figures = Mapping[str, Callable[..., Any]]  # by name, the default first
 
 MEDIATION: Figures = {
@@ -341,6 +357,7 @@ MEDIATION: Figures = {
     "clusters": fit_clusters,
     "influence": fit_influence,
     "profile": fit_profile,
+    **check_plots.FIGURES,
 }
 MEDIATION_DRAWS: Figures = {
     "forest": boot_forest,
@@ -352,7 +369,12 @@ MEDIATION_DRAWS: Figures = {
 }
 POOLED: Figures = {"forest": pooled_forest}
 POOLED_MIXED: Figures = {"coefficients": lmm_coefficients}
-MIXED: Figures = {"coefficients": lmm_coefficients, "ranef": lmm_ranef}
+MIXED: Figures = {
+    "coefficients": lmm_coefficients,
+    "ranef": lmm_ranef,
+    "prediction": check_plots.prediction_plot,
+    **check_plots.FIGURES,
+}
 MIXED_DRAWS: Figures = {"forest": lmm_boot_forest, "density": boot_density, "health": boot_health}
 
 

@@ -14,7 +14,7 @@ from jaxmed.arguments import Seed, listed, read_seed, require_option, warn_user
 from jaxmed.calls import verbs
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, parameters, rubin
-from jaxmed.report import document, tables
+from jaxmed.report import document, pages, tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import joined_notes, with_figures
 from jaxmed.report.mediation import MediationResult
@@ -157,7 +157,10 @@ class PooledResult(Shown, Generic[Fit]):
         return [(None, self._head()), *self._report_tables(), ("Notes", "\n".join(f"- {said}" for said in self._diagnostics()))]
 
     def _sections(self) -> list[Section]:
-        return [("Imputations", [document.paragraph(f"{self._head()}.")]), *self.fits[0]._sections()]
+        return [
+            ("Imputations", [document.paragraph(f"{self._head()}.")]),
+            *(own for own in self.fits[0]._sections() if own[0] != "Descriptive statistics"),
+        ]
 
     def _pictures(self) -> list[Picture]:
         return document.pictures(list(self._figures())[:1])
@@ -481,13 +484,13 @@ class PooledBootstrap:
             n_draws=intervals.n_finite(every),
         )
 
-    def summary(self) -> str:
-        """Counts and the table, for a terminal."""
+    def summary(self) -> pages.Summary:
+        """Counts and the table: a text, which a notebook shows as a table."""
         ended = self.status.tolist()
         first = self.parts[0]
         head = f"{len(self.parts)} imputations, {len(first):,} replicates of each, kind {first.kind}, seed {self.seed}: "
         head += ", ".join(f"{ended.count(name):,} {name}" for name in ("converged", "singular", "failed"))
-        return tables.page("Bootstrap of imputed data", [(None, head), ("Percentile intervals, 95%", self.tidy())])
+        return pages.summary("Bootstrap of imputed data", [(None, head), ("Percentile intervals, 95%", self.tidy())])
 
     def __repr__(self) -> str:
-        return self.summary()
+        return str(self.summary())

@@ -7,7 +7,8 @@ figures there are, what a report says, which rows draws have.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 
 from jaxmed.calls import verbs
 from jaxmed.inference.quantities import Quantities
-from jaxmed.report import tables
+from jaxmed.report import names, pages, tables
 
 if TYPE_CHECKING:  # a plain fit is done without JAX
     from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # a plain fit is done without JAX
     from jaxmed.inference.mixed import AnyScheme
     from jaxmed.reml.fit import FittedSystem
     from jaxmed.reml.problem import Estimates
+    from jaxmed.report.variance_tables import Shares
 
 Section = tuple[str, list[str]]  # of a report: its heading and pieces of HTML
 
@@ -81,7 +83,9 @@ class Result:
         """Lines that make this result from ``data``."""
 
     @abstractmethod
-    def plot(self, kind: str | None = None, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(
+        self, kind: str | None = None, ax: Axes | None = None, *, labels: Mapping[str, str] | None = None, **options: Any
+    ) -> Axes:
         """Draw a figure."""
 
     @property
@@ -97,15 +101,30 @@ class Result:
     def _effects(self, level: float) -> pd.DataFrame:
         """The effects of a mediation by label, with the same figures; an InputError where there are none."""
 
-    def summary(self) -> str:
-        """The result in words and tables, for a terminal: ``print(result.summary())``."""
-        return tables.page(self._title, self._blocks())
+    @contextmanager
+    def _labelled(self, labels: object) -> Iterator[None]:
+        """What is shown within this context has the user's names for columns."""
+        used, others = self._fit._column_names()
+        with names.labelled(names.read_labels(labels, [*used, *others]), used, self._fit._value_words()):
+            yield
+
+    def summary(self, *, labels: Mapping[str, str] | None = None) -> pages.Summary:
+        """The result in words and tables: a text, which a notebook shows as tables.
+
+        Args:
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: labels that are none, or of columns that the data do not have.
+        """
+        with self._labelled(labels):
+            return pages.summary(self._title, self._blocks())
 
     def __repr__(self) -> str:
-        return self.summary()
+        return str(self.summary())
 
     def _repr_html_(self) -> str:
-        return tables.html_page(self._title, self._blocks())
+        return self.summary()._repr_html_()
 
 
 class Moderated(Protocol):
@@ -140,7 +159,13 @@ class Drawn(Moderated, Protocol):
     @property
     def draws(self) -> pd.DataFrame: ...
     @property
+    def parameters(self) -> pd.DataFrame: ...
+    @property
     def status(self) -> pd.Series: ...
+    @property
+    def failures(self) -> pd.Series: ...
+    @property
+    def seconds(self) -> dict[str, float]: ...
     def tidy(self, level: float = 0.95, method: str | None = None) -> pd.DataFrame: ...
     def omnibus(self) -> pd.DataFrame: ...
     def _fixed(self, level: float) -> pd.DataFrame: ...
@@ -165,6 +190,8 @@ class Mixed(Protocol):
 class Mediation(Moderated, Protocol):
     """A fit of a mediation, as words and figures see it."""
 
+    @property
+    def data(self) -> pd.DataFrame: ...
     @property
     def cluster(self) -> str: ...
     @property
@@ -280,6 +307,19 @@ class FitResult(Result):
     @abstractmethod
     def _foot(self) -> dict[str, Any]:
         """Figures about the whole fit, by name."""
+
+    @property
+    @abstractmethod
+    def _shares(self) -> Shares:
+        """The rows of R^2; an InputError where the model has no two levels."""
+
+    @abstractmethod
+    def _column_names(self) -> tuple[list[str], list[str]]:
+        """The columns of the model, and the data's others: what may have a label."""
+
+    def _value_words(self) -> Mapping[tuple[str, object], str]:
+        """What values of moderators are, by name and value."""
+        return {}
 
     @abstractmethod
     def _mediation_design(self, what: str) -> Design:

@@ -11,12 +11,13 @@ import pandas as pd
 
 from jaxmed.arguments import chosen_names, listed, require_bool, require_level, require_option, shown
 from jaxmed.calls import verbs
-from jaxmed.design.system import TO, Design
+from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import exactness, sensitivity
 from jaxmed.inference.sensitivity import LEVELS, Confounding, Intervals, Level, Parts
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import tables
+from jaxmed.report import names, pages, tables
+from jaxmed.report.paragraphs import through
 from jaxmed.report.prose import MOST, variables
 
 if TYPE_CHECKING:
@@ -195,7 +196,11 @@ class Sensitivity:
             >>> fit.sensitivity().describe().split(",")[0]
             'An unmeasured confounder of m and y within clusters would correlate their residuals'
         """
-        own = "their residuals" if len(self.confounded) == 1 else f"the residuals of each mediator with those of {self._outcome}"
+        own = (
+            "their residuals"
+            if len(self.confounded) == 1
+            else f"the residuals of each mediator with those of {names.column(self._outcome)}"
+        )
         said = [
             f"An unmeasured confounder of {_and([*self.confounded, self._outcome])} {PLACES[self.level]} would correlate {own}, "
             "by rho (Imai, Keele & Yamamoto, 2010); the fitted model has rho = 0."
@@ -206,15 +211,15 @@ class Sensitivity:
             said.append(f"The table of thresholds has {len(found) - MOST} more effects.")
         return " ".join([*said, f"Total effects do not depend on rho. {self.exactness}"])
 
-    def summary(self) -> str:
-        """The thresholds as a table, with what they rest on: ``print(result.summary())``."""
-        return tables.page(self._title, self._blocks(), max_width=WIDTH)
+    def summary(self) -> pages.Summary:
+        """The thresholds as a table, with what they rest on: a text, which a notebook shows as a table."""
+        return pages.summary(self._title, self._blocks(), max_width=WIDTH)
 
     def __repr__(self) -> str:
-        return self.summary()
+        return str(self.summary())
 
     def _repr_html_(self) -> str:
-        return tables.html_page(self._title, self._blocks())
+        return self.summary()._repr_html_()
 
     @property
     def _title(self) -> str:
@@ -223,8 +228,8 @@ class Sensitivity:
     @property
     def axis(self) -> str:
         """What rho is, in words."""
-        joined = "and" if len(self.confounded) == 1 else "with those of"
-        return f"rho: correlation of the residuals of {_and(self.confounded)} {joined} {self._outcome} {PLACES[self.level]}"
+        joined, outcome = "and" if len(self.confounded) == 1 else "with those of", names.column(self._outcome)
+        return f"rho: correlation of the residuals of {_and(self.confounded)} {joined} {outcome} {PLACES[self.level]}"
 
     @property
     def _outcome(self) -> str:
@@ -250,11 +255,11 @@ class Sensitivity:
         return self.labels[0] if effect is None else chosen_names("effect", effect, self.labels, "label of these curves")[0]
 
     def _sentence(self, row: Mapping[Any, Any]) -> str:
-        x, _, outcome = variables(self.model.design)
-        x = row.get("contrast") or x
+        x, _, outcome = (names.column(v) if isinstance(v, str) else v for v in variables(self.model.design))
+        x = names.term(row["contrast"]) if row.get("contrast") else x
         of = f" of {x}" if row.get("contrast") else ""
         name = {
-            "indirect": f"The indirect effect of {x} on {outcome} through {str(row['mediator']).replace(TO, ' and then ')}",
+            "indirect": f"The indirect effect of {x} on {outcome} through {through(row['mediator'])}",
             "total_indirect": f"The total indirect effect{of}",
             "direct": f"The direct effect{of}",
         }[row["effect"]]
@@ -372,5 +377,6 @@ def _two(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+def _and(columns: Sequence[str]) -> str:
+    shown_as = [names.column(column) for column in columns]
+    return shown_as[0] if len(shown_as) == 1 else ", ".join(shown_as[:-1]) + " and " + shown_as[-1]

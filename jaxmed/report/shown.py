@@ -13,31 +13,37 @@ import pandas as pd
 from jaxmed.arguments import choices, require_level, require_path, shown
 from jaxmed.calls import check_names, verbs
 from jaxmed.errors import InputError, StorageError
-from jaxmed.report import tables
+from jaxmed.report import effect_blocks, pages, tables
 from jaxmed.report.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from jaxmed.inference.curves import Bands
     from jaxmed.inference.sensitivity import Confounding, Intervals
     from jaxmed.reml.problem import Estimates
+    from jaxmed.report.check_plots import Checked
     from jaxmed.report.moderation import ModerationCurve
     from jaxmed.report.sensitivity import Sensitivity
+
+Labels = Mapping[str, str] | None
 
 
 @verbs
 class Shown(Result):
     """Figures, reports and exported tables of a result."""
 
-    def plot(self, kind: str | None = None, ax: Axes | None = None, **options: Any) -> Axes:
+    def plot(self, kind: str | None = None, ax: Axes | None = None, *, labels: Labels = None, **options: Any) -> Axes:
         """Draw a figure; needs matplotlib (``pip install 'jaxmed[plot]'``).
 
         Args:
-            kind: of a mediation fit "path", "forest", "moderation", "sensitivity", "clusters" or "influence"; of its bootstrap
-                "forest", "path", "density", "moderation", "sensitivity" or "health"; of a mixed model "coefficients" or
-                "ranef"; of its bootstrap "forest", "density" or "health". Default the first.
+            kind: of a mediation fit "path", "forest", "moderation", "sensitivity", "clusters", "influence", "profile",
+                "residuals", "qq" or "scale"; of its bootstrap "forest", "path", "density", "moderation", "sensitivity" or
+                "health"; of a mixed model "coefficients", "ranef", "prediction", "residuals", "qq" or "scale"; of its
+                bootstrap "forest", "density" or "health". Default the first.
             ax: matplotlib axes to draw on; default new ones of a fitting size.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
             options: of the figure, such as ``level=0.9``, ``effects=["indirect"]`` (forest; labels for density),
                 ``effect=``, ``by=``, ``at=``, ``shade=True`` (moderation), ``component=`` (path, clusters). A wrong name
                 is answered with the list of valid ones.
@@ -55,52 +61,83 @@ class Shown(Result):
         """
         from jaxmed.report import plots
 
-        return plots.draw(self, kind, ax, options)
+        with self._labelled(labels):
+            return plots.draw(self, kind, ax, options)
 
-    def report(self, path: str | os.PathLike[str]) -> Path:
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        author: str | None = None,
+        labels: Labels = None,
+    ) -> Path:
         """Write a report as one HTML file that opens offline and prints well; returns its path.
 
-        Design in words, equations, tables, figures, diagnostics, what to cite, versions, and code that reproduces it.
+        Design in words, descriptive statistics, equations, numbered tables and figures, residual checks, diagnostics, what to
+        cite, versions, and code that reproduces it.
+
+        Args:
+            path: of the file.
+            title: of the report; default what the result is.
+            author: who wrote it, below the title.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Raises:
+            InputError: a folder that does not exist, a title or author that is no text, labels that are none.
+            StorageError: a file that cannot be written.
 
         Example:
             >>> import tempfile
-            >>> mixed.report(tempfile.mkdtemp() + "/report.html").name
+            >>> mixed.report(tempfile.mkdtemp() + "/report.html", title="Stress at work").name
             'report.html'
         """
         from jaxmed.report import document
 
+        for name, given in (("title", title), ("author", author)):
+            if given is not None and not isinstance(given, str):
+                raise InputError(f"{name}={shown(given)} is no text.")
         place = require_path("path", path)
         if not place.parent.is_dir():
             raise InputError(f"path={str(path)!r}: the folder {str(place.parent)!r} does not exist; create it first.")
-        text = document.document(self)
+        with self._labelled(labels):
+            text = document.document(self, title, author)
         try:
             place.write_text(text, encoding="utf-8")
         except OSError as error:
             raise StorageError(f"path={str(path)!r} cannot be written to: {error}; give the name of a new file.") from error
         return place
 
-    def to_html(self, table: str | None = None, **options: Any) -> str:
-        """A table of this result as an HTML table; see :meth:`to_latex` for the names."""
+    def to_html(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> str:
+        """A table of this result as an HTML table; see :meth:`to_latex` for the arguments."""
         check_names("to_html", options, tables.OPTIONS)
-        return tables.html_table(self._table(table), **options)
+        with self._labelled(labels):
+            return pages.html_with_notes(self._table(table, options), options)
 
-    def to_markdown(self, table: str | None = None, **options: Any) -> str:
-        """A table of this result in Markdown; see :meth:`to_latex` for the names."""
+    def to_markdown(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> str:
+        """A table of this result in Markdown; see :meth:`to_latex` for the arguments."""
         from jaxmed.report import export
 
-        return export.markdown_table(self._table(table), **options)
+        with self._labelled(labels):
+            return export.markdown_table(self._table(table, options), **options)
 
-    def to_latex(self, table: str | None = None, **options: Any) -> str:
+    def to_latex(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> str:
         """A table of this result in LaTeX, with the rules of the package booktabs.
 
         Args:
             table: the method that makes it. Of a mediation fit "effects" (default), "fixef", "varcorr", "ranef",
-                "cluster_effects", "influence", "glance"; of a mixed model "fixef" (default), "varcorr", "anova", "ranef",
-                "glance"; of a bootstrap "tidy".
+                "cluster_effects", "influence", "glance", "r_squared"; of a mixed model "fixef" (default), "varcorr", "anova",
+                "ranef", "glance"; of a bootstrap "tidy".
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
             options: ``columns=[...]``, ``headers={column: heading}``, ``formats={column: ".2f"}``, ``title=``, ``digits=4``.
+                Without ``columns`` those that are empty, that say what the label says, and Monte Carlo errors are left out, and
+                notes stand below the table.
 
         Returns:
             The source of the table.
+
+        Raises:
+            InputError: no such table or column; options or labels that are none.
 
         Example:
             >>> text = mixed.to_latex(columns=["term", "estimate"])
@@ -109,14 +146,77 @@ class Shown(Result):
         """
         from jaxmed.report import export
 
-        return export.latex_table(self._table(table), **options)
+        with self._labelled(labels):
+            return export.latex_table(self._table(table, options), **options)
 
-    def _table(self, name: str | None) -> pd.DataFrame:
+    def to_gt(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> Any:
+        """A table of this result as a ``great_tables.GT``, for its styles and formats; needs great_tables.
+
+        Arguments as of :meth:`to_latex`; the cells are texts, with the digits of the printed table.
+
+        Raises:
+            InputError: great_tables is not installed; and as :meth:`to_latex`.
+        """
+        from jaxmed.report import export
+
+        with self._labelled(labels):
+            return export.great_table(self._table(table, options), **options)
+
+    def to_styler(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> Any:
+        """A table of this result as a pandas Styler, which writes HTML, LaTeX and Excel; needs jinja2.
+
+        Arguments as of :meth:`to_latex`; the cells are texts, with the digits of the printed table.
+
+        Raises:
+            InputError: jinja2 is not installed; and as :meth:`to_latex`.
+        """
+        from jaxmed.report import export
+
+        with self._labelled(labels):
+            return export.styler(self._table(table, options), **options)
+
+    def _table(self, name: str | None, options: Mapping[str, Any]) -> pd.DataFrame:
+        """The table as documents have it; as it is, where columns are chosen."""
         known = self._tables
         if name is not None and (not isinstance(name, str) or name not in known):
             raise InputError(f"table={shown(name)} is no table of this result;{choices(name, known)}")
         frame = getattr(self, name or known[0])()
-        return frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
+        frame = frame if isinstance(frame.index, pd.RangeIndex) else frame.rename_axis(frame.index.name or "").reset_index()
+        return frame if options.get("columns") is not None else effect_blocks.exported(frame)
+
+
+@verbs
+class Checkable(Shown):
+    """Beside that, residual checks: fits."""
+
+    def check(self, *, labels: Labels = None) -> Figure:
+        """Residual checks on one page: a row per equation; needs matplotlib.
+
+        Scaled residuals over fitted values and the root of their size, with lines through the means of equal groups; residuals,
+        and the predicted random effects of the first term, over normal quantiles with pointwise 95% bands. ``plot("residuals")``,
+        ``plot("scale")`` and ``plot("qq")`` draw them one by one, ``random=`` of the last any term.
+
+        Args:
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+
+        Returns:
+            The matplotlib figure; its ``savefig("checks.pdf")`` keeps it.
+
+        Raises:
+            InputError: a fit of sums without rows, labels that are none, no matplotlib.
+
+        Example:
+            >>> len(mixed.check().axes)
+            4
+        """
+        from jaxmed.report import check_plots
+
+        with self._labelled(labels):
+            return check_plots.page(self)
+
+    @abstractmethod
+    def _checked(self) -> list[Checked]:
+        """What is checked of every equation."""
 
 
 @verbs

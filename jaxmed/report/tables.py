@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from jaxmed.arguments import listed, require_digits, shown
 from jaxmed.errors import InputError
+from jaxmed.report import names
 
 Format = str | Callable[[Any], str]
 Block = tuple[str | None, str | pd.DataFrame]
@@ -35,9 +36,17 @@ HEADERS: Mapping[str, str] = {
     "std_dev": "SD",
     "equation": "Equation",
     "term": "Term",
-    "effect": "Effect",
+    "effect": "Kind",
     "label": "Effect",
     "variable": "Variable",
+    "mediator": "Mediator",
+    "component": "Component",
+    "parameter": "Parameter",
+    "group": "Group",
+    "term1": "Term",
+    "term2": "With",
+    "vcov": "(Co)variance",
+    "sdcor": "SD or correlation",
     "n": "Rows",
     "between": "Between",
     "within": "Within",
@@ -45,8 +54,15 @@ HEADERS: Mapping[str, str] = {
     "reliability": "Reliability",
 }
 
+# How columns of names are shown where columns of the data have labels.
+NAMED: Mapping[str, Callable[[object], str]] = (
+    dict.fromkeys(("label", "of", "versus"), names.effect)
+    | dict.fromkeys(("term", "term1", "term2", "group", "mediator", "variable", "equation", "name"), names.term)
+    | {"parameter": names.parameter}
+)
 OPTIONS = ("columns", "headers", "formats", "title", "digits")
 FIXED = "0 (fixed)"
+ONE_SCALE = ("estimate", "std_error", "bias", "conf_low", "conf_high")  # columns that share their number of decimals
 GAP = 2
 
 
@@ -265,16 +281,40 @@ def columns_of(
         raise InputError(f"table={shown(frame)} is no table; give a DataFrame, such as fit.fixef().")
     if isinstance(columns, str) or not isinstance(columns, Sequence | pd.Index | None):
         raise InputError(f"columns={shown(columns)} is no list of columns; give a list such as {list(frame.columns[:2])}.")
-    names = list(frame.columns if columns is None else columns)
+    chosen = list(frame.columns if columns is None else columns)
     present = list(frame.columns)
-    if unknown := [name for name in names if present.count(name) != 1]:
+    if unknown := [name for name in chosen if present.count(name) != 1]:
         many = "the table has no such column" if unknown[0] not in present else "the table has several columns of that name"
         raise InputError(f"columns: {many}: {shown(unknown[0])}; its columns are {listed(present, 20)}.")
     for argument, given in (("headers", headers), ("formats", formats)):
         if given is not None and not isinstance(given, Mapping):
             raise InputError(f"{argument}={shown(given)} is no dictionary; give {{column: ...}}.")
     require_digits(digits, 1)
-    return [_column(str(name), list(frame.iloc[:, present.index(name)]), headers or {}, formats or {}, digits) for name in names]
+    values = {name: list(frame.iloc[:, present.index(name)]) for name in chosen}
+    shared = dict.fromkeys(ONE_SCALE, _shared_format(values, digits) if "std_error" in values else None)
+    formats = {name: made for name, made in shared.items() if made and name in values} | dict(formats or {})
+    return [_column(str(name), values[name], headers or {}, formats, digits) for name in chosen]
+
+
+def _shared_format(values: Mapping[str, list[Any]], digits: int) -> Format | None:
+    """One number of decimals for estimates, standard errors and limits: of the middle standard error it shows a digit less than
+    ``digits``, of the smallest two. None where their sizes are too far apart for that."""
+    numbers = {name: [_as_float(v) for v in values[name] if not _missing(v)] for name in ONE_SCALE if name in values}
+    errors = sorted(size for size in numbers["std_error"] if math.isfinite(size) and size > 0)
+    largest = max((abs(x) for own in numbers.values() for x in own if math.isfinite(x)), default=0.0)
+    if not errors or errors[0] < 1e-5 or largest >= 1e7:
+        return None
+    middle = max(digits - 2 - _exponent(errors[len(errors) // 2]), 0)
+    decimals = max(middle, min(1 - _exponent(errors[0]), middle + 2))
+    if decimals > 6:
+        return None
+
+    def show(value: Any) -> str:
+        x = _as_float(value)
+        text = _number(x, decimals, digits)
+        return f"{0:.{decimals}f}" if "e" in text and abs(x) < 0.5 * 10.0**-decimals else text
+
+    return show
 
 
 def _column(name: str, values: list[Any], headers: Mapping[str, str], formats: Mapping[str, Format], digits: int) -> _Column:
@@ -282,7 +322,7 @@ def _column(name: str, values: list[Any], headers: Mapping[str, str], formats: M
     chosen = formats.get(name, _default_format(name))
     if chosen is None and _numeric(values):
         return _Column(header, format_column(values, digits), right=True)
-    show = _formatter(name, str if chosen is None else chosen)
+    show = _formatter(name, NAMED.get(name, str) if chosen is None else chosen)
     texts = ["" if _missing(v) else _one_line(show(v)) for v in values]
     return _Column(header, texts, right=chosen is not None)
 
@@ -303,7 +343,7 @@ def _formatter(name: str, chosen: Format) -> Callable[[Any], str]:
 def _default_header(name: str) -> str:
     if name.startswith("corr_"):
         return "Corr" if name == "corr_1" else ""
-    return HEADERS.get(name, name)
+    return HEADERS.get(name) or names.parameter(name)
 
 
 def _default_format(name: str) -> Format | None:
@@ -321,14 +361,24 @@ def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _width(text: str) -> int:
+def without(frame: pd.DataFrame, column: str, heading: str) -> pd.DataFrame:
+    """The table with a column under another heading."""
+    return frame.rename(columns={column: heading})
+
+
+def notes_of(frame: pd.DataFrame) -> list[str]:
+    """What is to be said under a table: its ``attrs["notes"]``."""
+    return list(frame.attrs.get("notes", ()))
+
+
+def width(text: str) -> int:
     """Columns a terminal uses: two for wide East Asian characters, none for combining marks."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
 
 
 def _column_width(column: _Column) -> int:
-    return max(map(_width, [column.header, *column.cells]))
+    return max(map(width, [column.header, *column.cells]))
 
 
 def _split(columns: list[_Column], max_width: int | None, keep: int) -> list[list[_Column]]:
@@ -336,13 +386,13 @@ def _split(columns: list[_Column], max_width: int | None, keep: int) -> list[lis
     if max_width is None or not columns:
         return [columns]
     first, rest = columns[:keep], columns[keep:]
-    names = sum(_column_width(column) for column in first) + GAP * (len(first) - 1)
-    panels, used = [list(first)], names
+    taken = sum(_column_width(column) for column in first) + GAP * (len(first) - 1)
+    panels, used = [list(first)], taken
     for column in rest:
         width = GAP + _column_width(column)
         if used + width > max_width and len(panels[-1]) > keep:
             panels.append(list(first))
-            used = names
+            used = taken
         panels[-1].append(column)
         used += width
     return panels
@@ -353,8 +403,8 @@ def _panel(columns: list[_Column]) -> str:
 
     def line(texts: Iterable[str]) -> str:
         padded = []
-        for text, column, width in zip(texts, columns, widths, strict=True):
-            blank = " " * (width - _width(text))
+        for text, column, wide in zip(texts, columns, widths, strict=True):
+            blank = " " * (wide - width(text))
             padded.append(blank + text if column.right else text + blank)
         return (" " * GAP).join(padded)
 
@@ -399,12 +449,12 @@ def covariance_frame(G: pd.DataFrame, sigma: pd.Series, *, fixed: ArrayLike | No
         return f"{round(cov[i, j] / (sd[i] * sd[j]), 2) + 0.0:.2f}"  # + 0.0: no "-0.00"
 
     equations = [str(name) for name in sigma.index]
-    names = [_equation_and_term(str(label), equations) for label in G.index]
+    pairs = [_equation_and_term(str(label), equations) for label in G.index]
     residuals = np.asarray(sigma, dtype=np.float64)
     frame = pd.DataFrame(
         {
-            "equation": [equation for equation, _ in names] + equations,
-            "term": [term for _, term in names] + ["Residual"] * len(equations),
+            "equation": [equation for equation, _ in pairs] + equations,
+            "term": [term for _, term in pairs] + ["Residual"] * len(equations),
             "variance": np.concatenate([sd**2, residuals**2]),
             "std_dev": np.concatenate([sd, residuals]),
         }
@@ -419,59 +469,3 @@ def _equation_and_term(label: str, equations: Sequence[str]) -> tuple[str, str]:
     fitting = [name for name in equations if label.startswith(f"{name}:")]
     equation = max(fitting, key=len, default=label.partition(":")[0])
     return equation, label[len(equation) + 1 :]
-
-
-# --- Pages ----------------------------------------------------------------------------------------------------------
-
-
-def page(title: str, blocks: Iterable[Block], **options: Any) -> str:
-    """A summary for the terminal: an underlined title, then blocks with their headings.
-
-    Args:
-        title: the first line.
-        blocks: pairs (heading or None, body); a body is text or a DataFrame.
-        options: for `text_table`, used for all DataFrames.
-
-    Returns:
-        Lines joined by newlines.
-
-    Example:
-        >>> print(page("Fit", [("Notes", "converged")]))
-        Fit
-        ===
-        <BLANKLINE>
-        Notes
-        converged
-    """
-    parts = [f"{title}\n{'=' * _width(title)}"]
-    for heading, body in blocks:
-        text = text_table(body, **options) if isinstance(body, pd.DataFrame) else body
-        parts.append(f"{heading}\n{text}" if heading else text)
-    return "\n\n".join(parts)
-
-
-def html_page(title: str, blocks: Iterable[Block], **options: Any) -> str:
-    """The summary of `page` as an HTML fragment for a notebook: tables for frames, text as it stands.
-
-    Args:
-        title: the heading of the fragment.
-        blocks: pairs (heading or None, body); a body is text or a DataFrame.
-        options: for `html_table`, used for all DataFrames.
-
-    Returns:
-        One div element.
-
-    Example:
-        >>> print(html_page("Fit", [("Notes", "x < y")]))
-        <div class="tex2jax_ignore mathjax_ignore">
-        <h3>Fit</h3>
-        <h4>Notes</h4>
-        <pre>x &lt; y</pre>
-        </div>
-    """
-    parts = [f"<h3>{html.escape(title)}</h3>"]
-    for heading, body in blocks:
-        if heading:
-            parts.append(f"<h4>{html.escape(heading)}</h4>")
-        parts.append(html_table(body, **options) if isinstance(body, pd.DataFrame) else f"<pre>{html.escape(body)}</pre>")
-    return "\n".join(['<div class="tex2jax_ignore mathjax_ignore">', *parts, "</div>"])  # "$" is no mathematics

@@ -137,7 +137,7 @@ def test_tables_words_figures_and_files_say_it(data, tmp_path):
     assert "coding={&#x27;arm&#x27;" in fit.report(tmp_path / "report.html").read_text(encoding="utf-8")
     boot = fit.bootstrap(20, seed=1, save_to=tmp_path / "draws", progress=False)
     assert boot.tidy(method="normal").attrs["coding"] == coding
-    assert "with arm[intervention] (waitlist = 0, intervention = 1) as predictor" in boot.describe(method="normal")
+    assert "with arm (waitlist = 0, intervention = 1) as predictor" in boot.describe(method="normal")
     again = jaxmed.load_bootstrap(tmp_path / "draws")
     assert again.fit.design.coding == fit.design.coding
     np.testing.assert_allclose(again.draws, boot.draws)

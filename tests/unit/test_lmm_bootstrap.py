@@ -141,7 +141,7 @@ def test_table_methods_and_summary(fit):
     np.testing.assert_allclose(low, boot.draws.quantile(0.025), rtol=1e-12)
     np.testing.assert_allclose(high, boot.draws.quantile(0.975), rtol=1e-12)
     text = boot.summary()
-    assert "1,200 replicates, kind cluster, seed 1" in text
+    assert "1,200 cluster-bootstrap samples (whole clusters drawn with replacement; seed 1)" in text
     assert "sd__Intercept" in text
     assert boot.describe().startswith("A linear mixed model, y ~ x + (x | g), was fitted to")
     assert "<table" in boot._repr_html_()

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 
 import jaxmed as jm
 from jaxmed.errors import InputError
-from jaxmed.report import export, prose
+from jaxmed.report import citations, descriptives, export, prose
 
 # few draws are enough here, and few draws are warned of
 pytestmark = pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
@@ -126,6 +127,58 @@ def test_moderated_reports_have_curves_and_their_bounds(moderated, tmp_path):
     assert "Johnson, P. O." in text
 
 
+def test_a_report_begins_with_the_data_and_numbers_its_tables_and_figures(boot, tmp_path):
+    labels = {"x": "Perceived stress", "m<1>": "Sleep"}
+    source = boot.report(tmp_path / "r.html", title="Stress & sleep", author="A. <Author>", labels=labels).read_text("utf-8")
+    page = Page(source)
+    assert "<h1>Stress &amp; sleep</h1>" in source
+    assert '<p class="author">A. &lt;Author&gt;</p>' in source
+    headings = re.findall("<h2>(.*?)</h2>", source)
+    assert headings.index("Descriptive statistics") < headings.index("Model") < headings.index("Results")
+    for word in ("Table", "Figure"):
+        numbers = [int(n) for n in re.findall(rf"<[hb]3?>{word} (\d+)\.", source)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) >= 4
+    assert "Perceived stress (within)" in page.text
+    assert "2. Sleep" in page.text
+    assert f"Analyses used jaxmed (Version {jm.__version__})" in page.text
+    assert "Residual checks, a row per equation" in page.text
+    assert "x='x'" in page.text  # the code that reproduces it has the columns' own names
+    with pytest.raises(InputError, match="title=3"):
+        boot.report(tmp_path / "r.html", title=3)
+
+
+def test_the_citation_is_that_of_the_repository():
+    root = Path(__file__).parents[2]
+    if not (root / "CITATION.cff").is_file():
+        pytest.skip("an installed package has no CITATION.cff")
+    assert f'title: "{citations.TITLE}"' in (root / "CITATION.cff").read_text()
+
+
+def test_descriptives_by_hand(fit):
+    table = fit.descriptives().set_index("variable")
+    data = fit.data
+    assert table.loc["x", "mean"] == pytest.approx(data["x"].mean())
+    assert table.loc["y", "sd"] == pytest.approx(data["y"].std())
+    assert table.loc["x", "n"] == data["x"].notna().sum()
+    one_way = jm.lmm("x ~ 1 + (1 | id)", data).varcorr()["vcov"]
+    assert table.loc["x", "icc"] == pytest.approx(one_way[0] / one_way.sum(), abs=0.05)  # unbalanced: nearly REML's
+    pairs = descriptives.correlations(data[["x", "y"]], data["id"])
+    left = data[["x", "y"]] - data.groupby("id")[["x", "y"]].transform("mean")
+    assert pairs.loc[0, "2"] == pytest.approx(left["x"].corr(left["y"]))
+    means = data.groupby("id")[["x", "y"]].mean()
+    assert pairs.loc[1, "1"] == pytest.approx(means["x"].corr(means["y"]))
+
+
+def test_descriptives_of_level_2_and_of_text():
+    data = jm.datasets.split_model(n_clusters=12).data
+    data["arm"] = np.where(data["id"] % 2, "b", "a")
+    fit = jm.mediate(data, x="arm", m="m", y="y", cluster="id")
+    row = fit.descriptives().iloc[0]
+    assert (row["variable"], row["level"], row["n"], row["mean"]) == ("arm", 2, 12, 0.5)
+    assert np.isnan(row["icc"])
+
+
 def test_a_folder_that_is_missing_is_named(fit, tmp_path):
     with pytest.raises(InputError, match=r"the folder .*nowhere' does not exist"):
         fit.report(tmp_path / "nowhere" / "report.html")
@@ -167,7 +220,9 @@ def test_the_paragraph_has_the_numbers_of_the_table(boot):
     table = boot.tidy(0.9, "basic")
     assert "30 clusters (id)" in text
     assert "60 cluster-bootstrap samples" in text
-    assert f"(seed 5; {(boot.status == 'singular').sum()} singular, {(boot.status == 'failed').sum()} failed)" in text
+    assert "(whole clusters drawn with replacement; seed 5)" in text
+    singular = (boot.status == "singular").sum()
+    assert (f"in {singular} of them the random effects were singular" in text) == bool(singular)
     found = re.findall(r"was (\S+) \(SE = (\S+)\), 90% CI \[(\S+), (\S+)\], p (=|<) (\.\d+|1\.000)", text)
     rows = table.loc[table["effect"].isin(["indirect", "direct", "total"])]
     assert len(found) == len(rows) == 6
@@ -185,15 +240,16 @@ def test_a_moderated_paragraph_names_the_values_and_stays_short(moderated):
     assert len(text) < 6000
     table = moderated.tidy()
     w, v = (np.sort(table[name].dropna().unique())[1] for name in "wv")
-    assert f"through m1 at w = {w:.4g}, v = {v:.4g} was" in text
-    assert "the table has the others" in text
-    assert "the index of moderated mediation of indirect[m1] within by w" in text
+    assert f"through m1, with v = {v:.4g} (the mean), was: at w = " in text
+    assert "The table of effects also has the effects at other values of v and " in text
+    assert f"at w = {w:.4g} (the mean), " in text
+    assert "The index of moderated mediation by w of the indirect effect through m1 was " in text
 
 
 def test_lists_in_sentences():
-    assert prose._and(["a"]) == "a"
-    assert prose._and(["a", "b", "c"]) == "a, b and c"
-    assert prose._and(["a, x", "b"]) == "a, x; and b"
+    assert prose.listed(["a"]) == "a"
+    assert prose.listed(["a", "b", "c"]) == "a, b and c"
+    assert prose.listed(["a, x", "b"]) == "a, x; and b"
 
 
 # --- Tables ---------------------------------------------------------------------------------------------------------

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 
 from jaxmed.errors import InputError
+from jaxmed.report.export import latex_table, markdown_table
+from jaxmed.report.pages import html_page, page
 from jaxmed.report.tables import (
+    columns_of,
     covariance_frame,
     format_column,
     format_number,
     format_p,
-    html_page,
     html_table,
-    page,
     text_table,
 )
 
@@ -124,14 +125,32 @@ def test_columns_of_numbers(values, texts):
 
 def test_a_text_table_to_the_letter(effects):
     assert text_table(effects).split("\n") == [
-        "----------------------------------------------------",
-        "Effect                Estimate      SE      p  note ",
-        "----------------------------------------------------",
-        "indirect[ses] within    -0.473  0.0503  <.001       ",
-        "direct within           -3.120  0.2100   .031       ",
-        "proportion_mediated      0.132          1.000  a < b",
-        "----------------------------------------------------",
+        "---------------------------------------------------",
+        "Effect                Estimate     SE      p  note ",
+        "---------------------------------------------------",
+        "indirect[ses] within    -0.473  0.050  <.001       ",
+        "direct within           -3.120  0.210   .031       ",
+        "proportion_mediated      0.132         1.000  a < b",
+        "---------------------------------------------------",
     ]
+
+
+def test_estimates_errors_and_limits_have_the_same_decimals():
+    frame = pd.DataFrame({"estimate": [0.33, 1234.5, -1e-8], "std_error": [0.0603, 12.0, 0.2], "conf_low": [0.2, -0.08113, NAN]})
+    found = [column.cells for column in columns_of(frame)]
+    assert found == [["0.330", "1234.500", "0.000"], ["0.060", "12.000", "0.200"], ["0.200", "-0.081", ""]]
+    frame["std_error"] *= 1e-6  # too far apart for one number of decimals
+    assert columns_of(frame)[1].cells == format_column(frame["std_error"])
+    assert columns_of(frame, formats={"estimate": ".1f"})[0].cells == ["0.3", "1234.5", "-0.0"]
+
+
+def test_a_note_stands_under_its_table_and_once():
+    frame = pd.DataFrame({"label": ["a", "b"], "estimate": [1.5, 2.5]})
+    frame.attrs["notes"] = ["a & b: a long story"]
+    assert page("T", [("H", frame)]).splitlines()[-1] == "Note. a & b: a long story"
+    assert "<p><em>Note.</em> a &amp; b: a long story</p>" in html_page("T", [("H", frame)])
+    assert markdown_table(frame).endswith("\n\n*Note.* a & b: a long story")
+    assert latex_table(frame).endswith(r"\textit{Note.} a \& b: a long story")
 
 
 @pytest.mark.parametrize("max_width", [None, 60, 40, 10])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxmed.report import names
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def caterpillar(
         ax.set_ylabel(f"{n} clusters in order")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel(style.word(label, 70))
+    ax.set_xlabel(label if "\n" in label else style.wrapped(label, 70))
     return ax
 
 
@@ -90,9 +91,9 @@ def influence(table: pd.DataFrame, cluster: str, effect: str, *, most: int, ax: 
     low, high = ax.get_xlim()
     if low - 0.5 * (high - low) < 0 < high + 0.5 * (high - low):
         ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    ax.set_yticks(at, [style.word(f"{cluster} {name}") for name in rows[cluster].tolist()])
+    ax.set_yticks(at, [style.word(f"{names.column(cluster)} {name}", 40) for name in rows[cluster].tolist()])
     ax.set_ylim(n - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel(f"{style.word(effect, 45)}, estimate without the cluster")
+    ax.set_xlabel(style.wrapped(f"{names.effect(effect)}, estimate without the cluster", 60))
     return ax

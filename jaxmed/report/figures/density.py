@@ -10,22 +10,26 @@ import pandas as pd
 from scipy.stats import gaussian_kde
 
 from jaxmed.arguments import chosen_names
+from jaxmed.report.effect_blocks import moderator_columns
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS = 256
+MOST = 8  # effects that are drawn unasked
 
 
 def density(
     draws: pd.DataFrame, table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, interval: str, ax: Axes | None
 ) -> Axes:
     """Draws of the effects with these labels; default the indirect effects that stand in the table without a condition."""
-    labels = _chosen(table, effects)
+    labels, more = _chosen(table, effects)
     alone = len(labels) == 1
-    longest = 0 if alone else max(len(style.word(label)) for label in labels)
-    ax = style.axes(ax, 6.0 + 0.07 * longest, 3.4 if alone else 0.85 * len(labels) + 1.1)
+    moderators = moderator_columns(table) if "component" in table and "versus" in table else []
+    at = {row["label"]: {str(k): v for k, v in row.items()} for row in table.to_dict("records")}
+    words = style.effect_words([at[label] for label in labels], moderators)
+    ax = style.axes(ax, 6.5, 3.4 if alone else 0.75 * len(labels) + 1.2)
     style.quiet(ax)
     rows = table.set_index("label").loc[labels]
     for k, label in enumerate(labels):
@@ -35,9 +39,10 @@ def density(
     ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     ax.spines["left"].set_visible(False)
     ax.set_ylim(-0.28, len(labels) - 0.02)
-    ax.set_yticks([] if alone else range(len(labels) - 1, -1, -1), [] if alone else [style.word(label) for label in labels])
+    ax.set_yticks([] if alone else range(len(labels) - 1, -1, -1), [] if alone else [style.wrapped(text, 28) for text in words])
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(style.word(labels[0], 60) if alone else f"Draws, estimate and {style.level_text(level)} {interval} interval")
+    said = style.wrapped(words[0], 70) if alone else f"Draws, estimate and {style.level_text(level)} {interval} interval"
+    ax.set_xlabel(f"{said}\n({more} more effects: effects=[...] chooses)" if more else said)
     if alone:
         estimate, low, high = (float(rows[c].iloc[0]) for c in ("estimate", "conf_low", "conf_high"))
         style.title(ax, f"{style.with_interval(estimate, low, high)}, {style.level_text(level)} {interval}")
@@ -65,10 +70,11 @@ def _ridge(ax: Axes, values: np.ndarray, row: pd.Series, base: float) -> None:
     ax.plot(estimate, base - 0.1, "o", color=style.INK, markersize=5)
 
 
-def _chosen(table: pd.DataFrame, effects: Sequence[str] | None) -> list[str]:
+def _chosen(table: pd.DataFrame, effects: Sequence[str] | None) -> tuple[list[str], int]:
+    """The labels, and how many more there are of those that are drawn unasked."""
     known = table["label"].tolist()
     if effects is None:
         kinds = table["effect"].tolist() if "effect" in table else []
         found = [label for label, kind in zip(known, kinds, strict=True) if kind in ("indirect", "fixed")]
-        return found[:8] or known[:1]
-    return chosen_names("effects", effects, known)
+        return found[:MOST] or known[:1], max(len(found) - MOST, 0)
+    return chosen_names("effects", effects, known), 0

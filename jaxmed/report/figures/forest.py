@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from jaxmed.arguments import chosen_names
 from jaxmed.errors import InputError
+from jaxmed.report import names
 from jaxmed.report.effect_blocks import moderator_columns
 from jaxmed.report.figures import style
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROW = 0.27  # inches
-MOST = 45  # rows that are drawn unasked
+MOST = 24  # rows that are drawn unasked
+LONGEST = 30  # characters of a line of names
+LINE = 0.55  # of a row's height, a further line
+WIDTH = 6.5  # inches: a page
 HEADINGS = {
     "mediator_contrast": "Between mediators",
     "index": "Moderated mediation: change per unit",
@@ -27,7 +30,7 @@ HEADINGS = {
     "contextual": "Between − within clusters",
     "extra": "Functions of the parameters",
 }
-DISPENSABLE = ("contrast", "contextual", "mediator_contrast", "total", "total_indirect", "index", "slope")
+DISPENSABLE = ("contrast", "contextual", "mediator_contrast", "total_indirect", "slope", "total", "index")
 APART = ("a", "b", "proportion_mediated")  # on scales of their own: drawn when asked for
 
 
@@ -38,37 +41,41 @@ def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, 
     lines: list[tuple[str, dict | None]] = []
     order = [*style.PANELS.values(), *HEADINGS.values(), "Effects"]
     for heading in sorted(dict.fromkeys(_heading(row) for row in rows), key=order.index):
-        lines.append((heading, None))
-        lines += [(style.word(_words(row, moderators)), row) for row in rows if _heading(row) == heading]
-    longest = max(len(words) for words, _ in lines)
-    ax = style.axes(ax, 0.075 * longest + 5.6, ROW * (len(lines) + 1) + 0.75)
+        own = [row for row in rows if _heading(row) == heading]
+        lines += [(heading, None), *zip(_words(own, moderators), own, strict=True)]
+    words = [text if row is None else style.wrapped(text, LONGEST) for text, row in lines]
+    at, height = _places(words)
+    ax = style.axes(ax, WIDTH, height)
     style.quiet(ax, grid="x")
-    _interval_rows(ax, [row for _, row in lines])
-    ax.set_yticks(range(len(lines)), [words for words, _ in lines])
+    _interval_rows(ax, at, [row for _, row in lines])
+    ax.set_yticks(at, words)
     for tick, (_, row) in zip(ax.get_yticklabels(), lines, strict=True):
         tick.set_fontweight("normal" if row else "bold")
-    finish(ax, len(lines), f"Estimate with {style.level_text(level)} {interval} interval")
+    finish(ax, at[-1] + 1, f"Estimate with {style.level_text(level)} {interval} interval")
     if codings := table.attrs.get("coding"):
-        said = "; ".join(f"{name}: {levels[0]} = 0, {levels[1]} = 1" for name, levels in codings.items() if len(levels) == 2)
+        said = "; ".join(
+            f"{names.column(name)}: {levels[0]} = 0, {levels[1]} = 1" for name, levels in codings.items() if len(levels) == 2
+        )
         ax.set_xlabel(f"{ax.get_xlabel()}\n{said}" if said else ax.get_xlabel())
     if left_out:
-        ax.set_xlabel(f"{ax.get_xlabel()}\n(not shown: {', '.join(left_out)}; effects=[...] chooses)")
+        more = style.wrapped(f"(not shown: {', '.join(left_out)}; effects=[...] chooses)", 60)
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{more}")
     return ax
 
 
 def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes | None) -> Axes:
     """Coefficients of one model or several, by the rows' "name", models beside each other with markers of their own."""
-    names = list(dict.fromkeys(name for frame in models.values() for name in frame["name"].tolist()))
-    if not names:
+    rows = list(dict.fromkeys(name for frame in models.values() for name in frame["name"].tolist()))
+    if not rows:
         raise InputError("there is nothing to draw: the model has no fixed effects; for a mixed model see plot('ranef').")
-    longest = max(len(style.word(name)) for name in names)
+    words = [style.wrapped(names.term(name), LONGEST) for name in rows]
     step = min(0.8 / max(len(models), 1), 0.24)
-    tall = ROW * len(names) * max(1.0, 0.55 * len(models)) + 1.0
-    ax = style.axes(ax, 0.075 * longest + (5.6 if len(models) == 1 else 4.6), tall)
+    places, height = _places(words)
+    ax = style.axes(ax, WIDTH, (height - 0.75) * max(1.0, 0.55 * len(models)) + 0.75)
     style.quiet(ax, grid="x")
     for k, (model, frame) in enumerate(models.items()):
         colour, marker = style.SERIES[k % len(style.SERIES)], style.MARKERS[k % len(style.MARKERS)]
-        at = np.array([names.index(name) for name in frame["name"].tolist()]) + (k - (len(models) - 1) / 2) * step
+        at = np.array([places[rows.index(name)] for name in frame["name"].tolist()]) + (k - (len(models) - 1) / 2) * step
         estimate, low, high = (frame[c].to_numpy(float) for c in ("estimate", "conf_low", "conf_high"))
         ax.hlines(at, low, high, color=colour, linewidth=1.6)
         face = colour if k % 2 == 0 else "white"
@@ -76,11 +83,19 @@ def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes |
         if len(models) == 1:
             for y, row in zip(at, zip(estimate, low, high, strict=True), strict=True):
                 _figures(ax, float(y), style.with_interval(*row))
-    ax.set_yticks(range(len(names)), [style.word(name) for name in names])
-    finish(ax, len(names), f"Coefficient with {style.level_text(level)} interval")
+    ax.set_yticks(places, words)
+    finish(ax, places[-1] + 1, f"Coefficient with {style.level_text(level)} interval")
     if len(models) > 1:
         ax.legend(frameon=False, fontsize=style.TEXT, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     return ax
+
+
+def _places(words: Sequence[str]) -> tuple[list[float], float]:
+    """Where rows of so many lines stand, one of a single line being a unit high, and the height of the figure in inches."""
+    tall = [1 + LINE * text.count("\n") for text in words]
+    ends = np.cumsum(tall)
+    at = ends - np.array(tall) / 2 - 0.5
+    return at.tolist(), ROW * (float(ends[-1]) + 1) + 0.75
 
 
 def _entry(model: str) -> str:
@@ -88,7 +103,7 @@ def _entry(model: str) -> str:
     return f" {style.word(model)}" if model.startswith("_") else style.word(model)
 
 
-def finish(ax: Axes, n: int, label: str) -> None:
+def finish(ax: Axes, n: float, label: str) -> None:
     """The null line, rows from the top down, no line for the axis of names."""
     ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     ax.set_ylim(n - 0.4, -0.6)
@@ -97,9 +112,9 @@ def finish(ax: Axes, n: int, label: str) -> None:
     ax.set_xlabel(label)
 
 
-def _interval_rows(ax: Axes, rows: Sequence[dict | None]) -> None:
+def _interval_rows(ax: Axes, at: Sequence[float], rows: Sequence[dict | None]) -> None:
     decimals = style.width_decimals(row["conf_high"] - row["conf_low"] for row in rows if row)
-    for y, row in enumerate(rows):
+    for y, row in zip(at, rows, strict=True):
         if row is None:
             continue
         component = row["component"] if isinstance(row["component"], str) else None
@@ -139,22 +154,13 @@ def _heading(row: dict) -> str:
     return style.PANELS.get(row["component"], "Effects")
 
 
-def _words(row: dict, moderators: Sequence[str]) -> str:
-    """The label without what its heading says, moderators' values in few digits."""
-    words, _, given = str(row["label"]).partition(" | ")
-    if row["effect"] not in HEADINGS:
-        words = words.replace(f" {row['component']}", "", 1)
-    words = words.removeprefix("contrast ").removeprefix("contextual ").removeprefix("index ").removeprefix("slope ")
-    words = words.replace("total_indirect", "total indirect")
-    held = [f"{name} = {_value(row[name])}" for name in moderators if given and not _blank(row[name])]
-    return f"{words}, {', '.join(held)}" if held else words
-
-
-def _value(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:.0f}" if float(value).is_integer() else style.number(value, 2)
-
-
-def _blank(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _words(rows: Sequence[dict], moderators: Sequence[str]) -> list[str]:
+    """The labels without what their heading says."""
+    found = []
+    for row, words in zip(rows, style.effect_words(rows, moderators), strict=True):
+        if row["effect"] not in HEADINGS:
+            words = words.replace(f" {row['component']}", "", 1)
+        for said in ("contrast ", "contextual ", "index ", "slope "):
+            words = words.removeprefix(said)
+        found.append(words)
+    return found

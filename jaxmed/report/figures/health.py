@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxmed.report import names
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ def health(
         else:
             _running(ax, *running, effect, estimate, level)
         return ax
-    ax = style.axes(ax, 10.0, 3.2)
+    ax = style.axes(ax, 6.5, 5.6)
     ax.axis("off")
-    panels = [ax.inset_axes((left, 0.16, width, 0.72)) for left, width in ((0.05, 0.2), (0.36, 0.24), (0.7, 0.3))]
+    places = ((0.13, 0.62, 0.33, 0.31), (0.62, 0.62, 0.36, 0.31), (0.13, 0.1, 0.85, 0.34))
+    panels = [ax.inset_axes(place) for place in places]
     _statuses(panels[0], counts)
     _decrements(panels[1], decrement)
     _running(panels[2], *running, effect, estimate, level)
@@ -100,8 +102,7 @@ def _running(ax: Axes, sizes: np.ndarray, low: np.ndarray, high: np.ndarray, eff
     ax.axhline(estimate, color=style.INK, linewidth=1.1)
     ax.axhline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.set_xlabel("draws")
-    ax.set_ylabel(style.word(effect, 40))
-    style.title(ax, f"{style.level_text(level)} interval as draws are added")
+    style.title(ax, f"{style.level_text(level)} interval as draws are added\n{style.wrapped(names.effect(effect), 70)}")
 
 
 def _whole():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jaxmed.report import names
 from jaxmed.report.figures import style
 from jaxmed.report.moderation import ModerationCurve
 
@@ -45,14 +46,15 @@ def moderation(curve: ModerationCurve, *, shade: bool, ax: Axes | None) -> Axes:
         ax.axvline(bound, color=style.ORANGE, linewidth=1.2, linestyle=(0, (1, 1.5)))
         right = bound > w[0] + 0.85 * (w[-1] - w[0])
         ax.annotate(
-            f"{style.word(curve.by, 30)} = {style.number(bound, decimals)}", (bound, 0.985), xycoords=("data", "axes fraction"),
+            f"{style.word(names.column(curve.by), 30)} = {style.number(bound, decimals)}",
+            (bound, 0.985), xycoords=("data", "axes fraction"),
             xytext=(-4 if right else 4, 0), textcoords="offset points", ha="right" if right else "left", va="top",
             fontsize=style.TEXT, color=style.ORANGE, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
         )  # fmt: skip
     shown = {name: style.word(v) if isinstance(v, str) else style.number(v) for name, v in curve.at.items()}
-    held = "".join(f", {style.word(name, 30)} = {value}" for name, value in shown.items())
-    ax.set_xlabel(style.word(curve.by, 60))
-    ax.set_ylabel(f"{style.word(curve.effect, 45)}{held}")
+    held = "".join(f", {style.word(names.column(name), 30)} = {value}" for name, value in shown.items())
+    ax.set_xlabel(style.wrapped(names.column(curve.by), 70))
+    ax.set_ylabel(style.wrapped(f"{names.effect(curve.effect)}{held}", 48))
     ax.legend(
         frameon=False,
         fontsize=style.TEXT,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxmed.report import names
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def profile(
     ax.axhline(0, color=style.GREY, linewidth=0.8, zorder=0.6)
     if first - margin < 0 < last + margin:
         ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.7)
-    ax.set_xlabel(style.word(effect, 60))
+    ax.set_xlabel(style.wrapped(names.effect(effect), 70))
     ax.set_ylabel("|zeta|" if absolute else "zeta, the signed root of the likelihood ratio")
     style.title(ax, f"{style.with_interval(estimate, low, high)}, {style.level_text(level)} {words}")
     return ax

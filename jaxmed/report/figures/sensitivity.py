@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxmed.report import names
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def curve(
                 color=style.ORANGE,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
             )
-    ax.set_xlabel(style.word(axis, 80))
-    ax.set_ylabel(style.word(effect, 45))
+    ax.set_xlabel(style.wrapped(axis, 70))
+    ax.set_ylabel(style.wrapped(names.effect(effect), 45))
     ax.legend(frameon=False, fontsize=style.TEXT, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, handlelength=1.6)
     return ax
 
@@ -100,11 +101,11 @@ def contour(
             ax.plot(along, zero**2 / along, color=style.ORANGE, linewidth=1.9, linestyle=line, label=label)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
-    ax.set_xlabel(f"share of the residual variance of {style.word(mediator, 40)}")
-    ax.set_ylabel(f"share of the residual variance of {style.word(outcome, 40)}")
+    ax.set_xlabel(f"share of the residual variance of {style.word(names.term(mediator), 40)}")
+    ax.set_ylabel(f"share of the residual variance of {style.word(names.column(outcome), 40)}")
     marked = bool(ax.get_legend_handles_labels()[0])
     if marked:
         ax.legend(frameon=False, fontsize=style.TEXT, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, columnspacing=1.2)
-    name = f"{style.word(effect, 40)}, rho {'>' if sign > 0 else '<'} 0"
+    name = f"{style.word(names.effect(effect), 40)}, rho {'>' if sign > 0 else '<'} 0"
     ax.set_title(name, loc="left", fontsize=style.TEXT + 2, color=style.INK, pad=26 if marked else 6)
     return ax

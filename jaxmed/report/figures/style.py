@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.arguments import shown
 from jaxmed.errors import InputError
+from jaxmed.report import names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +46,11 @@ def detached() -> Iterator[None]:
         yield
     finally:
         _DETACHED.reset(token)
+
+
+def is_detached() -> bool:
+    """Whether new figures are kept from pyplot."""
+    return _DETACHED.get()
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -149,6 +156,51 @@ def word(text: object, longest: int = LONGEST) -> str:
         end = longest // 3
         line = f"{line[: longest - end - 1]}…{line[-end:]}"
     return line.replace("$", r"\$")
+
+
+def effect_words(rows: Sequence[dict], moderators: Sequence[str]) -> list[str]:
+    """Effects' labels with the user's names; moderators at their values in words, or in few digits.
+
+    An effect at several values of its moderators is named once, at the first of them.
+    """
+    out, before = [], ""
+    for row in rows:
+        label, _, given = str(row["label"]).partition(" | ")
+        words = (
+            names.effect(label).replace("total_indirect", "total indirect").replace("proportion_mediated", "proportion mediated")
+        )
+        at = [(name, row.get(name)) for name in moderators if given]
+        at = [(name, value) for name, value in at if isinstance(value, str) or not _blank(value)]
+        again = bool(at) and label == before
+        alone = again and len(at) == 1
+        held = [_held(name, value) if alone else f"{names.column(name)} {_held(name, value)}" for name, value in at]
+        out.append(f"… {', '.join(held)}" if again else f"{words}, {', '.join(held)}" if held else words)
+        before = label
+    return out
+
+
+def _held(name: str, value: Any) -> str:
+    if (said := names.value(name, value)) is not None:
+        return f"at {said}"
+    if isinstance(value, str):
+        return f"= {value}"
+    return f"= {value:.0f}" if float(value).is_integer() else f"= {number(value, 2)}"
+
+
+def _blank(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def wrapped(text: str, longest: int) -> str:
+    """A name on as many lines as it needs, cut where long.
+
+    Example:
+        >>> print(wrapped("Perceived stress in US$", 16))
+        Perceived stress
+        in US\\$
+    """
+    whole = word(text).replace(r"\$", "$")
+    return "\n".join(line.replace("$", r"\$") for line in textwrap.wrap(whole, longest)) or ""
 
 
 def level_text(level: float) -> str:
