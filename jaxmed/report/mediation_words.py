@@ -66,6 +66,7 @@ class MediationFit(FitResult, Curved, Checkable):
         omnibus: Any
         varcorr: Any
         glance: Any
+        intervals: Any
         cluster_effects: Any
         ranef: Any
 
@@ -170,12 +171,14 @@ class MediationFit(FitResult, Curved, Checkable):
         used = [*dict.fromkeys(design.variable_of(name) for name in used), self.cluster]
         return used, [str(name) for name in self.data.columns]
 
-    def describe(self, level: float = 0.95, method: Literal["delta", "monte_carlo"] = "delta", *, labels: Labels = None) -> str:
+    def describe(
+        self, level: float = 0.95, method: Literal["delta", "monte_carlo", "profile"] = "delta", *, labels: Labels = None
+    ) -> str:
         """The fit as a paragraph in APA style, with the numbers of ``effects(level, method)``.
 
         Args:
             level: of the intervals.
-            method: "delta" or "monte_carlo", as of :meth:`effects`.
+            method: "delta", "monte_carlo" or "profile", as of :meth:`effects`.
             labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
 
         Raises:
@@ -185,7 +188,7 @@ class MediationFit(FitResult, Curved, Checkable):
             >>> fit.describe().split(". ")[0].partition(" was ")[2]
             'fitted to 389 rows in 40 clusters (id)'
         """
-        method = require_option("method", method, ("delta", "monte_carlo"))
+        method = require_option("method", method, ("delta", "monte_carlo", "profile"))
         with self._labelled(labels):
             said = paragraphs.fit_paragraph(self, self.effects(level, method), level, method)
             return said + (omnibus.sentence(self.omnibus()) if self.design.contrasts else "")
@@ -365,7 +368,10 @@ class MediationFit(FitResult, Curved, Checkable):
 
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
         strong = robustness.report_table(robustness.each(self, self.design))
-        shown = effect_blocks(self.effects(), "Effects (delta method, 95%)")
+        effects = self.intervals()
+        if effects.attrs["method"] == "profile":  # which law it is stands in the heading: only what is lacking is noted
+            effects["note"] = [str(note).partition("; ")[2] for note in effects["note"].tolist()]
+        shown = effect_blocks(effects, f"Effects ({effects.attrs['sentence'].partition(' (')[0]})")
         explained = tables.without(self.r_squared(), "estimate", "R^2")
         return [
             *shown,

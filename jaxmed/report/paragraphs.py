@@ -48,6 +48,7 @@ def fit_paragraph(fit: Mediation, table: pd.DataFrame, level: float, method: str
     made = {
         "delta": "are those of the delta method, with standard errors from the joint covariance of all parameters",
         "monte_carlo": f"are quantiles of {MONTE_CARLO:,} Monte Carlo draws of the parameters",
+        "profile": f"are by the profile likelihood (maximum likelihood), with critical values of F(1, {fit.n_clusters - 1})",
     }
     how = [f"The {100 * level:g}% confidence intervals {made[method]}."]
     if not fit.converged:

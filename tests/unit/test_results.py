@@ -89,6 +89,15 @@ def test_recommended_intervals_depend_on_the_number_of_clusters(fit):
     assert table.attrs["sentence"] == "95% Monte Carlo intervals (100 clusters)."
 
 
+def test_a_report_has_the_recommended_intervals_and_a_bootstrap_says_so(fit, tmp_path):
+    text = fit.report(tmp_path / "report.html").read_text()
+    assert "Effects (95% profile likelihood intervals, F(1, 39))" in text
+    assert "profile of the ML likelihood about" not in text  # that stands in the heading
+    few = fit.bootstrap(200, seed=1, progress=False)
+    assert "With 40 clusters 95% intervals of resampled clusters" in few.summary()
+    assert "F(1, 39)" in fit.describe(method="profile")
+
+
 def test_random_effects_are_the_posterior_mean(fit):
     """BLUPs against G Z' V^-1 r of one cluster, made densely."""
     u = fit.ranef()
