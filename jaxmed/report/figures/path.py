@@ -203,7 +203,8 @@ class _Drawing:
                 self.path(lane.labels[0], self.left, self.right, at)
             else:
                 self.path(lane.labels[0], self.left, self.middle[0], at)
-                self.path(lane.labels[1], self.middle[1], self.right, at)
+                wide = max([0.0, *(_width(note) for note, _ in lane.notes)]) / 2 - self.half
+                self.path(lane.labels[1], self.middle[1], self.right, at, 0.0 if beside else max(wide, 0.0))
                 centre = (self.left + self.right) / 2
                 name = "\n".join(_lines(lane.mediator, MIDDLE))
                 self.box(self.middle[0], at - lane.box / 2, 2 * self.half, lane.box, name, lane.mediator in latent)
@@ -214,7 +215,8 @@ class _Drawing:
                     self.text(at_x, at - lane.box / 2 - LINE * (i + 0.65), note, size=-0.5, **look)
             at -= lane.down
 
-    def path(self, label: Label | None, start: float, end: float, y: float) -> None:
+    def path(self, label: Label | None, start: float, end: float, y: float, clear: float = 0.0) -> None:
+        """``clear``: how far what stands under the mediator reaches below the arrow."""
         if label is None:
             return
         self.arrow((start, y), (end, y))
@@ -230,7 +232,7 @@ class _Drawing:
         below -= LINE * 0.1 * bool(label.moderators)
         for name, words in label.moderators:
             lines = label.pill(name)
-            self.moderator(lines, words, start, y, below)
+            self.moderator(lines, words, start + clear, y, below)
             below -= _pill_height(lines) + LINE * 1.15
 
     def moderator(self, lines: list[str], words: str, start: float, y: float, top: float) -> None:
