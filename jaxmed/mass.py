@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from narwhals.stable.v2.typing import IntoFrame
 
+    from jaxmed.inference.executors import Executor
     from jaxmed.inference.mass import Family, Fitted
     from jaxmed.reml.fit import FittedSystem
     from jaxmed.report.mass import MassResult
@@ -60,6 +61,7 @@ def mediate_each(
     progress: bool = True,
     chunk_size: int | None = None,
     save_to: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
     **options: Any,
 ) -> MassResult:
     """Fit one mediation per column: a joint system for every voxel, gene, item or metabolite as mediator, outcome or predictor.
@@ -79,6 +81,7 @@ def mediate_each(
         progress: show a progress bar.
         chunk_size: models fitted in one go, by default as many as fit into some 250 MB, at most 1,024.
         save_to: a folder for the estimates, written chunk by chunk; the same call goes on where one was cut off.
+        executor: a pool whose workers fit the columns, as of ``fit.bootstrap``; what a batch cannot do is fitted here.
         **options: all others of :func:`jaxmed.mediate`.
 
     Returns:
@@ -141,7 +144,19 @@ def mediate_each(
         return _fitted(fit._quantities, fit.system)
 
     call = {"verb": "mediate_each", "each": each, **arguments.to_json()}
-    return _run(first, many, family, alone, fit_of, call, kept, progress=progress, chunk_size=chunk_size, save_to=save_to)
+    return _run(
+        first,
+        many,
+        family,
+        alone,
+        fit_of,
+        call,
+        kept,
+        progress=progress,
+        chunk_size=chunk_size,
+        save_to=save_to,
+        executor=executor,
+    )
 
 
 @verb
@@ -155,6 +170,7 @@ def lmm_each(
     progress: bool = True,
     chunk_size: int | None = None,
     save_to: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
 ) -> MassResult:
     """Fit one linear mixed model per column: the same formula for every voxel, gene or item as response.
 
@@ -170,6 +186,7 @@ def lmm_each(
         progress: show a progress bar.
         chunk_size: models fitted in one go, by default as many as fit into some 250 MB, at most 1,024.
         save_to: a folder for the estimates, written chunk by chunk; the same call goes on where one was cut off.
+        executor: a pool whose workers fit the columns, as of ``fit.bootstrap``; what a batch cannot do is fitted here.
 
     Returns:
         A MassResult: ``fixef()``, ``status``, ``top()``, ``map()``, ``fit(column)``, ``bootstrap()``.
@@ -239,7 +256,19 @@ def lmm_each(
         return _fitted_mixed(fit)
 
     call = {"verb": "lmm_each", "formula": formula, "reml": bool(reml)}
-    return _run(first, many, family, alone, fit_of, call, kept, progress=progress, chunk_size=chunk_size, save_to=save_to)
+    return _run(
+        first,
+        many,
+        family,
+        alone,
+        fit_of,
+        call,
+        kept,
+        progress=progress,
+        chunk_size=chunk_size,
+        save_to=save_to,
+        executor=executor,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- the way there
@@ -426,13 +455,16 @@ def _run(
     progress,
     chunk_size,
     save_to,
+    executor,
 ) -> MassResult:
-    from jaxmed.inference import mass, mass_storage
+    from jaxmed.inference import executors, mass, mass_storage
     from jaxmed.reml.compilation import compiled
     from jaxmed.report.mass import MassResult
     from jaxmed.report.mediation import MediationResult
     from jaxmed.report.progress import progress_bar
 
+    if executor is not None:
+        executors.require_executor(executor)
     rows = min(chunk_size or mass.default_chunk(), -(-len(many) // 16) * 16)
     rows = rows if family is None else family.chunk(rows)
     made = _fitted(first._quantities, first.system) if isinstance(first, MediationResult) else _fitted_mixed(first)
@@ -444,7 +476,9 @@ def _run(
     started = time.perf_counter()
     before = compiled.seconds
     with progress_bar(len(many), progress, unit="models", waits=compiled.told) as update:
-        models = mass.run(family, len(many), many.read, alone, sizes, rows=rows, progress=update, folder=folder)
+        models = mass.run(
+            family, len(many), many.read, alone, sizes, rows=rows, progress=update, folder=folder, executor=executor
+        )
     seconds = {"compilation": compiled.seconds - before, "total": time.perf_counter() - started}
     return MassResult(first, many, models, fit_of, used, call, seconds)
 

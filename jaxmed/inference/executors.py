@@ -17,11 +17,11 @@ import pickle
 import threading
 import traceback
 from collections import Counter, OrderedDict
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 from uuid import uuid4
 
 import numpy as np
@@ -50,7 +50,7 @@ class Sent(Protocol):
 
     def bare(self) -> Any: ...
     def alone(self) -> AbstractContextManager[object]: ...
-    def refits(self, span: range, rows: int) -> Draws: ...
+    def refits(self, span: range, rows: int) -> Any: ...  # what has arrays(); of tasks with data, sent(data, rows)
 
 
 class Task(NamedTuple):
@@ -62,6 +62,7 @@ class Task(NamedTuple):
     rows: int
     ticket: str  # no two have the same: Dask takes equal tasks for one, and would answer the second try with the old failure
     version: str = __version__
+    data: np.ndarray | None = None  # of this chunk alone, where the fit does not make it
 
 
 class Answer(NamedTuple):
@@ -95,12 +96,12 @@ def work(task: Task) -> Answer:
     before = compilation.compiled.seconds
     try:
         with scheme.alone():
-            draws = scheme.refits(task.span, task.rows)
+            done = scheme.refits(task.span, task.rows) if task.data is None else cast(Any, scheme).sent(task.data, task.rows)
     except (MemoryError, OSError):  # of this machine: another one may do it
         raise
     except Exception as error:
         return Answer(error=_sendable(error))
-    return Answer(draws.arrays(), compilation.compiled.seconds - before)
+    return Answer(done.arrays(), compilation.compiled.seconds - before)
 
 
 def _sendable(error: Exception) -> Exception:
@@ -138,9 +139,23 @@ def n_workers(executor: Any) -> int:
 
 
 def there(executor: Executor, scheme: Sent, spans: Sequence[range], rows: int) -> Generator[Draws, None, None]:
-    """Chunks done by the workers of a pool, in the order in which they come back; ``seconds`` has what their worker compiled.
+    """Replicates refitted by the workers of a pool, see :func:`answers`; ``seconds`` has what their worker compiled."""
+    with closing(answers(executor, scheme, spans, rows)) as found:
+        for _, answer in found:
+            assert answer.arrays is not None
+            yield from_arrays([answer.arrays], {"compilation": answer.compiling})
 
-    Closing the iterator cancels what has not begun.
+
+def answers(
+    executor: Executor,
+    scheme: Sent,
+    spans: Sequence[range],
+    rows: int,
+    data: Callable[[range], np.ndarray] | None = None,
+) -> Generator[tuple[range, Answer], None, None]:
+    """Chunks done by the workers of a pool, in the order in which they come back, with their arrays.
+
+    ``data`` gives what a chunk needs beside the fit, and is sent with it. Closing the iterator cancels what has not begun.
 
     Raises:
         ProcessError: chunks that came back from no worker, after all others that could be had.
@@ -165,7 +180,9 @@ def there(executor: Executor, scheme: Sent, spans: Sequence[range], rows: int) -
             given_up.append(span)
             return
         try:
-            future = executor.submit(work, Task(digest, fit if with_fit else None, span, rows, uuid4().hex))
+            own = None if data is None else data(span)
+            task = Task(digest, fit if with_fit else None, span, rows, uuid4().hex, data=own)
+            future = executor.submit(work, task)
         except Exception as error:
             reasons.append(error)
             given_up.append(span)
@@ -196,7 +213,7 @@ def there(executor: Executor, scheme: Sent, spans: Sequence[range], rows: int) -
             if answer.arrays is None:
                 send(span, True)
                 continue
-            yield from_arrays([answer.arrays], {"compilation": answer.compiling})
+            yield span, answer
     finally:
         for future in pending:
             future.cancel()

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from jaxmed.design.varying import Reader, Varying
-from jaxmed.inference import intervals, memory, parameters, polynomials
+from jaxmed.inference import executors, intervals, memory, parameters, polynomials
 from jaxmed.inference.effect_rows import Effect
 from jaxmed.inference.polynomials import Polynomial, number
 from jaxmed.inference.quantities import Quantities
@@ -123,6 +124,7 @@ class Family:
     quantities: Quantities
     reader: Reader
     with_df: bool  # of a plain mixed model
+    sizes: Sizes | None = None  # known to workers of a pool
 
     def solve(self, v: Varying, rows: int) -> tuple[Estimates, Covariance, list[mass.Found]]:
         """The optima of a chunk."""
@@ -133,11 +135,51 @@ class Family:
         estimates = self.system.join([one.estimates for one in found])
         return estimates, self.system.join_covariances([one.covariance for one in found]), found
 
+    # what a pool's worker is sent, see executors.py ------------------------------------------------------------------
+
+    def bare(self) -> Family:
+        """All of it: its rows are what columns are read by."""
+        return self
+
+    def alone(self) -> AbstractContextManager[object]:
+        """The context of a chunk."""
+        return few_threads(0)
+
+    def refits(self, span: range, rows: int) -> Any:
+        """A family has no data of its own."""
+        raise ValueError("models of columns come with their values")
+
+    def sent(self, values: np.ndarray, rows: int) -> Sent:
+        """The models of a chunk of columns, in a worker."""
+        assert self.sizes is not None
+        return Sent(*_batch(self, values, rows, self.sizes))
+
     def chunk(self, rows: int) -> int:
         """How many of ``rows`` models make a chunk."""
         n = len(self.reader.codes)
         each = 8 * 6 * n + sum(group.bytes_per_model for group in self.groups)
         return max(1, min(rows, max(CHUNK_BYTES // each, 16)))
+
+
+class Sent(NamedTuple):
+    """The models of a chunk, and which are left for the host, as they come back from a worker."""
+
+    models: Models
+    left: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As arrays alone."""
+        reasons = self.models.reasons
+        said = {"reason_of": np.array(list(reasons), int), "reason": np.array(list(reasons.values()), object).astype(str)}
+        return self.models.arrays() | said | {"left": self.left}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray], sizes: Sizes) -> Sent:
+        """From these arrays."""
+        models = Models.blank(len(arrays["status"]), sizes)
+        models.put(slice(None), arrays)
+        models.reasons.update(zip(arrays["reason_of"].tolist(), arrays["reason"].tolist(), strict=True))
+        return cls(models, arrays["left"])
 
 
 def family(
@@ -192,10 +234,12 @@ def run(
     rows: int = CHUNK,
     progress: Callable[[int], object] = lambda done: None,
     folder: Folder | None = None,
+    executor: executors.Executor | None = None,
 ) -> Models:
     """Fit all models, chunk by chunk; ``alone(number, values)`` fits one on the host. Without a family all are.
 
-    What a ``folder`` has is not done again, and it is given what is done.
+    With an ``executor`` its workers do the chunks, and this process what is left for the host. What a ``folder`` has is not done
+    again, and it is given what is done.
     """
     out = Models.blank(n_models, sizes)
     spans = [(a, min(a + rows, n_models)) for a in range(0, n_models, rows)]
@@ -208,7 +252,10 @@ def run(
         return span, values, _batch(family, values, rows, sizes) if family else None, None
 
     with few_threads(0):
-        for (first, last), values, made, before in _chunks(family, batch, spans, rows):
+        pool = _chunks(family, batch, spans, rows)
+        if executor is not None and family is not None:
+            pool = _there(executor, replace(family, sizes=sizes), read, spans, rows, folder)
+        for (first, last), values, made, before in pool:
             if before is not None:
                 out.put(slice(first, last), before[0])
                 out.reasons.update({first + k: reason for k, reason in before[1].items()})
@@ -247,6 +294,28 @@ def _chunks(family: Family | None, batch: Callable, spans: Sequence[tuple[int, i
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _there(
+    executor: executors.Executor, family: Family, read: Read2D, spans: Sequence[tuple[int, int]], rows: int, folder: Folder | None
+) -> Iterator:
+    """As :func:`_chunks`, by the workers of a pool; as many columns are in memory as keep them busy."""
+    assert family.sizes is not None
+    window = 4 * executors.n_workers(executor)
+    for start in range(0, len(spans), window):
+        held: dict[int, np.ndarray] = {}
+        asked = []
+        for first, last in spans[start : start + window]:
+            values = np.asarray(read(first, last), dtype=float)
+            if folder is not None and (before := folder.read(first, last, values)) is not None:
+                yield (first, last), values, None, before
+                continue
+            held[first] = values
+            asked.append(range(first, last))
+        with closing(executors.answers(executor, family, asked, rows, lambda span: held[span.start])) as found:  # noqa: B023
+            for span, answer in found:
+                assert answer.arrays is not None
+                yield (span.start, span.stop), held.pop(span.start), Sent.of(answer.arrays, family.sizes), None
 
 
 def _batch(family: Family, values: np.ndarray, rows: int, sizes: Sizes) -> tuple[Models, np.ndarray]:

@@ -1,6 +1,7 @@
 """Many models at once: every column as by itself, columns that cannot be fitted, tables, files, figures, the bootstrap."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -414,3 +415,36 @@ def test_a_column_named_as_the_role_stays_apart(data, values):
     table = data.rename(columns={"x": "m", "m": "other"})
     mass = jm.mediate_each(table, x="m", y="y", cluster="id", values=values[:, :2], progress=False)
     assert "indirect[m_each] within" in mass.labels
+
+
+# --- Pools -----------------------------------------------------------------------------------------------------------
+
+
+def test_workers_of_a_pool_fit_the_same(data, values, mixed, mediations, tmp_path):
+    """Threads stand for workers here: what they are sent is pickled as for others."""
+    with ThreadPoolExecutor(2) as pool:
+        found = jm.lmm_each(FORMULA, data, values=values, chunk_size=4, executor=pool, save_to=tmp_path, progress=False)
+        again = jm.lmm_each(FORMULA, data, values=values, chunk_size=4, executor=pool, save_to=tmp_path, progress=False)
+        systems = jm.mediate_each(
+            data, x="x", y="y", cluster="id", each="m", values=values, chunk_size=4, executor=pool, progress=False
+        )
+    for one, expected in ((found, mixed.fixef()), (again, mixed.fixef()), (systems, mediations.effects())):
+        table = one.fixef() if "df" in expected else one.effects()
+        assert table["label"].tolist() == expected["label"].tolist()
+        np.testing.assert_allclose(table["estimate"], expected["estimate"], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(table["std_error"], expected["std_error"], rtol=1e-5)
+    assert found.status.equals(mixed.status)
+    assert found.reasons.equals(mixed.reasons)
+    with pytest.raises(jm.InputError, match="is no pool"):
+        jm.lmm_each(FORMULA, data, values=values, executor=3, progress=False)
+
+
+def test_with_an_interaction_every_column_has_its_own_values(data, values):
+    """Natural effects are given at values of x and m: where these are columns that vary, at each one's own."""
+    chosen = values[:, 10:13]
+    found = jm.mediate_each(data, m="m", y="y", cluster="id", each="x", values=chosen, interaction=True, progress=False).effects()
+    for name, column in zip(found["column"].unique(), chosen.T, strict=True):
+        one = jm.mediate(data.assign(x=column), **ROLES, cluster="id", interaction=True).effects()
+        own = found.loc[(found["column"] == name).to_numpy()]
+        assert own["label"].tolist() == one["label"].tolist()
+        np.testing.assert_allclose(own["estimate"], one["estimate"], rtol=1e-6, atol=1e-9 * one["std_error"].max())
