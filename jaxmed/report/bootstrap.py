@@ -18,7 +18,7 @@ import pandas as pd
 from jaxmed.arguments import chosen_names, require_bool, require_option, require_whole, warn_user
 from jaxmed.calls import verbs
 from jaxmed.errors import InputError, JaxmedWarning
-from jaxmed.inference import bootstrap, calibrated, curves, effects, intervals, sensitivity, statistics
+from jaxmed.inference import bootstrap, curves, effects, inner, intervals, sensitivity, statistics
 from jaxmed.inference.curves import Bands
 from jaxmed.inference.draws import RESPONSES, Draws
 from jaxmed.inference.mixed import AnyScheme
@@ -344,9 +344,9 @@ class BootstrapResult(Curved):
                 f"method='calibrated' resamples the clusters of every replicate, which kind={self.kind!r} does not draw; use "
                 "kind='cluster'"
             )
-        n = self.calibrate or calibrated.INNER
+        n = self.calibrate or inner.INNER
         with progress_bar(len(self) * n, self.progress, waits=compiled.told) as update:
-            return calibrated.inner_shares(self._batched, self.raw.index, n, self.fit._quantities, update)
+            return inner.inner_shares(self._batched, self.raw.index, n, self.fit._quantities, update)
 
     def _sample(self, method: str, singular: str) -> statistics.Sample:
         rows, estimates = self.fit._quantities, self.scheme.estimates

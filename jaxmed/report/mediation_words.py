@@ -240,11 +240,6 @@ class MediationFit(FitResult, Curved, Checkable):
                 "standardized=True: with interaction=True effects are those of a change of x from one value to another, not of a "
                 "unit; leave it out."
             )
-        if not (self.design.has_rows or self.design.coding_of(x)):
-            raise InputError(
-                f"standardized=True: sums do not tell whether x={x!r} has two values, in which case it would keep its unit; fit "
-                "the rows, or leave it out."
-            )
         two: bool = bool(self.design.coding_of(x)) or (x in self.data and len(self.data[x].dropna().unique()) == 2)
         return standardised.Standardised(self.design, two, weights)
 

@@ -13,12 +13,14 @@ from jaxmed.arguments import require_level, require_option
 from jaxmed.errors import InputError
 from jaxmed.inference import intervals, r_squared, statistics
 from jaxmed.inference.draws import WEIGHTED
+from jaxmed.inference.standardised import Standardised
 from jaxmed.reml.problem import FAILED, Estimates
 from jaxmed.report.effect_tables import effect_frame, for_notebooks, with_coding, with_figures
 
 CHUNK = 1_000  # replicates at a time: their clusters' weights are held together
 BY_DRAWS = ("percentile", "basic", "normal", "bc")
 OWN_UNIT = "x has two values and keeps its unit"
+UNKNOWN = "in standard deviations of x: sums do not tell whether it has two values, in which case it would keep its unit"
 Function = Callable[[Estimates, np.ndarray | None], np.ndarray]
 
 
@@ -76,7 +78,7 @@ def standardised(fit: Any, level: float, method: str, law: Any) -> pd.DataFrame:
         )
     frame = with_coding(effect_frame(rows.rows), fit.design)
     figures = {"estimate": estimate, "std_error": se, "conf_low": low, "conf_high": high, "p_value": p}
-    return for_notebooks(with_figures(frame, **figures, note=OWN_UNIT if rows.two_valued else ""))
+    return for_notebooks(with_figures(frame, **figures, note=_unit_of_x(rows)))
 
 
 def standardised_draws(boot: Any, level: float, method: str | None) -> pd.DataFrame:
@@ -90,7 +92,7 @@ def standardised_draws(boot: Any, level: float, method: str | None) -> pd.DataFr
 
     frame = with_coding(effect_frame(rows.rows), fit.design)
     figures = _figures(boot, values, level, method, "tidy(standardized=True)", tested=True)
-    return for_notebooks(with_figures(frame, **figures, note=OWN_UNIT if rows.two_valued else ""))
+    return for_notebooks(with_figures(frame, **figures, note=_unit_of_x(rows)))
 
 
 def _figures(
@@ -134,3 +136,11 @@ def drawn(boot: Any, function: Function) -> np.ndarray:
             weights = boot._batched.weights(int(index[start]), int(index[end - 1]) + 1)
         found.append(function(Estimates(*(a[start:end] for a in boot.raw.estimates)), weights))
     return np.concatenate(found)
+
+
+def _unit_of_x(rows: Standardised) -> str:
+    """What is to be said of the unit of x."""
+    if rows.two_valued:
+        return OWN_UNIT
+    design = rows.design
+    return "" if design.has_rows or design.coding_of(design.variable_of(design.predictor)) else UNKNOWN

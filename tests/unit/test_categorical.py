@@ -202,7 +202,7 @@ def test_engines_code_the_same_columns():
 def test_words_and_figures_have_a_panel_per_contrast(tmp_path):
     fit = jm.mediate(arms(slopes=0.4), **ROLES, random=["a", "b"])
     assert "arm (contrasts B - A and C - A)" in fit.describe()
-    assert "the indirect effect of arm[C - A] on y through m" in fit.describe()
+    assert "The indirect effect of arm[C - A] on y through m was" in fit.describe()
     assert "Omnibus tests" in fit.summary()
     drawn = [text.get_text() for text in fit.plot("path", component="within").texts]
     assert {"arm[B - A]", "arm[C - A]"} <= set(drawn)

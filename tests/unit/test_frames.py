@@ -125,7 +125,7 @@ def test_dates_are_refused_as_numbers():
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ([1, 2], "list, not a data frame; give a table with named columns"),
+        ([1, 2], r"data\[0\] is a builtins.int, not a data frame"),
         ({"x": [1]}, "dict, not a data frame; give a table, for example pandas DataFrame"),
         (np.ones((3, 2)), r"ndarray.*columns="),
         (pd.Series([1.0]), "pandas"),

@@ -224,7 +224,7 @@ def test_imputed_data_sets_compare_the_same_values():
 
 def test_words_and_figures(tmp_path):
     fit = jm.mediate(interacting(), **ROLES, random=["a", "b"], interaction_values={"x": [0, 1], "m": 2})
-    assert "the total natural indirect effect through m" in fit.describe()
+    assert "the total natural indirect effect of x on y through m was" in fit.describe()
     assert "natural effects compare x = 1 with x = 0" in fit.summary()
     drawn = [text.get_text() for text in fit.plot("path").texts]
     assert any(text.startswith("tnie = ") for text in drawn)

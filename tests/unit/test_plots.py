@@ -324,7 +324,7 @@ def test_wrong_names_list_the_valid_ones(fit, boot, lmm):
         boot.plot("clusters")
     with pytest.raises(InputError, match="'coefficients', 'ranef'"):
         lmm.plot("path")
-    with pytest.raises(InputError, match=r"no option 'colour'; choose one of 'component', 'level'"):
+    with pytest.raises(InputError, match=r"no option 'colour'; choose one of 'component', 'contrast', 'level'"):
         fit.plot("path", colour="red")
 
 

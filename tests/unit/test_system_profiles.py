@@ -184,7 +184,7 @@ def test_the_law_of_the_ratio():
     assert (wide["conf_high"] > narrow["conf_high"])[bounded].all()
     assert wide["note"].iloc[0] == "profile likelihood, F(1, 13)"
     assert narrow["note"].iloc[0] == "profile likelihood, chi-square(1)"
-    with pytest.raises(InputError, match="reference='t' is not an option; use one of 'F', 'chi-square'"):
+    with pytest.raises(InputError, match="reference='t' is no law of method='profile'; use one of 'F', 'chi-square'"):
         fit.effects(method="profile", reference="t")
 
 
