@@ -12,7 +12,7 @@ author = "jaxmed maintainers"
 copyright = author
 version = release = jaxmed.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_mathjax_offline"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx-mathjax-offline"]
 exclude_patterns = ["README.md"]
 html_theme = "furo"
 html_title = f"jaxmed {release}"
