@@ -98,8 +98,8 @@ class MassBootstrap:
         Returns:
             A long table: column, label, estimate, bias, std_error, conf_low, conf_high, p_value, p_family, n_failed.
             ``p_family`` holds for all columns of the bootstrap together, label by label: the share of replicates (with one
-            added above and below) whose largest |draw - estimate| / std_error over the columns reaches that of the column's
-            estimate against 0, and never below ``p_value``. ``attrs["note"]`` says so.
+            added above and below) whose largest distance from the estimate, in standard errors, over the columns reaches that of
+            the column's estimate against 0, and never below ``p_value``. ``attrs["note"]`` says so.
 
         Raises:
             InputError: an unknown method or label, too few replicates for the level.
