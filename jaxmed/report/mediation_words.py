@@ -365,7 +365,10 @@ class MediationFit(FitResult, Curved, Checkable):
         strong = robustness.report_table(robustness.each(self, self.design))
         effects = self.intervals()
         if effects.attrs["method"] == "profile":  # which law it is stands in the heading: only what is lacking is noted
-            effects["note"] = [str(note).partition("; ")[2] for note in effects["note"].tolist()]
+            effects["note"] = [
+                "; ".join(part for part in str(note).split("; ") if not part.startswith("profile "))
+                for note in effects["note"].tolist()
+            ]
         shown = effect_blocks(effects, f"Effects ({effects.attrs['sentence'].partition(' (')[0]})")
         explained = tables.without(self.r_squared(), "estimate", "R^2")
         return [
