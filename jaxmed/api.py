@@ -305,11 +305,19 @@ def _pooled_mediation(data: Any, arguments: MediationArguments, imputation: Any,
     labels, parts = imputations.tables(data, imputation, plausible, list(used))
     check_columns(list(parts[0].columns), {cast(str, arguments.cluster): "cluster"})
     imputations.check_clusters(labels, parts, [cast(str, arguments.cluster)])
-    fits = tuple(fit_mediation(part, arguments) for part in parts)
+    fits = tuple(_named(label, fit_mediation, part, arguments) for label, part in zip(labels, parts, strict=True))
     from jaxmed.report import pooled
 
     pooled.check_alike(labels, fits)
     return pooled.PooledMediation(fits, tuple(labels))
+
+
+def _named(imputation: Any, fit: Callable[..., Any], *arguments: Any) -> Any:
+    """A fit whose errors say which imputation they are of."""
+    try:
+        return fit(*arguments)
+    except InputError as error:
+        raise InputError(f"imputation {imputation}: {error}") from error
 
 
 def _pooled_lmm(formula: str, data: Any, reml: bool, weights: Any, imputation: Any, plausible: Any) -> Any:
@@ -317,10 +325,11 @@ def _pooled_lmm(formula: str, data: Any, reml: bool, weights: Any, imputation: A
     from jaxmed.report import pooled
 
     labels, parts = imputations.tables(data, imputation, plausible, None)
-    first = lmm(formula, parts[0], reml, weights)
+    first = _named(labels[0], lmm, formula, parts[0], reml, weights)
     groups = {name for term in first.design.terms for name in term.group.split(":")}
     imputations.check_clusters(labels, parts, [name for name in parts[0].columns if name in groups])
-    fits = (first, *(lmm(formula, part, reml, weights) for part in parts[1:]))
+    others = zip(labels[1:], parts[1:], strict=True)
+    fits = (first, *(_named(label, lmm, formula, part, reml, weights) for label, part in others))
     pooled.check_alike(labels, fits)
     return pooled.PooledLMM(fits, tuple(labels))
 

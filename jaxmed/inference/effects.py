@@ -159,7 +159,7 @@ def normal_parameters(
         standard = rng.normal(size=(MONTE_CARLO, len(lam)))
         if np.isfinite(df):  # all parameters of a draw over the same root: where one is far out the others are
             standard = standard / np.sqrt(rng.chisquare(df, size=(MONTE_CARLO, 1)) / df)
-    centre = np.append(parameters.pack(estimates.beta, estimates.G), estimates.sigma2)
+    centre = parameters.vector(estimates)
     return parameters.unpack(design, centre + (standard * np.sqrt(np.maximum(lam, 0.0))) @ V.T)
 
 

@@ -408,7 +408,7 @@ def monte_carlo(
         if not np.isfinite(joint).all():
             continue
         lam, V = np.linalg.eigh(joint)
-        centre = np.append(parameters.pack(models.estimates.beta[k], models.estimates.G[k]), models.estimates.sigma2[k])[used]
+        centre = parameters.vector(Estimates(*(a[k] for a in models.estimates)))[used]
         at = centre + (standard * np.sqrt(np.maximum(lam, 0.0))) @ V.T
         with np.errstate(divide="ignore", invalid="ignore"):
             made, here = (polynomials.values(tops, x) / polynomials.values(bottoms, x) for x in (at, centre))

@@ -17,6 +17,11 @@ def pack(beta: np.ndarray, G: np.ndarray) -> np.ndarray:
     return np.concatenate([beta, G[..., i, l]], -1)
 
 
+def vector(estimates: Estimates) -> np.ndarray:
+    """All parameters (..., P) of a design in a row: beta, packed G, sigma^2; the inverse of :func:`unpack`."""
+    return np.concatenate([pack(estimates.beta, estimates.G), estimates.sigma2], -1)
+
+
 def unpack(design: Design, vector: np.ndarray) -> Estimates:
     """The parameters (..., P) of a design, sigma^2 last, as arrays."""
     p, q = len(design.fixed_labels), len(design.random_labels)

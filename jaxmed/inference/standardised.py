@@ -63,7 +63,7 @@ class Standardised:
 
     def std_errors(self, estimates: Estimates, joint: np.ndarray) -> np.ndarray:
         """Delta-method standard errors (E,); standard deviations of x in the data are taken as known."""
-        at = np.append(parameters.pack(estimates.beta, estimates.G), estimates.sigma2)
+        at = parameters.vector(estimates)
         known = np.sqrt(np.maximum(np.diag(joint), 0.0))
 
         def function(points: np.ndarray) -> np.ndarray:

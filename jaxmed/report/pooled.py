@@ -24,6 +24,7 @@ from jaxmed.report.result import FitResult, Picture, Section
 from jaxmed.report.shown import Shown
 
 if TYPE_CHECKING:
+    from jaxmed.inference.effects import Effect
     from jaxmed.report.bootstrap import BootstrapResult
 
 METHODS = ("percentile", "rubin")
@@ -36,6 +37,12 @@ def check_alike(imputations: Sequence[Any], fits: Sequence[MediationResult] | Se
     """An InputError where the fits are not of one model, of the same rows and clusters; warnings where one did not converge."""
     first = fits[0]
     for label, fit in zip(imputations[1:], fits[1:], strict=True):
+        values = [{m.name: m.values for m in getattr(one.design, "moderators", ())} for one in (first, fit)]
+        if moved := [name for name in values[0] if values[0][name] != values[1][name]]:
+            raise InputError(
+                f"imputation {label} has another mean or SD of the moderator {moved[0]!r} than imputation {imputations[0]}, so "
+                f"that its effects would be given at other values in each; give them: moderator_values={{{moved[0]!r}: [...]}}."
+            )
         ours, theirs = _terms(first), _terms(fit)
         if ours != theirs:
             other = next((name for name in [*theirs, *ours] if (name in theirs) != (name in ours)), "the order of terms")
@@ -71,7 +78,7 @@ def _rows(fit: MediationResult | LMMResult) -> pd.Series:
 
 
 def _counted(rows: pd.Series) -> str:
-    return listed([f"{name} {n:,}" for name, n in rows.items()])
+    return ", ".join(f"{name} {n:,}" for name, n in rows.items())
 
 
 @verbs
@@ -218,35 +225,28 @@ class PooledMediation(PooledResult[MediationResult]):
         method = require_option("method", method, ("rubin", "monte_carlo"))
         first = self.fits[0]
         rows = first._quantities.rows
-        values = np.array([effects.values(rows, *fit.system.estimates) for fit in self.fits])
+        # each by its own rows: what columns are centred at differs between imputations
+        values = np.array([fit._quantities.values(fit.system.estimates) for fit in self.fits])
         joints = [fit.system.covariance().joint for fit in self.fits]
-        se = np.array(
-            [effects.std_errors(rows, fit.system.estimates, joint) for fit, joint in zip(self.fits, joints, strict=True)]
-        )
+        pairs = zip(self.fits, joints, strict=True)
+        se = np.array([fit._quantities.std_errors(fit.system.estimates, joint) for fit, joint in pairs])
         found = rubin.pooled(values, se)
         low, high = found.interval(level)
         p, lost = found.p_value, np.isnan(values).sum(0)
         notes = [f"undefined in {k} of {len(self.fits)} imputations" if k else "" for k in lost]
         if method == "monte_carlo":
-            vectors = np.array([np.append(parameters.pack(fit.system.estimates.beta, fit.system.estimates.G),
-                                          fit.system.estimates.sigma2) for fit in self.fits])  # fmt: skip
+            if any(not _same_formulas(fit._quantities.rows, rows) for fit in self.fits[1:]):
+                raise InputError(
+                    "effects(method='monte_carlo'): products with a moderator, or of x and m, are centred at other values in "
+                    "every imputation, so that their parameters cannot be pooled; use method='rubin', which pools the effects."
+                )
+            vectors = np.array([parameters.vector(fit.system.estimates) for fit in self.fits])
             mean, total = rubin.pooled_covariance(vectors, np.array(joints))
             draws = effects.normal_draws(rows, first.design, parameters.unpack(first.design, mean), total)
             draws[:, lost > 0] = np.nan
             low, high = intervals.interval(draws, found.estimate, level=level)
             p = intervals.p_value(draws, found.estimate)
-        return with_figures(
-            first._rows_frame(),
-            estimate=found.estimate,
-            std_error=found.std_error,
-            conf_low=low,
-            conf_high=high,
-            p_value=p,
-            df=found.df,
-            fmi=found.fraction,
-            relative_efficiency=found.efficiency,
-            note=joined_notes(notes),
-        )
+        return with_figures(first._rows_frame(), **_figures(found, low, high, p), note=joined_notes(notes))
 
     def fixef(self, level: float = 0.95) -> pd.DataFrame:
         """Fixed effects with t tests: equation, term, estimate, std_error, statistic, df, p_value, conf_low, conf_high, fmi,
@@ -380,6 +380,26 @@ class PooledLMM(PooledResult[LMMResult]):
         return [("Fixed effects", fixed), ("Random effects (means)", self.varcorr().drop(columns="parameter"))]
 
 
+def _same_formulas(mine: Sequence[Effect], theirs: Sequence[Effect]) -> bool:
+    """Whether rows are the same functions of the parameters."""
+    pairs = zip(mine, theirs, strict=True)
+    return all((one.polynomial, one.divisor) == (other.polynomial, other.divisor) for one, other in pairs)
+
+
+def _figures(found: rubin.Pooled, low: np.ndarray, high: np.ndarray, p: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns that pooled tables have."""
+    return {
+        "estimate": found.estimate,
+        "std_error": found.std_error,
+        "conf_low": low,
+        "conf_high": high,
+        "p_value": p,
+        "df": found.df,
+        "fmi": found.fraction,
+        "relative_efficiency": found.efficiency,
+    }
+
+
 def _fixed_frame(every: list[pd.DataFrame], names: list[str], df: Any, level: float) -> pd.DataFrame:
     estimates, se = (np.array([one[column].to_numpy(float) for one in every]) for column in ("estimate", "std_error"))
     found = rubin.pooled(estimates, se, df)
@@ -456,9 +476,8 @@ class PooledBootstrap:
 
         method = require_option("method", method, METHODS)
         first = self.parts[0].fit
-        quantities = first._quantities
-        values = np.array([quantities.values(part.scheme.estimates) for part in self.parts])
-        each = [quantities.values(part.raw.estimates) for part in self.parts]
+        values = np.array([part.fit._quantities.values(part.scheme.estimates) for part in self.parts])
+        each = [part.fit._quantities.values(part.raw.estimates) for part in self.parts]
         found = rubin.pooled(values, np.array([intervals.std_error(draws) for draws in each]))
         every = np.concatenate(each)
         lost = sum(int((part.status == "failed").sum()) for part in self.parts)
@@ -471,18 +490,8 @@ class PooledBootstrap:
             (low, high), p = statistics.limits(sample, level, "percentile"), statistics.p_value(sample, "percentile")
         else:
             (low, high), p = found.interval(level), found.p_value
-        return with_figures(
-            first._rows_frame(),
-            estimate=found.estimate,
-            std_error=found.std_error,
-            conf_low=low,
-            conf_high=high,
-            p_value=np.where(quantities.tested, p, np.nan),
-            df=found.df,
-            fmi=found.fraction,
-            relative_efficiency=found.efficiency,
-            n_draws=intervals.n_finite(every),
-        )
+        p = np.where(first._quantities.tested, p, np.nan)
+        return with_figures(first._rows_frame(), **_figures(found, low, high, p), n_draws=intervals.n_finite(every))
 
     def summary(self) -> pages.Summary:
         """Counts and the table: a text, which a notebook shows as a table."""

@@ -218,3 +218,29 @@ def test_columns_of_imputations_and_plausible_values_are_checked():
             [one.drop(columns="m").assign(PV1=1.0, PV2=2.0, PV3=3.0) for one in tables()], **ROLES,
             plausible={"m": ["PV1", "PV2", "PV3"]},
         )  # fmt: skip
+
+
+def test_effects_are_those_of_every_imputation_whatever_columns_are_centred_at():
+    """Products are centred at each imputation's own means: pooled effects are means of the fits' own."""
+    rng = np.random.default_rng(2)
+    own = [one.assign(w=rng.normal(size=60)[one["id"]] + k) for k, one in enumerate(tables()[:2])]
+    latent = {"center": "latent", "moderators": {"a": "w"}, "moderator_values": {"w": [0, 1]}}
+    held = {"interaction": True, "interaction_values": {"x": [0, 1], "m": 0.5}, "center": "grand_mean"}
+    for options, parts in ((latent, own), (held, [own[0], own[1].assign(x=own[1]["x"] + 0.3)])):
+        found, each = mediate(parts, **ROLES, **options), [mediate(one, **ROLES, **options) for one in parts]
+        mean = np.mean([one.effects()["estimate"] for one in each], 0)
+        assert found.effects()["estimate"].to_numpy() == pytest.approx(mean, nan_ok=True)
+        with pytest.raises(InputError, match="use method='rubin'"):
+            found.effects(method="monte_carlo")
+        boot = found.bootstrap(60, seed=1, progress=False)
+        expected = np.concatenate([one.bootstrap(60, seed=1, progress=False).draws for one in each])
+        assert boot.draws.to_numpy() == pytest.approx(expected, nan_ok=True)
+    with pytest.raises(InputError, match=r"another mean or SD of the moderator 'w' .*moderator_values="):
+        mediate(own, **ROLES, moderators={"a": "w"})
+
+
+def test_an_error_names_its_imputation():
+    with pytest.raises(InputError, match=r"imputation 2: .*constant"):
+        mediate([tables()[0], tables()[1].assign(m=1.0)], **ROLES)
+    with pytest.raises(InputError, match=r"imputation 2: .*constant"):
+        lmm("y ~ m + (1 | id)", [tables()[0], tables()[1].assign(y=1.0)])
