@@ -75,7 +75,7 @@ def judged(number: int, slopes: bool, n_clusters: int, n: int, icc: float) -> li
     for (means, options), reml in product(kinds.items(), (True,) if slopes else (True, False)):
         fit = fitted(reml=reml, **options)
         tables = {"delta": fit.effects()}
-        if reml:
+        if reml and means in ("observed", "latent"):
             tables["monte_carlo"] = fit.effects(method="monte_carlo")
             tables["percentile"] = fit.bootstrap(DRAWS, seed=number, progress=False).tidy()
         for method, table in tables.items():
