@@ -6,14 +6,14 @@ PY := $(VENV)/bin/python
 DATA := $(or $(JAXMED_SHARED_DATA),../shared/data)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest coverage lint bench validation docs dist clean
+.PHONY: help demo test test-full test-lowest coverage lint bench validation docs dist clean
 
 help:
 	@echo "make demo        the main job on real data: minority status -> family SES -> maths, pupils in schools"
-	@echo "make test        the tests"
-	@echo "make test-fast   most of them: those that compile little (tests/fast.py)"
-	@echo "make test-lowest the same with the lowest versions of all that jaxmed needs, in .venv-lowest"
-	@echo "make coverage    the tests, and which lines they run; HTML into build/coverage/"
+	@echo "make test        the tests: those that compile little, which are most of them"
+	@echo "make test-full   the others (tests/full.py), some ten minutes"
+	@echo "make test-lowest make test with the lowest versions of all that jaxmed needs, in .venv-lowest"
+	@echo "make coverage    both, and which lines they run; HTML into build/coverage/"
 	@echo "make lint        style (ruff) and types (pyright)"
 	@echo "make bench       speed, time to first answer and scaling, with other programs timed in the same run"
 	@echo "make validation  the slow tests and the validation notebooks; HTML into build/validation/"
@@ -26,10 +26,10 @@ demo: $(VENV)/.installed
 	$(PY) -m jaxmed.demo
 
 test: $(VENV)/.group-test
-	$(PY) -m pytest
-
-test-fast: $(VENV)/.group-test
 	$(PY) -m pytest -m "not slow and not full"
+
+test-full: $(VENV)/.group-test
+	$(PY) -m pytest -m "full and not slow"
 
 test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
@@ -56,15 +56,13 @@ docs: $(VENV)/.group-docs
 	$(PY) -m sphinx -E -W --keep-going -q -d build/doctrees -b html docs build/docs
 	@echo "build/docs/index.html"
 
-TRY := import jaxmed as jm; print(jm.mediate(jm.datasets.split_model().data, x="x", m="m", y="y", cluster="id").effects().head(3))
-
 dist: $(VENV)/.group-dist
 	rm -rf dist build/wheel
 	$(PY) -m build --outdir dist
 	$(PY) -m twine check --strict dist/*
 	$(PYTHON) -m venv --clear build/wheel
 	build/wheel/bin/python -m pip install --quiet dist/jaxmed-*.whl
-	cd build/wheel && bin/python -c '$(TRY)'
+	cd build/wheel && bin/python ../../tests/wheel.py
 
 clean:
 	rm -rf $(VENV) .venv-lowest build dist .coverage* .pytest_cache .ruff_cache .hypothesis *.egg-info

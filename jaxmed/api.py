@@ -456,7 +456,7 @@ def coefplot(
     intercepts: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the coefficients of several results beside each other; needs matplotlib (``pip install 'jaxmed[plot]'``).
+    """Draw the coefficients of several results beside each other; needs matplotlib (``pip install matplotlib``).
 
     Args:
         results: a list of fits or bootstraps, or {name: result}.

@@ -23,8 +23,8 @@ sys.path.insert(0, str(HERE))  # for naive.py
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that the fast ones leave out."""
-    from fast import FULL
+    """Mark the tests that ``make test`` leaves out."""
+    from full import FULL
 
     for item in items:
         name = item.nodeid.removeprefix("tests/")

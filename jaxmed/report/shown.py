@@ -35,7 +35,7 @@ class Shown(Result):
     """Figures, reports and exported tables of a result."""
 
     def plot(self, kind: str | None = None, ax: Axes | None = None, *, labels: Labels = None, **options: Any) -> Axes:
-        """Draw a figure; needs matplotlib (``pip install 'jaxmed[plot]'``).
+        """Draw a figure; needs matplotlib (``pip install matplotlib``).
 
         Args:
             kind: of a mediation fit "path", "forest", "moderation", "sensitivity", "clusters", "influence", "profile",

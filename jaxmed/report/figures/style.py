@@ -71,7 +71,7 @@ def require_pyplot() -> Any:
     try:
         import matplotlib.pyplot as pyplot
     except ImportError:
-        raise InputError("figures need matplotlib, which is not installed; get it with: pip install 'jaxmed[plot]'") from None
+        raise InputError("figures need matplotlib, which is not installed; get it with: pip install matplotlib") from None
     return pyplot
 
 

@@ -1,4 +1,4 @@
-"""What ``make test-fast`` leaves out, beside what is marked slow: files, or the beginnings of names of tests.
+"""What ``make test`` leaves to ``make test-full``, beside what is marked slow: files, or the beginnings of names of tests.
 
 They compile programs of their own for more than some seconds, or try hundreds of inputs. What stays holds the design, the
 language of formulas, mixed models, tables and words, intervals, a bootstrap of a mediation, and the criterion against the
