@@ -1,6 +1,7 @@
 """Multilevel mediation by one joint REML fit, bootstrapped thousands of times a second on JAX."""
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from jaxmed import datasets
@@ -63,6 +64,8 @@ __all__ = [
     "to_latex",
     "to_markdown",
 ]
+
+logging.getLogger("jaxmed").addHandler(logging.NullHandler())  # what is not for the screen: silent until asked for
 
 # classes that are there to be named, in isinstance and in types: whoever only imports jaxmed need not wait for them
 _CLASSES = {

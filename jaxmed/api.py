@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from jaxmed.reml.fit import FittedSystem
     from jaxmed.report.mediation import MediationResult
     from jaxmed.report.mixed import LMMResult
+
+logger = logging.getLogger(__name__)
 
 ROUNDS = 10  # of shrinking cluster means; two or three are enough
 
@@ -93,10 +96,16 @@ def lmm(
         return _pooled_lmm(formula, data, reml, weights, imputation, plausible)
     if isinstance(data, str) and not isinstance(formula, str):
         raise InputError("lmm: formula and data are swapped; write the formula first, lmm('y ~ x + (1 | g)', data).")
+    started = time.perf_counter()
     table = read_table(cast("IntoFrame", data))
     with few_threads(0):
         design = lmm_design(formula, table, weights)
+    designed = time.perf_counter()
     estimates = fit_bars(design.terms, design.fixed, design.y - design.offset, design.weights, reml=bool(reml))
+    logger.info(
+        "lmm: %d rows; design %.2f s, fit %.2f s in %d evaluations",
+        len(design.y), designed - started, time.perf_counter() - designed, estimates.evaluations,
+    )  # fmt: skip
     return LMMResult(design, estimates, table.copy(deep=False), bool(reml), weights)._told("lmm")
 
 
@@ -354,6 +363,7 @@ def fit_mediation(data: IntoFrame | Sums, arguments: MediationArguments) -> Medi
     from jaxmed.inference import latent
     from jaxmed.inference.effects import check_extra
     from jaxmed.reml import fit
+    from jaxmed.reml.problem import STATUS
     from jaxmed.report.mediation import MediationResult
 
     begun = time.perf_counter()
@@ -364,6 +374,10 @@ def fit_mediation(data: IntoFrame | Sums, arguments: MediationArguments) -> Medi
     for said in latent.nearly_undefined(design, system.estimates):
         warn_user(f"{said}; see fit.reliability().")
     seconds = {"design": designed - started, "fit": time.perf_counter() - begun}
+    logger.info(
+        "mediate: %d clusters, %s rows; design %.2f s, fit %.2f s; %s",
+        len(design.clusters), "+".join(str(e.n_rows) for e in design.equations), *seconds.values(), STATUS[system.status],
+    )  # fmt: skip
     return MediationResult(system, table.copy(deep=False), arguments, seconds)
 
 
@@ -382,6 +396,7 @@ def shrunken(specification: Specification, source: Source, design: Design, syste
             design = assemble(replace(specification, centres=specification.centres._replace(levels=known)), source)
         system = fit.fit_design(design, reml=specification.arguments.reml, near=system)
         before, known = known, latent.shrinkage(design, system.estimates)
+        logger.debug("mediate: fitted again about shrunken cluster means")
         if latent.is_settled(before, known):
             break
     return design, system

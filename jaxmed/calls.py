@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
+from jaxmed import progress
 from jaxmed.arguments import folded, listed
 from jaxmed.errors import ArgumentError
 
@@ -62,6 +63,8 @@ NOT_HERE: Mapping[str, str] = {
 def verb(function: Callable[P, R]) -> Callable[P, R]:
     """A public function. A call with arguments that it does not have is answered by an ArgumentError that says what is meant.
 
+    One that takes long says so where somebody looks, see progress.py.
+
     Example:
         >>> @verb
         ... def fit(data, *, covariates=None): ...
@@ -77,13 +80,17 @@ def verb(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            signature.bind(*args, **kwargs)
+            given = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             if not takes_any:
                 check_names(function.__name__, kwargs, named)
             order = ", ".join(str(p).partition(":")[0].partition("=")[0] for p in parameters)
             raise ArgumentError(f"{function.__name__}(): {error}. It takes {order}; give them by name.") from None
-        return function(*args, **kwargs)
+        if not progress.wanted():
+            return function(*args, **kwargs)
+        shown = given.get("progress", getattr(given.get("self"), "progress", None))  # of a bootstrap: as in its own call
+        with progress.calling(function.__name__, quiet=shown is False):
+            return function(*args, **kwargs)
 
     return called
 

@@ -458,10 +458,10 @@ def _run(
     executor,
 ) -> MassResult:
     from jaxmed.inference import executors, mass, mass_storage
+    from jaxmed.progress import progress_bar
     from jaxmed.reml.compilation import compiled
     from jaxmed.report.mass import MassResult
     from jaxmed.report.mediation import MediationResult
-    from jaxmed.report.progress import progress_bar
 
     if executor is not None:
         executors.require_executor(executor)
@@ -475,7 +475,7 @@ def _run(
     folder = None if save_to is None else mass_storage.open_folder(save_to, _identity(call, kept, many, rows))
     started = time.perf_counter()
     before = compiled.seconds
-    with progress_bar(len(many), progress, unit="models", waits=compiled.told) as update:
+    with progress_bar(len(many), progress, unit="models") as update:
         models = mass.run(
             family, len(many), many.read, alone, sizes, rows=rows, progress=update, folder=folder, executor=executor
         )

@@ -77,9 +77,8 @@ def power(
     from jaxmed.api import fit_mediation
     from jaxmed.inference import effects
     from jaxmed.inference import planning as simulations
-    from jaxmed.reml.compilation import compiled
+    from jaxmed.progress import progress_bar
     from jaxmed.reml.problem import FAILED
-    from jaxmed.report.progress import progress_bar
 
     _check(n_clusters, cluster_size, n_simulations)
     interval, level = require_option("interval", interval, ("monte_carlo", "delta")), require_level(level)
@@ -88,7 +87,7 @@ def power(
     number = read_seed(seed)
     tables = []
     sizes = list(product(n_clusters, cluster_size))
-    with progress_bar(len(sizes) * int(n_simulations), progress, "data sets", waits=compiled.told) as update:
+    with progress_bar(len(sizes) * int(n_simulations), progress, "data sets") as update:
         for J, m in sizes:
             rng = np.random.default_rng([number, J, m])
             table, arguments = (

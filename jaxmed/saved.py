@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from jaxmed.arguments import as_list, check_functions, require_path, shown, warn
 from jaxmed.calls import verb
 from jaxmed.design.mediation.arguments import MediationArguments
 from jaxmed.errors import InputError, JaxmedError
+
+logger = logging.getLogger(__name__)
 
 TABLE = "table.npz"  # the data, beside the draws
 
@@ -95,6 +98,7 @@ def load_bootstrap(
         raise InputError(f"folder={str(folder)!r} holds no finished chunk yet")
     draws = arrays.from_arrays(parts, {"compilation": 0.0, "replicates": 0.0})
     whole = arrays.select(draws, range(int(draws.index[-1]) + 1))
+    logger.info("opened %d replicates in %s", len(whole.index), place)
     if lost := saved.lacking():
         warn_user(
             f"folder={str(folder)!r} has {len(whole.index):,} replicates, and {sum(map(len, lost)):,} that were asked for, or "

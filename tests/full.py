@@ -83,4 +83,7 @@ FULL = (
     "unit/test_variance_parts.py::test_arviz",
     "unit/test_variance_parts.py::test_tables_of_draws",
     "unit/test_variance_parts.py::test_the_draws_of_a_jackknife",
+    "unit/test_waiting.py::test_the_log_names",
+    "unit/test_waiting.py::test_the_log_says",
+    "unit/test_waiting.py::test_the_main_job",
 )

@@ -8,6 +8,7 @@ With an executor the chunks go to its workers (executors.py).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,9 @@ from jaxmed.inference.schemes import Scheme
 from jaxmed.reml import compilation
 from jaxmed.reml import refit as reml
 from jaxmed.reml.information import Covariance
-from jaxmed.reml.problem import Estimates
+from jaxmed.reml.problem import FAILED, Estimates
+
+logger = logging.getLogger(__name__)
 
 AUDITED = 256  # replicates whose covariances exist at a time
 SPAN = 1024  # replicates of a saved chunk at most, so that little is lost when a long run is cut off
@@ -79,6 +82,11 @@ def run(
     each = min(rows, -(-n // (workers * jax.process_count())) or 1, SPAN if store else rows)
     spans = [range(a, min(a + each, part.stop)) for part in left for a in range(part.start, part.stop, each)]
     progress(len(replicates) - n)
+    logger.info(
+        "%d replicates: %d there already, %d to be refitted in %d chunks of up to %d (a program takes %d) by %d %s",
+        len(replicates), len(replicates) - n, n, len(spans), each, rows, threads if executor is None else workers,
+        "threads" if executor is None else "workers",
+    )  # fmt: skip
     started, before = time.perf_counter(), compilation.compiled.seconds
 
     def chunk(span: range) -> Draws:
@@ -96,9 +104,15 @@ def run(
                 store.write(draws)
             done.append(draws)
             progress(len(draws.index))
+            logger.debug("replicates %d to %d are done", draws.index[0], draws.index[-1])
     total, compiling = time.perf_counter() - started, compilation.compiled.seconds - before
     compiling = max([compiling, *(draws.seconds.get("compilation", 0.0) for draws in done)])  # workers do so side by side
     seconds = {"compilation": compiling, "replicates": total - compiling}
+    logger.info(
+        "refitted %d replicates in %.1f s (and %.1f s of compiling): %d took the safe route, %d failed",
+        sum(len(draws.index) for draws in done), total - compiling, compiling,
+        sum(int(draws.safe.sum()) for draws in done), sum(int((draws.status == FAILED).sum()) for draws in done),
+    )  # fmt: skip
     mine = [draws.arrays() for draws in done]
     if store:
         hosts.wait()
@@ -137,17 +151,20 @@ class Audit(NamedTuple):
     smallest: np.ndarray  # (B,) smallest eigenvalue of the Hessian, scaled to a unit diagonal
 
 
-def audit(scheme: Scheme, draws: Draws, quantities: Quantities) -> Audit:
-    """Standard errors of quantities and the curvature at the optimum of every replicate."""
+def audit(scheme: Scheme, draws: Draws, quantities: Quantities, progress: Callable[[int], object] = lambda done: None) -> Audit:
+    """Standard errors of quantities and the curvature at the optimum of every replicate; ``progress`` is told counts."""
 
     def look(mine: Estimates, found: Covariance) -> tuple[np.ndarray, ...]:
         return quantities.std_errors(mine, found.joint), found.smallest
 
-    return Audit(*revisited(scheme, draws, look))
+    return Audit(*revisited(scheme, draws, look, progress))
 
 
 def revisited(
-    scheme: Scheme, draws: Draws, look: Callable[[Estimates, Covariance], tuple[np.ndarray, ...]]
+    scheme: Scheme,
+    draws: Draws,
+    look: Callable[[Estimates, Covariance], tuple[np.ndarray, ...]],
+    progress: Callable[[int], object] = lambda done: None,
 ) -> tuple[np.ndarray, ...]:
     """Arrays of leading axis B that ``look`` makes of every replicate's estimates and covariances, batch by batch."""
     system, size = scheme.system, scheme.chunk(AUDITED)
@@ -166,5 +183,9 @@ def revisited(
         ]
         return look(mine, system.join_covariances(parts))
 
+    made = []
     with ThreadPoolExecutor(memory.threads(scheme.workers(), *scheme.memory(len(draws.index), size), size)) as pool:
-        return tuple(np.concatenate(a) for a in zip(*pool.map(chunk, spans), strict=True))
+        for span, one in zip(spans, pool.map(chunk, spans), strict=True):
+            made.append(one)
+            progress(len(span))
+    return tuple(np.concatenate(a) for a in zip(*made, strict=True))

@@ -13,6 +13,7 @@ of a future is always one of the pool: a worker that died, a lost connection. Su
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 import threading
 import traceback
@@ -31,6 +32,8 @@ from jaxmed.errors import InputError, ProcessError
 from jaxmed.inference.draws import Draws, from_arrays
 from jaxmed.reml import compilation
 from jaxmed.version import __version__
+
+logger = logging.getLogger(__name__)
 
 TRIES = 3  # of a chunk whose worker is lost
 CARRIED = 2**26  # bytes of the fit that the tasks of a run may carry in all, if the pool has no more workers than that
@@ -203,6 +206,10 @@ def answers(
             except (Exception, CancelledError) as error:
                 reasons.append(error)
                 lost[span.start] += 1
+                logger.info(
+                    "replicates %d to %d were lost with their worker, try %d of %d: %s",
+                    span.start, span.stop - 1, lost[span.start], TRIES, _said(error),
+                )  # fmt: skip
                 if lost[span.start] < TRIES:
                     send(span, True)
                 else:
@@ -211,6 +218,9 @@ def answers(
             if answer.error is not None:
                 raise answer.error
             if answer.arrays is None:
+                logger.debug(
+                    "replicates %d to %d reached a worker without the fit: sent again with it", span.start, span.stop - 1
+                )
                 send(span, True)
                 continue
             yield span, answer

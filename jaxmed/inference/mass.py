@@ -5,6 +5,7 @@ Axis letters: V models, p fixed effects, q random effects, K equations, E rows o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
@@ -26,6 +27,8 @@ from jaxmed.reml.columns import Columns
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.information import Covariance
 from jaxmed.reml.problem import FAILED, Estimates
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1024  # models of a compiled program
 CHUNK_BYTES = 2**28  # that the arrays of a chunk may take
@@ -251,12 +254,15 @@ def run(
             return span, values, None, before
         return span, values, _batch(family, values, rows, sizes) if family else None, None
 
+    logger.info("%d models in %d chunks of up to %d%s", n_models, len(spans), rows, "" if family else ", all one by one")
+    taken = 0  # from the folder
     with few_threads(0):
         pool = _chunks(family, batch, spans, rows)
         if executor is not None and family is not None:
             pool = _there(executor, replace(family, sizes=sizes), read, spans, rows, folder)
         for (first, last), values, made, before in pool:
             if before is not None:
+                taken += last - first
                 out.put(slice(first, last), before[0])
                 out.reasons.update({first + k: reason for k, reason in before[1].items()})
                 progress(last - first)
@@ -269,6 +275,14 @@ def run(
             if folder is not None:
                 folder.write(first, last, values, models.arrays(), models.reasons)
             progress(last - first)
+            logger.debug("models %d to %d are done, %d of them one by one", first, last - 1, len(left))
+    logger.info(
+        "%d models: %d were there, %d fitted one by one, %d failed",
+        n_models,
+        taken,
+        out.alone.sum(),
+        (out.status == FAILED).sum(),
+    )
     return out
 
 

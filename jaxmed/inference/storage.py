@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import tempfile
@@ -30,6 +31,8 @@ from jaxmed.inference.draws import FACTORS, KINDS, Draws, missing
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.reml.problem import STATUS
 from jaxmed.version import __version__
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 FORMAT = 2  # 1: no checksums, in folders of version 0.1
@@ -204,7 +207,9 @@ def open_folder(path: str | os.PathLike[str], scheme: AnyScheme, call: dict[str,
             + (" (jaxmed.load_bootstrap still opens it)" if ours["format"] != manifest["identity"]["format"] else "")
         )
     probe(place)
-    return Folder(place, manifest, scheme)
+    folder = Folder(place, manifest, scheme)
+    logger.info("draws are kept in %s, which has %d replicates", place, sum(map(len, folder.done())))
+    return folder
 
 
 def kept_seed(path: str | os.PathLike[str]) -> int | None:

@@ -319,19 +319,29 @@ def _about(system: FittedSystem, made: Likelihood, best: np.ndarray) -> Profiles
     return Profiles(system, made, best, place.value, inverse)
 
 
-def intervals(about: Profiles, wanted: Sequence[Held], level: float, reference: Reference, tested: bool = True) -> list[Interval]:
+def intervals(
+    about: Profiles,
+    wanted: Sequence[Held],
+    level: float,
+    reference: Reference,
+    tested: bool = True,
+    progress: Callable[[int], object] = lambda done: None,
+) -> list[Interval]:
     """Estimate, ends, p value (NaN unless ``tested``) and reason of what is lacking, of each quantity.
 
-    Should a search come upon a likelihood above that of the fit, the profiles are made about its maximum.
+    Should a search come upon a likelihood above that of the fit, the profiles are made about its maximum. ``progress`` is told of
+    quantities as they are done.
     """
     with few_threads(0), np.errstate(all="ignore"):  # a search that leaves the numbers comes back
-        return _settled(about, wanted, level, reference, tested)[1]
+        return _settled(about, wanted, level, reference, tested, progress)[1]
 
 
-def null_tests(about: Profiles, wanted: Sequence[Held], reference: Reference) -> list[tuple[Interval, np.ndarray | None]]:
+def null_tests(
+    about: Profiles, wanted: Sequence[Held], reference: Reference, progress: Callable[[int], object] = lambda done: None
+) -> list[tuple[Interval, np.ndarray | None]]:
     """The test of 0 of each quantity, no share, without its interval; and the likeliest parameters (P,) with which it is 0."""
     with few_threads(0), np.errstate(all="ignore"):
-        about, found = _settled(about, wanted, None, reference, True)
+        about, found = _settled(about, wanted, None, reference, True, progress)
         out = []
         for held, one in zip(wanted, found, strict=True):
             at = about.null(Held(held.top, None, held.directions))[1] if np.isfinite(one.zeta) and one.zeta > 0 else None
@@ -360,16 +370,23 @@ def drawn(
 
 
 def _settled(
-    about: Profiles, wanted: Sequence[Held], level: float | None, reference: Reference, tested: bool
+    about: Profiles,
+    wanted: Sequence[Held],
+    level: float | None,
+    reference: Reference,
+    tested: bool,
+    progress: Callable[[int], object] = lambda done: None,
 ) -> tuple[Profiles, list[Interval]]:
     """The intervals (without a level tests alone), and the profiles about the maximum of the likelihood that they belong to."""
-    first = about.deviance
+    first, told = about.deviance, 0
     for _ in range(RESTARTS):
         done: dict[int, Interval] = {}
-        for row in wanted:
+        for k, row in enumerate(wanted, 1):
             if id(row) not in done and not about.lower:
                 target = None if level is None else reference.root(level)
                 done[id(row)] = _interval(about, row, target, reference, tested)
+                progress(max(k - told, 0))  # of what is done anew nothing is told
+                told = max(k, told)
         if not about.lower:
             return about, [done[id(row)]._replace(above=first - about.deviance) for row in wanted]
         lowest = min(about.lower, key=lambda found: found.value)

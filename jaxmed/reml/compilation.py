@@ -6,6 +6,7 @@ Nothing here knows what is computed: the likelihood, its minimisation and the dr
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from jaxmed.errors import ProcessError
+from jaxmed.progress import tell_compiling
 
 try:
     from jax.experimental.scheduling_groups import xla_metadata_call
@@ -30,6 +32,7 @@ except ImportError:  # an experimental name: without it everything works, slower
 
 P = ParamSpec("P")
 R = TypeVar("R")
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -147,42 +150,26 @@ KEPT = 24
 PATIENCE = 2.0  # seconds of compiling after which whoever waits is told
 
 
-class Programs:
-    """The last ``KEPT`` programs in use by structure and shapes, with the seconds that compiling took.
+@contextmanager
+def _announced() -> Iterator[None]:
+    timer = threading.Timer(PATIENCE, tell_compiling, (True,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        tell_compiling(False)
 
-    ``listeners`` are called with True when a compilation takes longer than ``PATIENCE``, and with False at its end.
-    """
+
+class Programs:
+    """The last ``KEPT`` programs in use by structure and shapes, with the seconds that compiling took."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.programs: OrderedDict[Any, Callable] = OrderedDict()
         self.seconds = 0.0
-        self.listeners: list[Callable[[bool], object]] = []
-
-    @contextmanager
-    def told(self, listener: Callable[[bool], object]) -> Iterator[None]:
-        """Add a listener, which may be called from another thread, while the context lasts."""
-        self.listeners.append(listener)
-        try:
-            yield
-        finally:
-            self.listeners.remove(listener)
-
-    @contextmanager
-    def _announced(self) -> Iterator[None]:
-        def tell(compiling: bool) -> None:
-            for listener in tuple(self.listeners):
-                listener(compiling)
-
-        timer = threading.Timer(PATIENCE, tell, (True,))
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-            tell(False)
 
     def run(self, fn, *args, options=None, **static):
         """``fn(*args, **static)``, compiled on first use for these shapes; safe to call from several threads."""
@@ -198,13 +185,22 @@ class Programs:
             program = self.programs.pop(key, None)
             if program is None:
                 started = time.perf_counter()
-                with self._announced():
+                logger.debug("compiling %s, which is not among the %d programs kept", _name(fn), len(self.programs))
+                with _announced():
                     program = _compiled(jax.jit(partial(fn, **static), compiler_options=options), args)
-                self.seconds += time.perf_counter() - started
+                took = time.perf_counter() - started
+                self.seconds += took
+                logger.info("compiled %s in %.1f s", _name(fn), took)
+            else:
+                logger.debug("%s was compiled before", _name(fn))
             self.programs[key] = program  # the last one used is the last one to go
             while len(self.programs) > KEPT:
                 self.programs.popitem(last=False)
         return program(*args)
+
+
+def _name(fn) -> str:
+    return getattr(fn, "__qualname__", type(fn).__name__)
 
 
 def _compiled(program, args) -> Callable:

@@ -24,12 +24,11 @@ from jaxmed.inference.draws import RESPONSES, Draws
 from jaxmed.inference.mixed import AnyScheme
 from jaxmed.inference.omnibus import from_draws
 from jaxmed.inference.schemes import Scheme, make
-from jaxmed.reml.compilation import compiled
+from jaxmed.progress import progress_bar
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS, Estimates
 from jaxmed.report import bootstrap_words, document, omnibus, tables, variance_tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_tables import for_notebooks, with_figures
-from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import FitResult, Picture, Section
 from jaxmed.report.shown import Curved, Labels
 
@@ -46,7 +45,7 @@ class BootstrapResult(Curved):
     raw: Draws
     scheme: AnyScheme
     seconds: dict[str, float]
-    progress: bool = False  # whether the runs that a table needs show a bar too
+    progress: bool | None = None  # whether the runs that a table needs show a bar too; None: where somebody looks
     calibrate: int | None = None  # inner replicates of each replicate; with a number, "calibrated" is tidy()'s default
 
     @property
@@ -327,13 +326,15 @@ class BootstrapResult(Curved):
 
     @cached_property
     def _audit(self) -> bootstrap.Audit:
-        return bootstrap.audit(self._batched, self.raw, self.fit._quantities)
+        shown = None if self.progress else self.progress  # mostly it is over at once
+        with progress_bar(len(self), shown) as update:
+            return bootstrap.audit(self._batched, self.raw, self.fit._quantities, update)
 
     @cached_property
     def _acceleration(self) -> np.ndarray:
         system = self._batched.system
         J = len(system.design.clusters)
-        with progress_bar(J, self.progress, waits=compiled.told) as update:
+        with progress_bar(J, self.progress) as update:
             draws = bootstrap.run(range(J), make(system, "jackknife", 0), progress=update)
         return intervals.acceleration(self.fit._quantities.values(draws.estimates), strata=self.scheme.strata)
 
@@ -345,7 +346,7 @@ class BootstrapResult(Curved):
                 "kind='cluster'"
             )
         n = self.calibrate or inner.INNER
-        with progress_bar(len(self) * n, self.progress, waits=compiled.told) as update:
+        with progress_bar(len(self) * n, self.progress) as update:
             return inner.inner_shares(self._batched, self.raw.index, n, self.fit._quantities, update)
 
     def _sample(self, method: str, singular: str) -> statistics.Sample:

@@ -16,10 +16,9 @@ from jaxmed.errors import InputError
 from jaxmed.inference import bootstrap, executors, hosts, schemes, storage, weights
 from jaxmed.inference.draws import FACTORS, KINDS
 from jaxmed.inference.mixed import AnyScheme
+from jaxmed.progress import progress_bar
 from jaxmed.reml import refit as reml
-from jaxmed.reml.compilation import compiled
 from jaxmed.report.bootstrap import BootstrapResult
-from jaxmed.report.progress import progress_bar
 from jaxmed.report.result import FitResult
 
 
@@ -54,7 +53,7 @@ def run(
     if kind == "wild" and factor == "rademacher":
         warn_rademacher(fit._of_products())
     store = None if save_to is None else _folder(fit, save_to, scheme)
-    with progress_bar(len(chosen), progress, waits=compiled.told) as update:
+    with progress_bar(len(chosen), progress) as update:
         draws = bootstrap.run(
             chosen, scheme, chunk_size=chunk_size or reml.default_chunk(), progress=update, store=store, executor=executor
         )

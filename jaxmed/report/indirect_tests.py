@@ -11,8 +11,8 @@ import pandas as pd
 from jaxmed.arguments import Seed, chosen_names, read_seed, require_bool, require_option, require_whole, warn_user
 from jaxmed.errors import InputError
 from jaxmed.inference import held, parameters, system_profiles
+from jaxmed.progress import PATIENCE, progress_bar
 from jaxmed.report import profile_tables
-from jaxmed.report.progress import progress_bar
 
 if TYPE_CHECKING:
     from jaxmed.inference.effects import Effects
@@ -52,7 +52,8 @@ def test_indirect(
     if about is None:
         return table.assign(statistic=np.nan, df=1.0, p_value=np.nan, note=lacking)
     wanted = held.of_effects(rows, system.design, about.scale())
-    found = system_profiles.null_tests(about, wanted, law)
+    with progress_bar(len(wanted), progress, "effects", delay=PATIENCE) as update:
+        found = system_profiles.null_tests(about, wanted, law, update)
     if method == "lrt":
         notes = [f"likelihood ratio (ML), {law.words}" + (f"; {one.note}" if one.note else "") for one, _ in found]
         return table.assign(
@@ -76,10 +77,9 @@ def _bootstrapped(
 ) -> pd.DataFrame:
     # deferred: a likelihood ratio test does without JAX
     from jaxmed.inference.null_test import Drawn, drawn
-    from jaxmed.reml.compilation import compiled
 
     made, notes = [], []
-    with progress_bar(n * sum(null is not None for null in nulls), progress, waits=compiled.told) as update:
+    with progress_bar(n * sum(null is not None for null in nulls), progress) as update:
         for row, null in zip(at, nulls, strict=True):
             if null is None:
                 made.append(Drawn(np.nan, np.nan, np.nan, 0, 0))

@@ -19,6 +19,7 @@ from jaxmed.inference.draws import METHODS
 from jaxmed.inference.mass import Models
 from jaxmed.inference.schemes import SharedWeights, make
 from jaxmed.inference.statistics import Sample
+from jaxmed.progress import progress_bar
 from jaxmed.reml import refit
 from jaxmed.reml.compilation import compiled
 from jaxmed.reml.fit import FittedSystem
@@ -26,7 +27,6 @@ from jaxmed.reml.problem import FAILED
 from jaxmed.report import pages, tables
 from jaxmed.report.mediation import MediationResult
 from jaxmed.report.mixed import LMMResult
-from jaxmed.report.progress import progress_bar
 
 KINDS = ("cluster", "bayesian")
 FAMILY = (
@@ -185,7 +185,7 @@ def run(mass: Mass, n_resamples: Any, columns: Any, seed: Any, kind: Any, progre
     B, rows = int(n_resamples), mass.first._quantities
     values = np.full((len(fitted), B, len(rows.labels)), np.nan)
     failed, systems = np.zeros((len(fitted), B), bool), []
-    with progress_bar(len(fitted) * B, progress, waits=compiled.told) as update:
+    with progress_bar(len(fitted) * B, progress) as update:
         for c, k in enumerate(fitted):
             system = _system(mass.fit(int(k)))
             place = np.array([whole[label] for label in _labels(system)])

@@ -21,11 +21,11 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, latent, parameters, prediction
 from jaxmed.inference.omnibus import wald
+from jaxmed.progress import progress_bar
 from jaxmed.reml import fit as reml_fit
 from jaxmed.report import cluster_tables, indirect_tests, omnibus, profile_tables, variance_tables
 from jaxmed.report.effect_tables import effect_frame, for_notebooks, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.mediation_words import MediationFit
-from jaxmed.report.progress import progress_bar
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoFrame
@@ -488,7 +488,8 @@ class MediationResult(MediationFit):
             >>> len(top) == len(fit.effects())
             True
         """
-        with progress_bar(self.n_clusters, progress) as update:
+        require_bool("progress", progress)
+        with progress_bar(self.n_clusters, progress, "clusters") as update:
             return cluster_tables.influence(self.system, self.cluster, update)
 
     # rows ------------------------------------------------------------------------------------------------------------

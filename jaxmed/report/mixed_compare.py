@@ -12,8 +12,8 @@ from scipy import special
 
 from jaxmed.arguments import Seed, require_bool, require_option, require_whole, warn_user
 from jaxmed.errors import InputError
+from jaxmed.progress import progress_bar
 from jaxmed.report.mixed import LMMResult
-from jaxmed.report.progress import progress_bar
 
 if TYPE_CHECKING:
     from jaxmed.inference.likelihood_ratio import BootstrapTest
@@ -83,14 +83,13 @@ def _by_bootstrap(frame: pd.DataFrame, fits: Sequence[LMMResult], n: int, seed: 
     # deferred: they import JAX
     from jaxmed.inference import likelihood_ratio
     from jaxmed.inference.likelihood_ratio import Fitted
-    from jaxmed.reml.compilation import compiled
     from jaxmed.report.bootstrap_call import chosen_seed, require_numbers
 
     require_numbers("n_resamples", n, n)
     number = chosen_seed(seed, "parametric", None, None)
     given = [Fitted(fit._model, fit._system, fit.design.offset * fit._root) for fit in fits]
     tests: list[BootstrapTest] = []
-    with progress_bar(2 * n * (len(fits) - 1), progress, "refits", waits=compiled.told) as update:
+    with progress_bar(2 * n * (len(fits) - 1), progress, "refits") as update:
         for k in range(1, len(fits)):
             draws = likelihood_ratio.draws(given[k - 1], given[k], n, number, update)
             test = likelihood_ratio.bootstrap_test(float(frame["chisq"].iloc[k]), int(frame["df"].iloc[k]), draws)

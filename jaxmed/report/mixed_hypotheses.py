@@ -16,8 +16,8 @@ from jaxmed.errors import InputError
 from jaxmed.inference import profiles, satterthwaite
 from jaxmed.inference.mixed_prediction import TermFit
 from jaxmed.inference.satterthwaite import Estimated
+from jaxmed.progress import progress_bar
 from jaxmed.report import mixed_frames
-from jaxmed.report.progress import progress_bar
 
 Contrast = str | Sequence[str] | Sequence[float] | Sequence[Sequence[float]] | np.ndarray
 

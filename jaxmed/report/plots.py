@@ -17,6 +17,7 @@ from jaxmed.design.system import Design
 from jaxmed.errors import InputError
 from jaxmed.inference import effects
 from jaxmed.inference.statistics import ALL_METHODS
+from jaxmed.progress import progress_bar
 from jaxmed.report import check_plots, cluster_tables, names, profile_tables, side_by_side
 from jaxmed.report.figures import clusters, density, forest, health, moderation, path, profile, style
 from jaxmed.report.result import Drawn, Mediation, Mixed, Moderated, Result
@@ -216,7 +217,9 @@ def fit_influence(result: Mediation, *, effect: str | None = None, n: int = 15, 
     known = result.effects()["label"].tolist()
     chosen = _effect(effect, known)
     require_whole("n", n, 1, ": how many clusters to show")
-    return clusters.influence(result.influence(), result.cluster, chosen, most=int(n), ax=ax)
+    with progress_bar(result.n_clusters, None, "clusters") as update:
+        table = cluster_tables.influence(result.system, result.cluster, update)
+    return clusters.influence(table, result.cluster, chosen, most=int(n), ax=ax)
 
 
 # --- Bootstraps -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from jaxmed.errors import InputError
 from jaxmed.inference import held, parameters, system_profiles
 from jaxmed.inference.effect_rows import Effect
 from jaxmed.inference.system_profiles import REFERENCES, Interval, Profiles, Reference
+from jaxmed.progress import progress_bar
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import FAILED
 
@@ -48,7 +49,8 @@ def effect_columns(system: FittedSystem, rows: tuple[Effect, ...], level: float,
     about, lacking = about_maximum(system)
     if about is None:
         return _nothing(len(rows), lacking)
-    found = system_profiles.intervals(about, held.of_effects(rows, system.design, about.scale()), level, law)
+    with progress_bar(len(rows), None, "effects") as update:
+        found = system_profiles.intervals(about, held.of_effects(rows, system.design, about.scale()), level, law, progress=update)
     return Columns(
         np.array([one.low for one in found]),
         np.array([one.high for one in found]),
@@ -65,7 +67,9 @@ def parameter_intervals(system: FittedSystem, level: float, reference: str) -> p
     if about is None:
         nothing = np.full(len(rows.name), np.nan)
         return rows._replace(low=nothing, high=nothing)
-    found = system_profiles.intervals(about, held.of_parameters(system.design), level, law, tested=False)
+    wanted = held.of_parameters(system.design)
+    with progress_bar(len(wanted), None, "parameters") as update:
+        found = system_profiles.intervals(about, wanted, level, law, tested=False, progress=update)
     power = [2 if name.startswith("var(") else 1 for name in rows.name[: len(found) - len(system.design.fixed_labels)]]
     power += [1] * len(system.design.fixed_labels)
     return rows._replace(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jaxmed as jm
+from jaxmed.progress import progress_bar
 from jaxmed.reml import compilation
-from jaxmed.report.progress import progress_bar
 
 # few draws are enough here, and few draws are warned of
 pytestmark = pytest.mark.filterwarnings("ignore::jaxmed.errors.JaxmedWarning")
@@ -37,7 +37,7 @@ def test_who_waits_for_a_compilation_is_told(capsys, monkeypatch):
         slow()
         return x
 
-    with progress_bar(10, True, waits=compilation.compiled.told) as update:
+    with progress_bar(10, True) as update:
         compilation.run(traced, np.ones(3))
         compilation.run(traced, np.ones(3))  # there already: nothing to say
         update(10)
@@ -45,7 +45,7 @@ def test_who_waits_for_a_compilation_is_told(capsys, monkeypatch):
     assert seen.out == ""
     assert seen.err.count("compiling the refits of this model, once per structure") == 1
     assert seen.err.rstrip("\r ").rsplit("\r", 1)[-1].startswith("100%")  # said no longer when it is over
-    with progress_bar(10, False, waits=compilation.compiled.told):
+    with progress_bar(10, False):
         compilation.run(traced, np.ones(4))
     compilation.run(traced, np.ones(5))  # nobody waits
     assert capsys.readouterr() == ("", "")

@@ -6,6 +6,8 @@ group_by().agg(): the only form that runs on every engine. Only one row per clus
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ from jaxmed.design.mediation.summary import Summary
 from jaxmed.design.mediation.sums import Monomial, RawSums, Sums, monomials
 from jaxmed.design.mediation.terms import Terms
 from jaxmed.errors import InputError, JaxmedError
+
+logger = logging.getLogger(__name__)
 
 MOST_LEVELS = 1000  # distinct values of a column of text that come back to be coded
 FIGURES = ("count", "mean", "low", "high", "variance")
@@ -264,8 +268,10 @@ def _means(frame: nw.LazyFrame, places: Sequence[str]) -> dict[str, float]:
 @contextmanager
 def _step(data: Any, what: str) -> Iterator[None]:
     """An InputError, with the step and the remedy, for what an engine cannot do."""
+    started = time.perf_counter()
     try:
         yield
+        logger.info("%s came back in %.1f s", what, time.perf_counter() - started)
     except JaxmedError:
         raise
     except Exception as error:
@@ -300,7 +306,12 @@ def _complete(columns: tuple[str, ...]) -> nw.Expr:
 
 def _collect(frame: nw.LazyFrame) -> nw.DataFrame:
     """Run a query; polars by its streaming engine, which never holds all rows."""
-    return frame.collect(engine="streaming") if frame.implementation.is_polars() else frame.collect()
+    started = time.perf_counter()
+    found = frame.collect(engine="streaming") if frame.implementation.is_polars() else frame.collect()
+    logger.debug(
+        "a query of %s gave %d rows in %.1f s", frame.implementation.name.lower(), len(found), time.perf_counter() - started
+    )
+    return found
 
 
 def _order(keys: pd.Series) -> tuple[np.ndarray, np.ndarray]:
