@@ -29,7 +29,7 @@ from jaxmed.reml.problem import FAILED, SINGULAR, STATUS, Estimates
 from jaxmed.report import bootstrap_words, document, omnibus, tables, variance_tables
 from jaxmed.report import sensitivity as robustness
 from jaxmed.report.effect_tables import for_notebooks, with_figures
-from jaxmed.report.result import FitResult, Picture, Section
+from jaxmed.report.result import FitResult, Picture, Robust, Section
 from jaxmed.report.shown import Curved, Labels
 
 MONTE_CARLO = ["mc_std_error", "mc_conf_low", "mc_conf_high"]  # columns that printed tables leave out
@@ -580,29 +580,23 @@ class BootstrapResult(Curved):
         table, name = self._shown_table()
         shown = table.drop(columns=MONTE_CARLO)
         own = self.fit._row_blocks(shown, f"{self.kind} bootstrap, {name} intervals, 95%")
-        return [*own, *self._strength(_without_inner(name)), *self.fit._parameter_tables()]
+        return [*own, *self.fit._parameter_tables()]
 
-    def _strength(self, method: str) -> list[tuple[str, pd.DataFrame]]:
-        """The thresholds of a confounder, of mediations; of a jackknife those of its fit."""
-        if self.fit._response is not None:
-            return []
-        design = self.fit._mediation_design("sensitivity()")
-        made = robustness.each(self.fit, design) if self.kind == "jackknife" else robustness.each(self, design, method=method)
-        return robustness.report_table(made)
+    def _robust(self, level: str | None) -> Robust:
+        design = self.fit._mediation_design(robustness.SECTION)
+        if self.kind == "jackknife":  # it has no draws: what its fit says
+            return robustness.section(self.fit, design, level, drawn=False)
+        return robustness.section(self, design, level, _without_inner(self._shown_table()[1]))
 
     def _pictures(self) -> list[Picture]:
         drawn = self.fit._pictures_of_draws(self)
         if self.kind == "jackknife":
             return [picture for picture in drawn if picture.kind not in ("density", "health", "moderation")]
         name = self._shown_table()[1]
-        confounded = []
-        if self.fit._response is None:
-            confounded = document.confounders(self, self.fit._mediation_design("sensitivity()"), _without_inner(name))
         if name == self.default_method:
-            return [*drawn, *confounded]
+            return drawn
         # with fewer draws than percentiles need
-        drawn = [picture._replace(options={"method": name}) for picture in drawn if picture.kind in ("forest", "density")]
-        return [*drawn, *confounded]
+        return [picture._replace(options={"method": name}) for picture in drawn if picture.kind in ("forest", "density")]
 
     def _diagnostics(self) -> list[str]:
         return [*self.fit._diagnostics(), *bootstrap_words.diagnostics(self)]

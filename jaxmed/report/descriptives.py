@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
+from jaxmed.report import document, names
+from jaxmed.report.result import Section
+
+ICC = "ICC: intraclass correlation, of the analysis of variance."
+DIGITS = dict.fromkeys(("mean", "sd", "minimum", "maximum"), ".2f")
 HEADERS = {"level": "Level", "n": "n", "mean": "M", "sd": "SD", "minimum": "Min", "maximum": "Max", "icc": "ICC"}
 
 
@@ -46,6 +53,55 @@ def table(columns: pd.DataFrame, clusters: pd.Series) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def crossed_table(columns: pd.DataFrame, groups: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """As :func:`table`, of several grouping factors; ``groups`` (n,) number the groups of each, and no value is missing.
+
+    ``level`` is the factor, of fewest groups, within whose groups a variable is constant, of which n then counts the groups;
+    "rows" where there is none. Variables of rows have an intraclass correlation for each factor, "icc_school".
+    """
+    rows = []
+    sizes = {group: int(codes.max(initial=-1)) + 1 for group, codes in groups.items()}
+    for name in columns:
+        values = columns[name].to_numpy(float)
+        per = {}
+        for group, codes in groups.items():
+            per[group] = np.full(sizes[group], np.nan)
+            per[group][codes] = values
+        constant = [group for group, codes in groups.items() if (values == per[group][codes]).all()]
+        level = min(constant, key=lambda group: sizes[group], default=None)
+        own = values if level is None else per[level]
+        row = {"variable": str(name), "level": "rows" if level is None else level, "n": len(own), "mean": own.mean()}
+        row |= {"sd": own.std(ddof=1) if len(own) > 1 else np.nan, "minimum": own.min(), "maximum": own.max()}
+        rows.append(row | {f"icc_{g}": _icc(values, codes) if level is None else np.nan for g, codes in groups.items()})
+    return pd.DataFrame(rows)
+
+
+def sizes_in_words(groups: Mapping[str, np.ndarray]) -> list[str]:
+    """How many rows the groups of every factor have."""
+    said = []
+    for group, codes in groups.items():
+        n = np.bincount(codes)
+        rows = f"{n[0]:,} rows each" if n.min() == n.max() else f"{n.min():,} to {n.max():,} rows (mean {n.mean():.1f})"
+        said.append(f"{names.column(group)}: {len(n):,} groups of {rows}.")
+    return said
+
+
+def section(about: pd.DataFrame, pairs: pd.DataFrame | None, notes: Sequence[str]) -> Section:
+    """The section of a report: the table of variables, and where there are two levels their correlations."""
+    about.attrs["notes"] = list(notes)
+    several = {name: f"ICC ({names.column(str(name)[4:])})" for name in about if str(name).startswith("icc_")}
+    formats = DIGITS | dict.fromkeys(("icc", *several), ".2f")
+    if several:
+        about["level"] = [names.column(level) for level in about["level"].tolist()]
+    inside = [document.table("Variables", about, formats=formats, headers=HEADERS | several)]
+    if pairs is not None:
+        pairs.attrs["notes"] = ["Above the diagonal within clusters, below it between clusters (of cluster means)."]
+        twos = {str(name): two for name in pairs.columns[1:]}
+        pairs["variable"] = [f"{k}. {names.column(name)}" for k, name in enumerate(pairs["variable"].tolist(), 1)]
+        inside.append(document.table("Correlations within and between clusters", pairs, formats=twos, headers={"variable": ""}))
+    return "Descriptive statistics", inside
 
 
 def correlations(columns: pd.DataFrame, clusters: pd.Series) -> pd.DataFrame:

@@ -29,7 +29,6 @@ CAPTIONS = {
     "forest": "Estimates with their intervals; the dashed line is 0.",
     "density": "Distribution of the draws; below each the estimate with its interval; the dashed line is 0.",
     "moderation": "The effect over the observed range of its moderator. Ticks at the bottom: observed values.",
-    "sensitivity": "The effect over the correlation rho of the residuals of mediator and outcome that a confounder makes.",
     "clusters": "Each cluster's own indirect effect, predicted from its data and from all clusters together; lines: the "
     "average of these predictions, and the estimate.",
     "health": "How the replicates ended, how close to their optimum they came, and the interval as draws are added.",
@@ -42,12 +41,12 @@ TABLE, FIGURE = "\ue000", "\ue001"  # what stands for "Table 1" and "Figure 1" u
 CURVES = 6  # moderation curves that are drawn at most
 
 
-def document(result: Result, title: str | None = None, author: str | None = None) -> str:
-    """The whole page."""
+def document(result: Result, title: str | None = None, author: str | None = None, sensitivity: bool | str = False) -> str:
+    """The whole page; ``sensitivity`` True or a level: with that section."""
     title = result._title if title is None else title
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", JaxmedWarning)
-        sections = _sections(result)
+        sections = _sections(result, sensitivity)
     said = list(dict.fromkeys(str(w.message) for w in caught))
     byline = [f'<p class="author">{html.escape(author)}</p>'] if author else []
     written = f'<p class="small">Written {datetime.date.today().isoformat()} with {_versions()}.</p>'
@@ -71,14 +70,21 @@ def _numbered(text: str) -> str:
     return text
 
 
-def _sections(result: Result) -> list[Section]:
+def _sections(result: Result, sensitivity: bool | str) -> list[Section]:
+    robust = result._robust(None if sensitivity is True else str(sensitivity)) if sensitivity else None
+    asked: list[Section] = []
+    if robust is not None:
+        inside = [table(head, frame) for head, frame in robust.tables]
+        asked = [("Sensitivity to an unmeasured confounder", [*inside, *_figures(result, robust.pictures)])]
+    cited = dict.fromkeys([*result._cited(), *(robust.cited if robust else [])])
     return [
         *result._sections(),
         ("Results", [table(head, frame) for head, frame in result._report_tables()]),
-        ("Figures", _figures(result)),
+        ("Figures", _figures(result, result._pictures())),
+        *asked,
         ("Diagnostics", _list(result._diagnostics())),
         ("Methods", [paragraph(_methods())]),
-        ("What to cite", _list([citations.software(__version__), *(citations.CITED[name] for name in result._cited())])),
+        ("What to cite", _list([citations.software(__version__), *(citations.CITED[name] for name in cited)])),
         ("How to reproduce", _code(result)),
     ]
 
@@ -99,14 +105,14 @@ def table(head: str, frame: pd.DataFrame, **options: Any) -> str:
     return f'<div class="table">{heading}\n<div class="wide" tabindex="0">{inside}</div>{notes}</div>'
 
 
-def _figures(result: Result) -> list[str]:
+def _figures(result: Result, wanted: Iterable[Picture]) -> list[str]:
     from jaxmed.report.figures import style
 
     try:
         style.require_pyplot()
     except InputError as why:
         return [paragraph(f"No figures: {why}")]
-    return [_figure(result, *picture) for picture in result._pictures()]
+    return [_figure(result, *picture) for picture in wanted]
 
 
 def pictures(kinds: Iterable[str]) -> list[Picture]:
@@ -124,18 +130,6 @@ def curves(result: Moderated, design: Design) -> list[Picture]:
         Picture("moderation", {"effect": effect, "by": by}, f"{said} {CAPTIONS['moderation']}")
         for (effect, by), said in zip(wanted, words, strict=True)
     ]
-
-
-def confounders(result: Moderated, design: Design, method: str | None = None) -> list[Picture]:
-    """What confounders of the first mediator would do, at every level."""
-    from jaxmed.inference import sensitivity
-
-    found = []
-    for level in sensitivity.LEVELS:
-        for mediator in list(sensitivity.mediators_of(design, level))[:1]:
-            options = {"level": level, "mediator": mediator, "method": method}
-            found.append(Picture("sensitivity", options, f"{result.sensitivity(**options).describe()} {CAPTIONS['sensitivity']}"))
-    return found
 
 
 def _figure(result: Result, kind: str, options: dict, caption: str) -> str:

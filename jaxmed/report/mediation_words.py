@@ -22,8 +22,7 @@ from jaxmed.inference import curves, effects, parameters, prediction, r_squared,
 from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import descriptives, document, equations, names, omnibus, paragraphs, prose, tables, variance_tables
-from jaxmed.report import sensitivity as robustness
+from jaxmed.report import descriptives, document, equations, omnibus, paragraphs, prose, tables, variance_tables
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
@@ -338,31 +337,14 @@ class MediationFit(FitResult, Curved, Checkable):
         if not self.design.has_rows:
             return []
         numbers = self._numbers("report()")
-        about = descriptives.table(*numbers)
-        about.attrs["notes"] = [
-            "ICC: intraclass correlation, of the analysis of variance. n counts clusters for variables of level 2."
-        ]
-        pairs = descriptives.correlations(*numbers)
-        pairs.attrs["notes"] = ["Above the diagonal within clusters, below it between clusters (of cluster means)."]
-        digits = dict.fromkeys(("mean", "sd", "minimum", "maximum", "icc"), ".2f")
-        twos = {str(name): descriptives.two for name in pairs.columns[1:]}
-        pairs["variable"] = [f"{k}. {names.column(name)}" for k, name in enumerate(pairs["variable"].tolist(), 1)]
-        return [
-            (
-                "Descriptive statistics",
-                [
-                    document.table("Variables", about, formats=digits, headers=descriptives.HEADERS),
-                    document.table("Correlations within and between clusters", pairs, formats=twos, headers={"variable": ""}),
-                ],
-            )
-        ]
+        notes = [f"{descriptives.ICC} n counts clusters for variables of level 2."]
+        return [descriptives.section(descriptives.table(*numbers), descriptives.correlations(*numbers), notes)]
 
     def _parameter_tables(self) -> list[tuple[str, pd.DataFrame]]:
         random = tables.covariance_frame(self.varcorr(), self.sigma, fixed=~self.design.free)
         return [("Fixed effects", self.fixef().drop(columns="df")), ("Random effects", random)]
 
     def _report_tables(self) -> list[tuple[str, pd.DataFrame]]:
-        strong = robustness.report_table(robustness.each(self, self.design))
         effects = self.intervals()
         if effects.attrs["method"] == "profile":  # which law it is stands in the heading: only what is lacking is noted
             effects["note"] = [
@@ -374,7 +356,6 @@ class MediationFit(FitResult, Curved, Checkable):
         return [
             *shown,
             *self._omnibus(),
-            *strong,
             *self._parameter_tables(),
             ("Explained variance (Rights & Sterba 2019)", explained),
             *self._means(),
@@ -391,7 +372,7 @@ class MediationFit(FitResult, Curved, Checkable):
     def _pictures(self) -> list[Picture]:
         clusters = ["clusters"] if len(self.cluster_effects()) else []
         return [
-            *document.pictures(("path", "forest")), *document.curves(self, self.design), *document.confounders(self, self.design),
+            *document.pictures(("path", "forest")), *document.curves(self, self.design),
             *document.pictures(clusters), *document.pictures(["check"] if self.design.has_rows else []),
         ]  # fmt: skip
 
@@ -405,8 +386,7 @@ class MediationFit(FitResult, Curved, Checkable):
 
     def _cited(self) -> list[str]:
         moderated = ["hayes", "johnson", "olea"] if self.design.moderators else []
-        confounded = [] if self.design.between else ["imai"]  # of the sensitivity analysis
-        return ["bauer", "kenny", "rights", *CENTRING_CITED.get(self.center, ()), *moderated, *confounded]
+        return ["bauer", "kenny", "rights", *CENTRING_CITED.get(self.center, ()), *moderated]
 
     def _code(self) -> list[str]:
         given = document.arguments(self.arguments.given())

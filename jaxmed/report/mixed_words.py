@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxmed.arguments import require_option
 from jaxmed.calls import verbs
+from jaxmed.design.formula.coding import factor_levels
 from jaxmed.design.formula.model import LmmDesign, new_matrices
 from jaxmed.design.frames import with_columns
 from jaxmed.errors import InputError
@@ -19,7 +20,7 @@ from jaxmed.inference.quantities import MixedRows, mixed_rows
 from jaxmed.reml import crossed
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.reml.problem import Estimates
-from jaxmed.report import mixed_frames, mixed_tables
+from jaxmed.report import descriptives, mixed_frames, mixed_tables
 from jaxmed.report.mixed_tables import DF
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.shown import Checkable, Labels
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from jaxmed.report.check_plots import Checked
     from jaxmed.report.variance_tables import Shares
 
+MOST_LEVELS = 6  # of a factor whose shares are described
 WEIGHTS = ".weights"  # the column of a resampled table that holds weights given as an array
 
 
@@ -191,7 +193,55 @@ class MixedFit(FitResult, Checkable):
     def _sections(self) -> list[Section]:
         from jaxmed.report import equations
 
-        return [("Model", equations.mixed_model(self))]
+        return [*self._described(), ("Model", equations.mixed_model(self))]
+
+    def descriptives(self) -> pd.DataFrame:
+        """What the variables of the formula are like in the rows used: a row for each number, and for each level of a factor but
+        its first, as shares of 0 and 1 (factors of more than six levels are left out).
+
+        Returns:
+            variable, level, n, mean, sd, minimum, maximum, icc. With one grouping factor level is 1 or 2, n counts groups at
+            level 2, and icc is the intraclass correlation of the analysis of variance. With several ``level`` is "rows" or the
+            factor within whose groups the variable is constant, and there is one such correlation for each, "icc_school".
+
+        Example:
+            >>> mixed.descriptives()["variable"].tolist()
+            ['m', 'x']
+        """
+        columns, groups = self._numbers()
+        if len(groups) == 1:
+            return descriptives.table(columns, pd.Series(next(iter(groups.values()))))
+        return descriptives.crossed_table(columns, groups)
+
+    def _numbers(self) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+        """The variables as numbers, and each row's group of every factor, over the rows used."""
+        d = self.design
+        groups = {term.group: term.codes for term in d.terms}
+        factors = {name for group in groups for name in group.split(":")}
+        found: dict[str, np.ndarray] = {}
+        for name in dict.fromkeys([d.response, *d.columns]):
+            if name not in self.data or name in factors:
+                continue
+            values = self.data[name].iloc[d.rows]
+            if pd.api.types.is_numeric_dtype(values):
+                found[str(name)] = values.to_numpy(float)
+                continue
+            levels = factor_levels(values)
+            shares = {f"{name} = {level}": (values == level).to_numpy(float) for level in levels[1:]}
+            found |= shares if len(levels) <= MOST_LEVELS else {}
+        return pd.DataFrame(found), groups
+
+    def _described(self) -> list[Section]:
+        columns, groups = self._numbers()
+        if columns.empty:
+            return []
+        pairs = descriptives.correlations(columns, pd.Series(next(iter(groups.values())))) if len(groups) == 1 else None
+        counted = "groups for variables of level 2" if len(groups) == 1 else "groups where a variable is constant within them"
+        notes = [
+            f"{descriptives.ICC} n counts {counted}; rows are those that the model uses.",
+            *descriptives.sizes_in_words(groups),
+        ]
+        return [descriptives.section(self.descriptives(), pairs, notes)]
 
     def _parameter_tables(self) -> list[tuple[str, pd.DataFrame]]:
         return [("Fixed effects", self.fixef()), ("Random effects", self.varcorr().drop(columns="parameter"))]

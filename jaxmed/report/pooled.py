@@ -20,7 +20,8 @@ from jaxmed.report.effect_tables import joined_notes, with_figures
 from jaxmed.report.mediation import MediationResult
 from jaxmed.report.mixed import LMMResult
 from jaxmed.report.mixed_tables import DF
-from jaxmed.report.result import FitResult, Picture, Section
+from jaxmed.report.result import FitResult, Picture, Robust, Section
+from jaxmed.report.sensitivity import SECTION
 from jaxmed.report.shown import Shown
 
 if TYPE_CHECKING:
@@ -168,6 +169,13 @@ class PooledResult(Shown, Generic[Fit]):
             ("Imputations", [document.paragraph(f"{self._head()}.")]),
             *(own for own in self.fits[0]._sections() if own[0] != "Descriptive statistics"),
         ]
+
+    def _robust(self, level: str | None) -> Robust:
+        self.fits[0]._mediation_design(SECTION)
+        raise InputError(
+            f"{SECTION}: sensitivity to a confounder is not pooled over imputations; fits[0].report(...) has it of one, or leave "
+            "it out."
+        )
 
     def _pictures(self) -> list[Picture]:
         return document.pictures(list(self._figures())[:1])

@@ -39,6 +39,14 @@ class Picture(NamedTuple):
     caption: str
 
 
+class Robust(NamedTuple):
+    """A report's section on sensitivity."""
+
+    tables: list[tuple[str, pd.DataFrame]]
+    pictures: list[Picture]
+    cited: list[str]
+
+
 @verbs
 class Result:
     """What the report, figures and tables ask of any result."""
@@ -69,6 +77,10 @@ class Result:
     @abstractmethod
     def _pictures(self) -> list[Picture]:
         """The report's figures."""
+
+    @abstractmethod
+    def _robust(self, level: str | None) -> Robust:
+        """The report's section on sensitivity, at one level or (None) all; an InputError where there is no such analysis."""
 
     @abstractmethod
     def _diagnostics(self) -> list[str]:

@@ -19,6 +19,7 @@ from jaxmed.reml.problem import Estimates
 from jaxmed.report import names, pages, tables
 from jaxmed.report.paragraphs import through
 from jaxmed.report.prose import MOST, variables
+from jaxmed.report.result import Picture, Robust
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 GRID = np.round(np.linspace(-0.9, 0.9, 73), 10)
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5)  # of the mediator's residual variance
 WIDTH = 120  # characters of the summary
+SECTION = "report(sensitivity=...)"
+CAPTION = "The effect over the correlation rho of the residuals of mediator and outcome that a confounder makes."
 PLACES = {"within": "within clusters", "between": "between clusters"}
 
 
@@ -306,26 +309,31 @@ def analyse(
     return Sensitivity(chosen, moving, confidence, source, grid, reasons, model, parts, limits)
 
 
-def each(result: Any, design: Design, **options: Any) -> list[Sensitivity]:
-    """One analysis per level and mediator."""
-    return [
-        result.sensitivity(level, mediator=mediator, **options)
-        for level in LEVELS
-        for mediator in sensitivity.mediators_of(design, level)
-    ]
+def section(result: Any, design: Design, level: str | None, method: str | None = None, drawn: bool = True) -> Robust:
+    """One analysis per level and mediator for a report: a table of thresholds, and where figures are ``drawn`` one of each.
+
+    An InputError where the level, or all of them, have none.
+    """
+    levels = LEVELS if level is None else (require_option("sensitivity", level, LEVELS),)
+    chosen = [(one, mediator) for one in levels for mediator in sensitivity.mediators_of(design, one)]
+    if design.products or not chosen:
+        _moving(design, levels[0], None, "sensitivity")
+    options = [{"level": one, "mediator": mediator, "method": method} for one, mediator in chosen]
+    found = [result.sensitivity(**given) for given in options]
+    pairs = zip(options, found, strict=True)
+    pictures = [Picture("sensitivity", given, f"{one.describe()} {CAPTION}") for given, one in pairs] if drawn else []
+    return Robust(_report_table(found), pictures, [] if design.between else ["imai"])
 
 
-def report_table(found: Sequence[Sensitivity]) -> list[tuple[str, pd.DataFrame]]:
-    """The thresholds of several analyses as a table of a report; none where there are no indirect effects."""
-    if not found:
-        return []
+def _report_table(found: Sequence[Sensitivity]) -> list[tuple[str, pd.DataFrame]]:
+    """The thresholds of several analyses as a table of a report."""
     several = len({one.confounded for one in found}) > 1
     hidden = ["effect", "mediator", "contrast", "component", *([] if several else ["confounded"])]
     heading = f"Sensitivity to an unmeasured confounder ({found[0].source}, {100 * found[0].conf_level:g}%)"
     return [(heading, pd.concat([one.thresholds() for one in found], ignore_index=True).drop(columns=hidden, errors="ignore"))]
 
 
-def _moving(design: Design, level: Level, mediator: object) -> tuple[str, ...]:
+def _moving(design: Design, level: Level, mediator: object, argument: str = "level") -> tuple[str, ...]:
     known = sensitivity.mediators_of(design, level)
     if design.products:
         raise InputError(
@@ -334,9 +342,9 @@ def _moving(design: Design, level: Level, mediator: object) -> tuple[str, ...]:
         )
     if not known:
         other = next((one for one in LEVELS if sensitivity.mediators_of(design, one)), None)
-        remedy = f"use level={other!r}" if other else "there is no indirect effect at either level"
+        remedy = f"use {argument}={other!r}" if other else "there is no indirect effect at either level"
         needs = "x and m must vary within them" if level == "within" else "that takes center='group_mean' or an m of level 2"
-        raise InputError(f"level={level!r}: this fit has no indirect effect {PLACES[level]} ({needs}); {remedy}.")
+        raise InputError(f"{argument}={level!r}: this fit has no indirect effect {PLACES[level]} ({needs}); {remedy}.")
     if mediator is None:
         if len(known) > 1:
             raise InputError(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from jaxmed.arguments import choices, require_level, require_path, shown
+from jaxmed.arguments import choices, require_level, require_option, require_path, shown
 from jaxmed.calls import check_names, verbs
 from jaxmed.errors import InputError, StorageError
 from jaxmed.report import effect_blocks, pages, tables
-from jaxmed.report.result import Result
+from jaxmed.report.result import Result, Robust
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,6 +71,7 @@ class Shown(Result):
         title: str | None = None,
         author: str | None = None,
         labels: Labels = None,
+        sensitivity: bool | Literal["within", "between"] = False,
     ) -> Path:
         """Write a report as one HTML file that opens offline and prints well; returns its path.
 
@@ -82,9 +83,12 @@ class Shown(Result):
             title: of the report; default what the result is.
             author: who wrote it, below the title.
             labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+            sensitivity: of mediations and their bootstraps, a section on unmeasured confounders of mediators and outcome,
+                as of :meth:`sensitivity`: "within" or "between" clusters; True, wherever there are indirect effects.
 
         Raises:
-            InputError: a folder that does not exist, a title or author that is no text, labels that are none.
+            InputError: a folder that does not exist, a title or author that is no text, labels that are none, a section on
+                sensitivity where there is no such analysis.
             StorageError: a file that cannot be written.
 
         Example:
@@ -97,16 +101,24 @@ class Shown(Result):
         for name, given in (("title", title), ("author", author)):
             if given is not None and not isinstance(given, str):
                 raise InputError(f"{name}={shown(given)} is no text.")
+        if not isinstance(sensitivity, bool):
+            sensitivity = require_option("sensitivity", sensitivity, ("within", "between"))
         place = require_path("path", path)
         if not place.parent.is_dir():
             raise InputError(f"path={str(path)!r}: the folder {str(place.parent)!r} does not exist; create it first.")
         with self._labelled(labels):
-            text = document.document(self, title, author)
+            text = document.document(self, title, author, sensitivity)
         try:
             place.write_text(text, encoding="utf-8")
         except OSError as error:
             raise StorageError(f"path={str(path)!r} cannot be written to: {error}; give the name of a new file.") from error
         return place
+
+    def _robust(self, level: str | None) -> Robust:
+        from jaxmed.report.sensitivity import SECTION
+
+        self._fit._mediation_design(SECTION)
+        raise InputError(f"{SECTION} is not there for this result; leave it out.")
 
     def to_html(self, table: str | None = None, *, labels: Labels = None, **options: Any) -> str:
         """A table of this result as an HTML table; see :meth:`to_latex` for the arguments."""
@@ -303,6 +315,11 @@ class Curved(Shown):
 
         design = self._fit._mediation_design("sensitivity()")
         return sensitivity.analyse(self, design, level, rho, mediator, conf_level, method)
+
+    def _robust(self, level: str | None) -> Robust:
+        from jaxmed.report import sensitivity
+
+        return sensitivity.section(self, self._fit._mediation_design(sensitivity.SECTION), level)
 
     @abstractmethod
     def _confounded(self, model: Confounding, level: float, method: str | None) -> tuple[str, Estimates, Intervals]:

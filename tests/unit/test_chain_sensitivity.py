@@ -168,5 +168,5 @@ def test_words_draws_and_reports_of_chains(tmp_path):
     assert "through m1 and then m2" in found.describe()
     thresholds = found.thresholds().set_index("label")
     assert np.isfinite(thresholds.loc["indirect[m1 -> m2] within", "rho_zero"])
-    fit.report(tmp_path / "report.html")
+    fit.report(tmp_path / "report.html", sensitivity=True)
     assert "unmeasured confounder" in (tmp_path / "report.html").read_text()

@@ -179,6 +179,82 @@ def test_descriptives_of_level_2_and_of_text():
     assert np.isnan(row["icc"])
 
 
+def test_descriptives_of_a_mixed_model_are_of_the_rows_it_uses():
+    data = jm.datasets.split_model(n_clusters=12).data
+    data["arm"] = np.where(data["id"] % 2, "b", "a")
+    data.loc[0, "x"] = np.nan
+    mixed = jm.lmm("log(y + 30) ~ x * arm + (1 | id)", data)
+    table = mixed.descriptives().set_index("variable")
+    assert table.index.tolist() == ["y", "x", "arm = b"]
+    used = data.dropna(subset=["x"])
+    assert table.loc["y", "mean"] == pytest.approx(used["y"].mean())
+    assert table.loc["y", "n"] == mixed.n_obs == len(data) - 1
+    assert table.loc["arm = b", ["level", "n", "mean"]].tolist() == [2, 12, 0.5]
+    assert table.loc["x", "icc"] == descriptives.table(used[["x"]], used["id"])["icc"][0]
+
+
+def test_descriptives_with_several_grouping_factors():
+    rng = np.random.default_rng(3)
+    rows = {"school": np.repeat(np.arange(6), 20), "item": np.tile(np.arange(5), 24), "y": rng.standard_normal(120)}
+    data = pd.DataFrame(rows).assign(size=lambda d: d["school"] * 10.0, hard=lambda d: d["item"] % 2, one=1.0)
+    data["many"] = pd.Categorical.from_codes(np.arange(120) % 7, [f"c{k}" for k in range(7)])
+    mixed = jm.lmm("y ~ size + hard + many + (1 | school) + (1 | item)", data)
+    table = mixed.descriptives().set_index("variable")
+    assert table.index.tolist() == ["y", "size", "hard"]  # of seven categories no shares
+    assert table["level"].tolist() == ["rows", "school", "item"]
+    assert table["n"].tolist() == [120, 6, 5]
+    assert table.loc["size", "sd"] == pytest.approx(np.std(10 * np.arange(6), ddof=1))
+    for group in ("school", "item"):
+        assert table.loc["y", f"icc_{group}"] == pytest.approx(descriptives.table(data[["y"]], data[group])["icc"][0])
+    assert table.loc["size", ["icc_school", "icc_item"]].isna().all()
+    assert descriptives.sizes_in_words({"item": data["item"].to_numpy()}) == ["item: 5 groups of 24 rows each."]
+
+
+def test_the_report_of_a_mixed_model_begins_with_the_data(lmm, tmp_path):
+    source = lmm.report(tmp_path / "mixed.html", labels={"x": "Stress"}).read_text("utf-8")
+    headings = re.findall("<h2>(.*?)</h2>", source)
+    assert headings[:3] == ["Descriptive statistics", "Model", "Results"]
+    text = Page(source).text
+    assert "2. Stress" in text
+    assert re.search(r"id: 20 groups of \d+ to \d+ rows \(mean [\d.]+\)\.", text)
+    assert "n counts groups for variables of level 2; rows are those that the model uses." in text
+    only = jm.lmm("m ~ 1 + (1 | id)", lmm.data)
+    assert "Table 1. Variables" in only.report(tmp_path / "mixed.html").read_text("utf-8")
+
+
+def test_sensitivity_stands_in_a_report_where_it_is_asked_for(fit, boot, lmm, tmp_path):
+    path = tmp_path / "r.html"
+    assert "unmeasured" not in fit.report(path).read_text("utf-8")
+    assert "Imai" not in path.read_text("utf-8")
+    for result in (fit, boot, fit.bootstrap(kind="jackknife", progress=False)):
+        text = Page(result.report(path, sensitivity=True).read_text("utf-8")).text
+        for part in ("Sensitivity to an unmeasured confounder", "indirect[m<1>] within", "indirect[m<1>] between", "Imai, K."):
+            assert part in text
+    one = Page(fit.report(path, sensitivity="between").read_text("utf-8")).text.split("Sensitivity to an unmeasured")[1]
+    assert fit.sensitivity("between").describe() in one
+    assert "direct within" not in one.split("Diagnostics")[0]
+    with pytest.raises(InputError, match="sensitivity='betwixt' is not an option"):
+        fit.report(path, sensitivity="betwixt")
+    with pytest.raises(InputError, match=r"report\(sensitivity=...\) needs results of mediate"):
+        lmm.report(path, sensitivity=True)
+    data = fit.data.assign(x=fit.data.groupby("id")["x"].transform("mean"))
+    upper = jm.mediate(data, x="x", m="m<1>", y="y", cluster="id")
+    with pytest.raises(InputError, match="sensitivity='within': this fit has no indirect effect.*use sensitivity='between'"):
+        upper.report(path, sensitivity="within")
+    pool = jm.mediate([data, data.assign(y=data["y"] + 0.1 * data["x"])], x="x", m="m<1>", y="y", cluster="id")
+    with pytest.raises(InputError, match=r"not pooled over imputations; fits\[0\].report"):
+        pool.report(path, sensitivity=True)
+
+
+def test_the_coding_of_x_stands_beside_its_effects(tmp_path):
+    data = jm.datasets.split_model(n_clusters=20).data
+    data["arm"] = np.where(data["x"] > data["x"].median(), "treated", "waitlist")
+    fit = jm.mediate(data, x="arm", m="m", y="y", cluster="id", coding={"arm": ["waitlist", "treated"]}, covariance="diagonal")
+    for result in (fit, fit.bootstrap(60, seed=1, progress=False)):
+        text = Page(result.report(tmp_path / "r.html").read_text("utf-8")).text.split("Results")[1]
+        assert "arm: waitlist = 0, treated = 1." in text[: text.index("Fixed effects")]
+
+
 def test_a_folder_that_is_missing_is_named(fit, tmp_path):
     with pytest.raises(InputError, match=r"the folder .*nowhere' does not exist"):
         fit.report(tmp_path / "nowhere" / "report.html")

@@ -635,9 +635,9 @@ def test_results_draw_and_report_it(fit, boot, tmp_path):
     few = fit.bootstrap(20, seed=1, progress=False)  # fewer than percentiles need
     for result in (fit, boot, few):
         if result is few:
-            assert "normal, cluster bootstrap" in result.report(tmp_path / "few.html").read_text()
+            assert "normal, cluster bootstrap" in result.report(tmp_path / "few.html", sensitivity="within").read_text()
             continue
         assert result.plot("sensitivity", level="between", conf_level=0.9).get_ylabel() == "indirect[m] between"
-        page = result.report(tmp_path / "report.html").read_text()
+        page = result.report(tmp_path / "report.html", sensitivity=True).read_text()
         assert "Sensitivity to an unmeasured confounder" in page
         assert "would correlate their residuals, by rho" in page

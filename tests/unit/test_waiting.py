@@ -236,7 +236,7 @@ str(boot.summary()), boot.tidy(), boot.describe()
 for result, kinds in ((fit, ("path", "forest", "influence")), (boot, ("density", "health"))):
     for kind in kinds:
         result.plot(kind).figure.savefig(folder + f"/{kind}.png")
-boot.report(folder + "/report.html")
+boot.report(folder + "/report.html", sensitivity=True)
 fit.to_latex(), fit.to_markdown(), fit.to_html(), jm.compare_table({"fit": fit})
 jm.load_bootstrap(folder).tidy()
 mixed = jm.lmm("y ~ x + (1 | id)", data)
