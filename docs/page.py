@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from IPython import get_ipython
 
 import jaxmed
 
+os.environ["TQDM_DISABLE"] = "1"  # a page is a notebook in which nobody looks at what passes by
 logging.getLogger("jax").setLevel(logging.ERROR)
 pd.set_option("display.float_format", "{:.3f}".format, "display.max_rows", 120, "display.max_colwidth", 100)
 get_ipython().run_line_magic("config", "InlineBackend.figure_formats = ['svg']")

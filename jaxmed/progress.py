@@ -7,6 +7,7 @@ never in a file or a pipe. ``TQDM_DISABLE=1`` in the environment, which tqdm rea
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import threading
@@ -36,6 +37,15 @@ def watched() -> bool:
     return shell is not None and "IPKernelApp" in shell.config
 
 
+def tqdm_here() -> Any:
+    """tqdm's bar for this place: a notebook's where its widgets are there (tqdm warns where they are not), else one of text."""
+    if importlib.util.find_spec("ipywidgets") is None:
+        from tqdm import tqdm
+    else:
+        from tqdm.auto import tqdm
+    return tqdm
+
+
 class progress_bar:
     """A progress bar, or nothing; as a context it gives the function that counts what is done.
 
@@ -62,13 +72,11 @@ class progress_bar:
     def __enter__(self) -> Callable[[float], object]:
         if not self.shown:
             return lambda done: None
-        from tqdm.auto import tqdm
-
         call, delay = Call.outermost, self.delay
         if call is not None:
             self.open.enter_context(call.aside())
             delay = max(delay - call.seconds, 0.0)
-        self.bar = tqdm(total=self.total, unit=f" {self.unit}", delay=delay, leave=False)
+        self.bar = tqdm_here()(total=self.total, unit=f" {self.unit}", delay=delay, leave=False)
         OPEN.append(self)
         self.open.callback(OPEN.remove, self)
         if watched():
@@ -157,9 +165,7 @@ class Call:
 
     def _show(self) -> None:
         if self.bar is None:
-            from tqdm.auto import tqdm
-
-            self.bar = tqdm(desc=f"{self.name}()", bar_format="{desc} {elapsed}", leave=False, delay=TICK)
+            self.bar = tqdm_here()(desc=f"{self.name}()", bar_format="{desc} {elapsed}", leave=False, delay=TICK)
             self.bar.start_t -= self.seconds
         self.bar.desc = f"{self.name}(), {COMPILING}" if self.compiling else f"{self.name}()"
         self.bar.refresh()

@@ -76,7 +76,8 @@ def _sections(result: Result, sensitivity: bool | str) -> list[Section]:
     if robust is not None:
         inside = [table(head, frame) for head, frame in robust.tables]
         asked = [("Sensitivity to an unmeasured confounder", [*inside, *_figures(result, robust.pictures)])]
-    cited = dict.fromkeys([*result._cited(), *(robust.cited if robust else [])])
+    own = result._cited()
+    cited = [*own, *(name for name in (robust.cited if robust else []) if name not in own)]
     return [
         *result._sections(),
         ("Results", [table(head, frame) for head, frame in result._report_tables()]),

@@ -239,7 +239,7 @@ def test_sensitivity_stands_in_a_report_where_it_is_asked_for(fit, boot, lmm, tm
         lmm.report(path, sensitivity=True)
     data = fit.data.assign(x=fit.data.groupby("id")["x"].transform("mean"))
     upper = jm.mediate(data, x="x", m="m<1>", y="y", cluster="id")
-    with pytest.raises(InputError, match="sensitivity='within': this fit has no indirect effect.*use sensitivity='between'"):
+    with pytest.raises(InputError, match=r"sensitivity='within': this fit has no indirect effect.*use sensitivity='between'"):
         upper.report(path, sensitivity="within")
     pool = jm.mediate([data, data.assign(y=data["y"] + 0.1 * data["x"])], x="x", m="m<1>", y="y", cluster="id")
     with pytest.raises(InputError, match=r"not pooled over imputations; fits\[0\].report"):

@@ -1,4 +1,4 @@
-"""Calls that take long say so where somebody looks, and nowhere else; what is not for the screen is logged; no warning of ours."""
+"""Calls that take long say so where somebody looks and nowhere else; what is not for the screen is logged; no warnings."""
 
 import io
 import logging
