@@ -467,8 +467,10 @@ def coefplot(
     results: Any,
     *,
     what: Literal["fixed", "effects"] = "fixed",
+    effects: str | Sequence[str] | None = None,
     level: float = 0.95,
     intercepts: bool = False,
+    labels: Mapping[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the coefficients of several results beside each other; needs matplotlib (``pip install matplotlib``).
@@ -476,15 +478,17 @@ def coefplot(
     Args:
         results: a list of fits or bootstraps, or {name: result}.
         what: "fixed", the fixed effects; "effects", the effects of mediations.
+        effects: names of the rows to draw, as they stand in ``compare_table``; default all.
         level: of the intervals.
         intercepts: draw them too.
+        labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
         ax: matplotlib axes to draw on; default new ones of a fitting size.
 
     Returns:
         The axes drawn on.
 
     Raises:
-        InputError: something that is no result, or no matplotlib.
+        InputError: something that is no result, a row that none of them has, labels that are none, or no matplotlib.
 
     Example:
         >>> ax = jaxmed.coefplot({slope: jaxmed.lmm(f"m ~ x + ({slope} | id)", data) for slope in ("1", "x")})
@@ -493,7 +497,9 @@ def coefplot(
     """
     from jaxmed.report import plots
 
-    return plots.coefplot(results, what=what, level=level, intercepts=intercepts, ax=ax)
+    return plots.coefplot(
+        results, what=what, effects=effects, level=level, intercepts=intercepts, labels=labels, ax=ax
+    )  # fmt: skip
 
 
 @verb

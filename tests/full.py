@@ -62,6 +62,7 @@ FULL = (
     "unit/test_moderation.py",
     "unit/test_newton.py",
     "unit/test_padded.py",
+    "unit/test_plot_options.py",
     "unit/test_plots.py",
     "unit/test_process.py",
     "unit/test_progress.py",

@@ -28,6 +28,7 @@ from jaxmed.progress import progress_bar
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS, Estimates
 from jaxmed.report import bootstrap_words, document, omnibus, tables, variance_tables
 from jaxmed.report import sensitivity as robustness
+from jaxmed.report.drawing import FiguresOfDraws
 from jaxmed.report.effect_tables import for_notebooks, with_figures
 from jaxmed.report.result import FitResult, Picture, Robust, Section
 from jaxmed.report.shown import Curved, Labels
@@ -38,7 +39,7 @@ MANY = 0.01  # share of failed replicates above which tables warn
 
 @verbs
 @dataclass(frozen=True, repr=False, eq=False)
-class BootstrapResult(Curved):
+class BootstrapResult(FiguresOfDraws, Curved):
     """Draws of a bootstrap; made by the ``bootstrap`` method of a fit."""
 
     fit: FitResult

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GRID = 101
+NARROW = 22  # characters above one of four figures on a page
 
 
 class Checked(NamedTuple):
@@ -50,8 +51,9 @@ def quantile_plot(
     if random is not None and random not in found.random:
         raise InputError(f"random={shown(random)} is no random effect;{choices(random, found.random)}")
     values = found.scaled if random is None else found.random[random]
-    what = "residuals" if random is None else f"{names.term(random)}, predicted"
-    return residuals.normal_quantiles(values, level=level, title=_title(found), what=what, ax=ax)
+    title = _title(found) if random is None else style.wrapped(names.term(random), 60)
+    what = "residuals, standardised" if random is None else "predicted random effects, standardised"
+    return residuals.normal_quantiles(values, level=level, title=title, what=what, ax=ax)
 
 
 def prediction_plot(
@@ -70,7 +72,9 @@ def prediction_plot(
         raise InputError(f"by={shown(by)} is no predictor of the model;{choices(by, used)}")
     unknown = [name for name in at or {} if name not in used or name == by]
     if unknown:
-        raise InputError(f"at names {shown(unknown[0])}, which is no other predictor;{choices(unknown[0], used)}")
+        others = [name for name in used if name != by]
+        known = choices(unknown[0], others) if others else " the model has no other."
+        raise InputError(f"at names {shown(unknown[0])}, which is no other predictor;{known}")
     data = result.data
     held = {name: _middle(data[name]) for name in used if name != by} | dict(at or {})
     numeric = pd.api.types.is_numeric_dtype(data[by]) and not pd.api.types.is_bool_dtype(data[by])
@@ -82,12 +86,10 @@ def prediction_plot(
             table[name] = pd.Categorical(table[name], categories=data[name].cat.categories)
     estimate, error = result._predicted(table)
     z = float(-ndtri((1 - level) / 2))
-    words = "; ".join(
-        f"{names.column(n)} = {v:.3g}" if isinstance(v, float) else f"{names.column(n)} = {v}" for n, v in held.items()
-    )
+    words = "; ".join(f"{names.column(n)} = {style.number(v) if isinstance(v, float) else v}" for n, v in held.items())
     points = None
-    if numeric and result.design.response in data:
-        pair = data[[by, result.design.response]].dropna().to_numpy(float)
+    if numeric and (response := result._response_column) is not None:
+        pair = data[[by, response]].dropna().to_numpy(float)
         points = (pair[:, 0], pair[:, 1])
     return residuals.prediction(
         np.asarray(grid, float) if numeric else [str(value) for value in grid],
@@ -117,10 +119,11 @@ def page(result: Any) -> Figure:
     for row, one in zip(grid, found, strict=True):
         residuals.against_fitted(one.fitted, one.scaled, scale=False, title="", ax=row[0])
         residuals.against_fitted(one.fitted, one.scaled, scale=True, title="", ax=row[1])
-        residuals.normal_quantiles(one.scaled, level=0.95, title="", what="residuals", ax=row[2])
+        residuals.normal_quantiles(one.scaled, level=0.95, title="", what="residuals, standardised", ax=row[2])
         if one.random:
             name, values = next(iter(one.random.items()))
-            residuals.normal_quantiles(values, level=0.95, title="", what=f"{names.term(name)}, predicted", ax=row[3])
+            residuals.normal_quantiles(values, level=0.95, title="", what="predicted effects, standardised", ax=row[3])
+            row[3].set_title(style.wrapped(names.term(name), NARROW), loc="left", fontsize=style.TEXT - 1, color=style.INK)
         else:
             row[3].axis("off")
         for ax in row:

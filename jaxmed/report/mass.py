@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import Seed, chosen_names, require_level, require_option, require_path, require_whole, shown
+from jaxmed.arguments import Seed, choices, chosen_names, require_level, require_option, require_path, require_whole, shown
 from jaxmed.calls import verbs
 from jaxmed.design.many import Many
 from jaxmed.errors import InputError, StorageError
@@ -19,7 +19,7 @@ from jaxmed.inference import intervals, mass, multiplicity, satterthwaite
 from jaxmed.inference.effects import MONTE_CARLO, Effects
 from jaxmed.inference.multiplicity import ADJUSTMENTS, Adjustment
 from jaxmed.reml.problem import FAILED, SINGULAR, STATUS
-from jaxmed.report import pages, tables
+from jaxmed.report import names, pages, tables
 from jaxmed.report.figures import mass as figures
 from jaxmed.report.figures import style
 from jaxmed.report.mediation import MediationResult
@@ -345,20 +345,24 @@ class MassResult:
         q: float = 0.05,
         groups: Sequence[Any] | None = None,
         ax: Axes | None = None,
+        labels: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Axes:
         """Draw a figure of one row over all columns; needs matplotlib.
 
         Args:
-            kind: "manhattan", -log10 p by column; "volcano", -log10 p by estimate; "qq", p values against those of no effect.
+            kind: "manhattan", -log10 p by column: where are the effects? "volcano", -log10 p by estimate: how large are they?
+                "qq", ordered p values against those of no effect, with a pointwise band: are there any?
             label: of an effect or a coefficient, as of :meth:`top`.
-            q: false discovery rate at which columns are coloured.
+            q: of "manhattan" and "volcano", the false discovery rate at which columns are coloured.
             groups: of "manhattan", one value per column, such as its chromosome: neighbours are told apart by shade.
-            ax: matplotlib axes to draw on.
-            **options: of :meth:`effects` or :meth:`fixef`.
+            ax: matplotlib axes to draw on; default new ones.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
+            **options: of :meth:`effects` or :meth:`fixef`: ``method`` and ``adjust``, of effects ``n_draws``; of
+                "qq" ``level``, of its band.
 
         Raises:
-            InputError: an unknown figure or label, groups of another number.
+            InputError: an unknown figure, label or option, groups of another number.
 
         Example:
             >>> values = np.random.default_rng(1).normal(size=(len(data), 20))
@@ -366,16 +370,27 @@ class MassResult:
             >>> mass.plot("qq", "x").get_xlabel()
             'Expected −log10 p'
         """
-        kind = require_option("kind", kind, FIGURES)
+        if not isinstance(kind, str) or kind not in FIGURES:
+            raise InputError(f"plot({shown(kind)}): there is no such figure of this result;{choices(kind, FIGURES)}")
         style.require_axes(ax)
         q = require_level(q)
         if groups is not None and (kind != "manhattan" or len(groups) != len(self)):
             raise InputError(f"groups= is of 'manhattan', one value for each of the {len(self):,} columns.")
+        label = self._default_label if label is None else label
+        effect = label in self._effect_labels
+        valid = ["method", "adjust", *(["n_draws"] if effect else []), *(["level"] if kind == "qq" else [])]
+        if unknown := [name for name in options if name not in valid]:
+            own = ["label", *(["groups"] if kind == "manhattan" else []), *(["q"] if kind != "qq" else []), *valid]
+            raise InputError(f"plot({kind!r}) has no option {unknown[0]!r};{choices(unknown[0], own)}")
         table = self._rows_of(label, **options)
-        named = str(table["label"].iloc[0])
-        if kind == "manhattan":
-            return figures.manhattan(table, named, q=q, groups=groups, ax=ax)
-        return figures.volcano(table, named, q=q, ax=ax) if kind == "volcano" else figures.qq(table, named, ax=ax)
+        used, others = self.first._column_names()
+        with names.labelled(names.read_labels(labels, [*used, *others]), used):
+            words = names.effect(label) if effect else names.parameter(label)
+            if kind == "manhattan":
+                return figures.manhattan(table, words, q=q, groups=groups, ax=ax)
+            if kind == "volcano":
+                return figures.volcano(table, words, q=q, ax=ax)
+            return figures.qq(table, words, level=options.get("level", 0.95), ax=ax)
 
     def summary(self) -> pages.Summary:
         """What was fitted, how it ended, and the smallest p values, for a terminal: ``print(mass.summary())``."""

@@ -23,6 +23,7 @@ from jaxmed.inference.draws import RESPONSES, WEIGHTED
 from jaxmed.reml.fit import FittedSystem
 from jaxmed.reml.problem import Estimates
 from jaxmed.report import descriptives, document, equations, omnibus, paragraphs, prose, tables, variance_tables
+from jaxmed.report.drawing import MediationFigures
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import effect_frame, joined_notes, proportion_notes, with_coding, with_figures
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
@@ -40,7 +41,7 @@ CENTRING_CITED = {"group_mean": ("zhang",), "latent": ("preacher", "luedtke")}
 
 
 @verbs
-class MediationFit(FitResult, Curved, Checkable):
+class MediationFit(MediationFigures, FitResult, Curved, Checkable):
     """A fit of a mediation; see MediationResult for what users call."""
 
     system: FittedSystem
@@ -300,16 +301,6 @@ class MediationFit(FitResult, Curved, Checkable):
 
     def _foot(self) -> dict[str, Any]:
         return {str(name): value for name, value in self.glance().iloc[0].to_dict().items()}
-
-    def _figures(self) -> Mapping[str, Callable[..., Any]]:
-        from jaxmed.report import plots
-
-        return plots.MEDIATION
-
-    def _figures_of_draws(self) -> Mapping[str, Callable[..., Any]]:
-        from jaxmed.report import plots
-
-        return plots.MEDIATION_DRAWS
 
     def _curve_bands(self, level: float) -> tuple[str, Callable[..., curves.Bands]]:
         joint = self.system.covariance().joint

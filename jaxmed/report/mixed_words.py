@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
@@ -13,6 +12,7 @@ from jaxmed.arguments import require_option
 from jaxmed.calls import verbs
 from jaxmed.design.formula.coding import factor_levels
 from jaxmed.design.formula.model import LmmDesign, new_matrices
+from jaxmed.design.formula.variables import columns_of
 from jaxmed.design.frames import with_columns
 from jaxmed.errors import InputError
 from jaxmed.inference.draws import RESPONSES
@@ -21,6 +21,7 @@ from jaxmed.reml import crossed
 from jaxmed.reml.crossed_fit import CrossedFit
 from jaxmed.reml.problem import Estimates
 from jaxmed.report import descriptives, mixed_frames, mixed_tables
+from jaxmed.report.drawing import MixedFigures
 from jaxmed.report.mixed_tables import DF
 from jaxmed.report.result import Drawn, FitResult, Picture, Section
 from jaxmed.report.shown import Checkable, Labels
@@ -39,7 +40,7 @@ WEIGHTS = ".weights"  # the column of a resampled table that holds weights given
 
 
 @verbs
-class MixedFit(FitResult, Checkable):
+class MixedFit(MixedFigures, FitResult, Checkable):
     """A fit of a plain mixed model; see LMMResult for what users call."""
 
     design: LmmDesign
@@ -185,11 +186,6 @@ class MixedFit(FitResult, Checkable):
         groups = self.n_groups
         return row | ({"n_clusters": int(groups.iloc[0])} if len(groups) == 1 else {})
 
-    def _figures(self) -> Mapping[str, Callable[..., Any]]:
-        from jaxmed.report import plots
-
-        return plots.MIXED
-
     def _sections(self) -> list[Section]:
         from jaxmed.report import equations
 
@@ -291,11 +287,6 @@ class MixedFit(FitResult, Checkable):
     def _parameters_of(self, estimates: Estimates) -> tuple[list[str], np.ndarray]:
         return list(self._quantities.labels), self._quantities.values(estimates)
 
-    def _figures_of_draws(self) -> Mapping[str, Callable[..., Any]]:
-        from jaxmed.report import plots
-
-        return plots.MIXED_DRAWS
-
     def _pictures_of_draws(self, boot: Drawn) -> list[Picture]:
         from jaxmed.report import document
 
@@ -388,9 +379,16 @@ class MixedFit(FitResult, Checkable):
         return [Checked(self._response, self.fitted().to_numpy(), self.residuals("scaled").to_numpy(), random)]
 
     def _predictors(self) -> list[str]:
-        """Columns of the data that fixed effects are made of: those that change a prediction."""
-        groups = {term.group for term in self.design.terms}
-        return [str(n) for n in self.design.columns if n not in groups and n != self.design.response]
+        """Columns of the data that fixed effects and offsets are made of: those that change a prediction."""
+        coding = self.design.coding
+        recipes = [*(coding.recipes[label] for label in coding.parsed.fixed.nodes), *coding.offsets]
+        return list(columns_of(recipe.node for recipe in recipes))
+
+    @property
+    def _response_column(self) -> str | None:
+        """The response where it is a column as it is."""
+        response = self.design.coding.parsed.response
+        return response.text if response.kind == "name" and response.text in self.data else None
 
     def _predicted(self, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Predictions without random effects, and their standard errors."""

@@ -87,9 +87,12 @@ def labelled(
 
 
 def column(name: object) -> str:
-    """A column by its label."""
-    names = _NAMES.get()
-    return str(name) if names is None else names.labels.get(str(name), str(name))
+    """A column by its label, also in a formula's backticks."""
+    names, text = _NAMES.get(), str(name)
+    if names is None or text in names.labels:
+        return text if names is None else names.labels[text]
+    bare = text[1:-1] if text[:1] == text[-1:] == "`" else text
+    return names.labels.get(bare, text)
 
 
 def value(name: str, number: object) -> str | None:

@@ -15,6 +15,7 @@ from jaxmed.calls import verbs
 from jaxmed.errors import InputError
 from jaxmed.inference import effects, intervals, parameters, rubin
 from jaxmed.report import document, pages, tables
+from jaxmed.report.drawing import FiguresOfImputations
 from jaxmed.report.effect_blocks import effect_blocks
 from jaxmed.report.effect_tables import joined_notes, with_figures
 from jaxmed.report.mediation import MediationResult
@@ -22,7 +23,6 @@ from jaxmed.report.mixed import LMMResult
 from jaxmed.report.mixed_tables import DF
 from jaxmed.report.result import FitResult, Picture, Robust, Section
 from jaxmed.report.sensitivity import SECTION
-from jaxmed.report.shown import Shown
 
 if TYPE_CHECKING:
     from jaxmed.inference.effects import Effect
@@ -84,7 +84,7 @@ def _counted(rows: pd.Series) -> str:
 
 @verbs
 @dataclass(frozen=True, repr=False, eq=False)
-class PooledResult(Shown, Generic[Fit]):
+class PooledResult(FiguresOfImputations, Generic[Fit]):
     """What pooled fits of both families have."""
 
     fits: tuple[Fit, ...]

@@ -52,6 +52,7 @@ class Sensitivity:
     model: Confounding = field(repr=False)
     parts: Parts = field(repr=False)
     limits: Intervals = field(repr=False)
+    columns: tuple[list[str], list[str]] = field(repr=False)  # of the model, and the data's others: what may have a label
 
     @property
     def exact(self) -> bool:
@@ -151,37 +152,51 @@ class Sensitivity:
                 )
         return pd.DataFrame(rows)
 
-    def plot(self, effect: str | None = None, *, contour: bool = False, ax: Axes | None = None) -> Axes:
+    def plot(
+        self,
+        effect: str | None = None,
+        *,
+        contour: bool = False,
+        labels: Mapping[str, str] | None = None,
+        ax: Axes | None = None,
+    ) -> Axes:
         """Draw one effect over rho with its pointwise band, or over the two R^2; needs matplotlib.
 
         Args:
             effect: its label; default the first, an indirect effect.
             contour: whether to draw contours over the shares of M's and of Y's residual variance, in the direction of rho in
                 which the effect goes to 0.
+            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
             ax: matplotlib axes to draw on; default new ones.
 
         Returns:
             The axes drawn on.
 
         Raises:
-            InputError: an unknown effect, or no matplotlib.
+            InputError: an unknown effect, labels that are none, or no matplotlib.
 
         Example:
             >>> fit.sensitivity().plot().get_xlabel()
             'rho: correlation of the residuals of m and y within clusters'
         """
-        from jaxmed.report.figures import sensitivity as figures
         from jaxmed.report.figures import style
 
         require_bool("contour", contour)
         style.require_axes(ax)
+        used, others = self.columns
+        with names.labelled(names.read_labels(labels, [*used, *others]), used):
+            return self._draw(effect, contour, ax)
+
+    def _draw(self, effect: str | None, contour: bool, ax: Axes | None) -> Axes:
+        from jaxmed.report.figures import sensitivity as figures
+
         e = self.labels.index(self._chosen(effect))
         name, limit = self.labels[e], sensitivity.WIDEST * sensitivity.largest(self.parts)
         touch = sensitivity.first_touch(self.limits, e, limit)
         marks = {"estimate 0": float(sensitivity.zero(self.parts)[e]), "interval has 0": touch}
         if contour:
             sign = 1.0 if self.parts.slope[e] * self.parts.effect[e] >= 0 else -1.0  # towards 0
-            mediator = ", ".join(self.confounded)
+            mediator = _and(self.confounded)
             return figures.contour(
                 lambda rho: self.parts.effect[e] - self.parts.slope[e] * sensitivity.stretch(rho, self.parts.share),
                 sign=sign, limit=limit, marks=marks, mediator=mediator, outcome=self._outcome, effect=name, ax=ax,
@@ -286,6 +301,9 @@ class Sensitivity:
 class Limited(Protocol):
     """A result that knows how certain its effects are."""
 
+    @property
+    def _fit(self) -> Any: ...
+
     def _confounded(self, model: Confounding, level: float, method: str | None) -> tuple[str, Estimates, Intervals]: ...
 
 
@@ -306,7 +324,7 @@ def analyse(
     grid = _grid(rho, sensitivity.largest(parts))
     # thresholds look beyond the grid
     reasons = exactness.reasons(model, estimates, np.union1d(grid, GRID * sensitivity.largest(parts)))
-    return Sensitivity(chosen, moving, confidence, source, grid, reasons, model, parts, limits)
+    return Sensitivity(chosen, moving, confidence, source, grid, reasons, model, parts, limits, result._fit._column_names())
 
 
 def section(result: Any, design: Design, level: str | None, method: str | None = None, drawn: bool = True) -> Robust:

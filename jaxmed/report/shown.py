@@ -35,30 +35,7 @@ class Shown(Result):
     """Figures, reports and exported tables of a result."""
 
     def plot(self, kind: str | None = None, ax: Axes | None = None, *, labels: Labels = None, **options: Any) -> Axes:
-        """Draw a figure; needs matplotlib (``pip install matplotlib``).
-
-        Args:
-            kind: of a mediation fit "path", "forest", "moderation", "sensitivity", "clusters", "influence", "profile",
-                "residuals", "qq" or "scale"; of its bootstrap "forest", "path", "density", "moderation", "sensitivity" or
-                "health"; of a mixed model "coefficients", "ranef", "prediction", "residuals", "qq" or "scale"; of its
-                bootstrap "forest", "density" or "health". Default the first.
-            ax: matplotlib axes to draw on; default new ones of a fitting size.
-            labels: names of columns as people read them, ``{"pss10": "Perceived stress"}``.
-            options: of the figure, such as ``level=0.9``, ``effects=["indirect"]`` (forest; labels for density),
-                ``effect=``, ``by=``, ``at=``, ``shade=True`` (moderation), ``component=`` (path, clusters). A wrong name
-                is answered with the list of valid ones.
-
-        Returns:
-            The axes drawn on; ``ax.figure.savefig("figure.pdf")`` keeps them.
-
-        Raises:
-            InputError: an unknown figure or option, or no matplotlib.
-
-        Example:
-            >>> ax = mixed.plot("coefficients")
-            >>> [text.get_text() for text in ax.get_yticklabels()]
-            ['x']
-        """
+        """Draw the figure ``kind`` on ``ax`` or new axes; the families say which figures and options there are (drawing.py)."""
         from jaxmed.report import plots
 
         with self._labelled(labels):

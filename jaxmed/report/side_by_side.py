@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxmed.arguments import require_bool, require_digits, require_option
+from jaxmed.arguments import chosen_names, require_bool, require_digits, require_option
 from jaxmed.errors import InputError
 from jaxmed.report import tables
 from jaxmed.report.result import Result
@@ -62,6 +62,16 @@ def without_intercepts(frame: pd.DataFrame, intercepts: bool) -> pd.DataFrame:
     """The rows that are no intercepts, which stand on a scale of their own; all rows where nothing else is there."""
     others = frame.loc[frame["term"] != "Intercept"]
     return frame if intercepts or not len(others) else others
+
+
+def chosen_rows(frame: pd.DataFrame, effects: str | Sequence[str] | None, intercepts: bool) -> pd.DataFrame:
+    """The rows of these names, or of these kinds where the table has an "effect"; without a choice, see without_intercepts."""
+    if effects is None:
+        return without_intercepts(frame, intercepts)
+    kinds = frame["effect"] if "effect" in frame else frame["name"]
+    known = list(dict.fromkeys([*frame["name"].tolist(), *kinds.tolist()]))
+    asked = chosen_names("effects", effects, known, "coefficient or parameter of this model")
+    return frame.loc[frame["name"].isin(asked) | kinds.isin(asked)]
 
 
 def compare_table(

@@ -262,7 +262,7 @@ def test_influence_names_the_clusters_that_matter(fit):
     ax = fit.plot("influence", effect="direct between", n=5)
     table = fit.influence(progress=False)
     top = table.loc[table["label"] == "direct between"].head(5)
-    assert [t.get_text() for t in ax.get_yticklabels()] == [f"id {name}" for name in top["id"]]
+    assert [t.get_text() for t in ax.get_yticklabels()] == [str(name) for name in top["id"]]
     assert f"{top['change_in_se'].iloc[0]:+.2f} SE".replace("-", "−") in texts(ax)
     assert_readable(ax)
 
@@ -307,7 +307,10 @@ def test_coefplot_puts_models_beside_each_other(lmm, fit):
     assert second.get_xdata() == pytest.approx(other.fixef()["estimate"])
     assert first.get_ydata()[0] < second.get_ydata()[0]  # apart
     effects = jm.coefplot([fit], what="effects")
-    assert [t.get_text() for t in effects.get_yticklabels()] == fit.effects()["label"].tolist()
+    assert [t.get_text() for t in effects.get_yticklabels()] == [
+        label.replace("total_indirect", "total indirect").replace("proportion_mediated", "proportion mediated")
+        for label in fit.effects()["label"]
+    ]
     with pytest.raises(InputError, match="DataFrame is no result"):
         jm.coefplot([lmm.data])
 

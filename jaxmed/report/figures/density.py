@@ -23,7 +23,7 @@ MOST = 8  # effects that are drawn unasked
 def density(
     draws: pd.DataFrame, table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, interval: str, ax: Axes | None
 ) -> Axes:
-    """Draws of the effects with these labels; default the indirect effects that stand in the table without a condition."""
+    """Draws of effects by kind or label; default the indirect effects, or the fixed effects of a mixed model."""
     labels, more = _chosen(table, effects)
     alone = len(labels) == 1
     moderators = moderator_columns(table) if "component" in table and "versus" in table else []
@@ -77,4 +77,8 @@ def _chosen(table: pd.DataFrame, effects: Sequence[str] | None) -> tuple[list[st
         kinds = table["effect"].tolist() if "effect" in table else []
         found = [label for label, kind in zip(known, kinds, strict=True) if kind in ("indirect", "fixed")]
         return found[:MOST] or known[:1], max(len(found) - MOST, 0)
-    return chosen_names("effects", effects, known), 0
+    kinds = table["effect"].tolist() if "effect" in table else [""] * len(known)
+    asked = chosen_names("effects", effects, [*dict.fromkeys(kinds), *known], "kind of effect or label")
+    at = dict(zip(known, kinds, strict=True))
+    found = [name for one in asked for name in ([one] if one in at else [label for label in known if at[label] == one])]
+    return list(dict.fromkeys(found)), 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 ROW = 0.27  # inches
 MOST = 24  # rows that are drawn unasked
 LONGEST = 30  # characters of a line of names
+MOST_LETTERS = 180  # of a row's name
 LINE = 0.55  # of a row's height, a further line
 WIDTH = 6.5  # inches: a page
+ENTRY = 18  # characters of a line of the legend
+DIFFERENCE = re.compile(r"^indirect\[(.*?)\] - indirect\[(.*?)\]")  # of mediators
 HEADINGS = {
     "mediator_contrast": "Between mediators",
     "index": "Moderated mediation: change per unit",
@@ -43,7 +47,7 @@ def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, 
     for heading in sorted(dict.fromkeys(_heading(row) for row in rows), key=order.index):
         own = [row for row in rows if _heading(row) == heading]
         lines += [(heading, None), *zip(_words(own, moderators), own, strict=True)]
-    words = [text if row is None else style.wrapped(text, LONGEST) for text, row in lines]
+    words = [text if row is None else style.wrapped(text, LONGEST, MOST_LETTERS) for text, row in lines]
     at, height = _places(words)
     ax = style.axes(ax, WIDTH, height)
     style.quiet(ax, grid="x")
@@ -58,17 +62,22 @@ def forest(table: pd.DataFrame, *, effects: Sequence[str] | None, level: float, 
         )
         ax.set_xlabel(f"{ax.get_xlabel()}\n{said}" if said else ax.get_xlabel())
     if left_out:
-        more = style.wrapped(f"(not shown: {', '.join(left_out)}; effects=[...] chooses)", 60)
+        more = style.wrapped(f"(not shown: {', '.join(left_out)}; effects=[...] chooses)", 60, style.SENTENCE)
         ax.set_xlabel(f"{ax.get_xlabel()}\n{more}")
     return ax
 
 
-def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes | None) -> Axes:
-    """Coefficients of one model or several, by the rows' "name", models beside each other with markers of their own."""
+def coefficients(
+    models: Mapping[str, pd.DataFrame], *, label: str, said: Callable[[str], str] = names.term, ax: Axes | None
+) -> Axes:
+    """Coefficients of one model or several, by the rows' "name", models beside each other with markers of their own.
+
+    ``label`` says what is drawn, ``said`` turns a row's name into words.
+    """
     rows = list(dict.fromkeys(name for frame in models.values() for name in frame["name"].tolist()))
     if not rows:
         raise InputError("there is nothing to draw: the model has no fixed effects; for a mixed model see plot('ranef').")
-    words = [style.wrapped(names.term(name), LONGEST) for name in rows]
+    words = [style.wrapped(said(name), LONGEST, MOST_LETTERS) for name in rows]
     step = min(0.8 / max(len(models), 1), 0.24)
     places, height = _places(words)
     ax = style.axes(ax, WIDTH, (height - 0.75) * max(1.0, 0.55 * len(models)) + 0.75)
@@ -84,7 +93,7 @@ def coefficients(models: Mapping[str, pd.DataFrame], *, level: float, ax: Axes |
             for y, row in zip(at, zip(estimate, low, high, strict=True), strict=True):
                 _figures(ax, float(y), style.with_interval(*row))
     ax.set_yticks(places, words)
-    finish(ax, places[-1] + 1, f"Coefficient with {style.level_text(level)} interval")
+    finish(ax, places[-1] + 1, label)
     if len(models) > 1:
         ax.legend(frameon=False, fontsize=style.TEXT, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     return ax
@@ -100,7 +109,7 @@ def _places(words: Sequence[str]) -> tuple[list[float], float]:
 
 def _entry(model: str) -> str:
     """A model's name in the legend, which leaves out what begins with an underscore: a blank stands before it."""
-    return f" {style.word(model)}" if model.startswith("_") else style.word(model)
+    return f" {style.wrapped(model, ENTRY)}" if model.startswith("_") else style.wrapped(model, ENTRY)
 
 
 def finish(ax: Axes, n: float, label: str) -> None:
@@ -162,5 +171,7 @@ def _words(rows: Sequence[dict], moderators: Sequence[str]) -> list[str]:
             words = words.replace(f" {row['component']}", "", 1)
         for said in ("contrast ", "contextual ", "index ", "slope "):
             words = words.removeprefix(said)
+        if row["effect"] == "mediator_contrast":
+            words = DIFFERENCE.sub(r"\1 − \2,", words)
         found.append(words)
     return found

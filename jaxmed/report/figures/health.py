@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmed.report import names
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def health(
 ) -> Axes:
     """Three panels within one axes: statuses, Newton decrements at the end, the percentile interval as draws are added.
 
-    ``panel`` draws one of them alone: "status", "decrement" or "interval".
+    ``panel`` draws one of them alone: "status", "decrement" or "interval"; ``effect`` is the name of the effect in words.
     """
     if panel is not None:
         ax = style.axes(ax, 5.0, 3.2)
@@ -102,7 +101,7 @@ def _running(ax: Axes, sizes: np.ndarray, low: np.ndarray, high: np.ndarray, eff
     ax.axhline(estimate, color=style.INK, linewidth=1.1)
     ax.axhline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.set_xlabel("draws")
-    style.title(ax, f"{style.level_text(level)} interval as draws are added\n{style.wrapped(names.effect(effect), 70)}")
+    style.title(ax, f"{style.level_text(level)} interval as draws are added\n{style.wrapped(effect, 70, style.SENTENCE)}")
 
 
 def _whole():

@@ -11,6 +11,9 @@ from jaxmed.report.moderation import ModerationCurve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SHORT = 24  # characters of a moderator's name that is written beside its bounds
+SHADED = "pointwise interval leaves out 0"
+
 
 def moderation(curve: ModerationCurve, *, shade: bool, ax: Axes | None) -> Axes:
     """The curve, a dark pointwise and a pale simultaneous band, the bounds as numbers, the observed values as a rug.
@@ -29,7 +32,7 @@ def moderation(curve: ModerationCurve, *, shade: bool, ax: Axes | None) -> Axes:
     for side in ("band_low", "band_high"):
         label = f"{words} simultaneous" if side == "band_low" else None
         ax.plot(w, frame[side], color=style.BLUE, linewidth=0.9, linestyle=(0, (2, 2)), label=label)
-    ax.plot(w, frame["estimate"], color=style.INK, linewidth=1.9)
+    ax.plot(w, frame["estimate"], color=style.INK, linewidth=1.9, label="estimate")
     ax.axhline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)))
     ax.set_xlim(w[0], w[-1])
     # room for the rug below and the bounds' numbers above the bands
@@ -40,13 +43,14 @@ def moderation(curve: ModerationCurve, *, shade: bool, ax: Axes | None) -> Axes:
     if shade:
         for start, end, apart in curve.regions():
             if apart:
-                ax.axvspan(start, end, facecolor="none", edgecolor=style.PALE, hatch="///", linewidth=0, zorder=0)
-    decimals = style.width_decimals([float(w[-1] - w[0])])
+                span = ax.axvspan(start, end, facecolor="none", edgecolor=style.PALE, hatch="///", linewidth=0, zorder=0)
+                span.set_label(SHADED if SHADED not in ax.get_legend_handles_labels()[1] else None)
+    decimals, by = style.width_decimals([float(w[-1] - w[0])]), style.word(names.column(curve.by))
     for bound in curve.johnson_neyman:
         ax.axvline(bound, color=style.ORANGE, linewidth=1.2, linestyle=(0, (1, 1.5)))
         right = bound > w[0] + 0.85 * (w[-1] - w[0])
         ax.annotate(
-            f"{style.word(names.column(curve.by), 30)} = {style.number(bound, decimals)}",
+            f"{f'{by} = ' if len(by) <= SHORT else ''}{style.number(bound, decimals)}",
             (bound, 0.985), xycoords=("data", "axes fraction"),
             xytext=(-4 if right else 4, 0), textcoords="offset points", ha="right" if right else "left", va="top",
             fontsize=style.TEXT, color=style.ORANGE, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
@@ -54,7 +58,7 @@ def moderation(curve: ModerationCurve, *, shade: bool, ax: Axes | None) -> Axes:
     shown = {name: style.word(v) if isinstance(v, str) else style.number(v) for name, v in curve.at.items()}
     held = "".join(f", {style.word(names.column(name), 30)} = {value}" for name, value in shown.items())
     ax.set_xlabel(style.wrapped(names.column(curve.by), 70))
-    ax.set_ylabel(style.wrapped(f"{names.effect(curve.effect)}{held}", 48))
+    ax.set_ylabel(style.wrapped(f"{names.effect(curve.effect)}{held}", 48, style.SENTENCE))
     ax.legend(
         frameon=False,
         fontsize=style.TEXT,

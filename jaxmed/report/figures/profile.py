@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmed.report import names
 from jaxmed.report.figures import style
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def profile(
     """zeta over the values of the effect, or with ``absolute`` its size.
 
     ``roots`` are the critical values of zeta by their levels, of which that of ``level`` is marked; ``interval`` is the estimate
-    with its ends, ``words`` say what kind it is.
+    with its ends, ``words`` say what kind it is; ``effect`` is the name of the effect in words.
     """
     ax = style.axes(ax, 6.0, 4.0)
     style.quiet(ax)
@@ -73,7 +72,7 @@ def profile(
     ax.axhline(0, color=style.GREY, linewidth=0.8, zorder=0.6)
     if first - margin < 0 < last + margin:
         ax.axvline(0, color=style.INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0.7)
-    ax.set_xlabel(style.wrapped(names.effect(effect), 70))
+    ax.set_xlabel(style.wrapped(effect, 70, style.SENTENCE))
     ax.set_ylabel("|zeta|" if absolute else "zeta, the signed root of the likelihood ratio")
     style.title(ax, f"{style.with_interval(estimate, low, high)}, {style.level_text(level)} {words}")
     return ax

@@ -65,7 +65,7 @@ def normal_quantiles(values: np.ndarray, *, level: float, title: str, what: str,
     else:
         ax.text(0.5, 0.5, "no variance", transform=ax.transAxes, ha="center", fontsize=style.TEXT)
     ax.set_xlabel("normal quantiles")
-    ax.set_ylabel(what)
+    ax.set_ylabel(style.wrapped(what, 40))
     style.title(ax, title)
     return ax
 
@@ -98,7 +98,8 @@ def prediction(
             ax.plot(x[::step], y[::step], "o", color=style.GREY, markersize=2.2, alpha=0.35, markeredgewidth=0, linestyle="none")
         ax.fill_between(grid, low, high, color=style.BLUE, alpha=0.25, linewidth=0)
         ax.plot(grid, estimate, color=style.BLUE, linewidth=1.9)
-    ax.set_xlabel(style.wrapped(names[0], 70) + (f"\n{style.wrapped(held, 70)}" if held else ""))
+    ax.set_xlabel(style.wrapped(names[0], 70) + (f"\n{style.wrapped(held, 70, style.SENTENCE)}" if held else ""))
     ax.set_ylabel(style.wrapped(names[1], 45))
-    style.title(ax, f"Prediction without random effects, {style.level_text(level)} band")
+    said = "intervals" if isinstance(grid, list) else "band"
+    style.title(ax, f"Prediction without random effects, {style.level_text(level)} {said}")
     return ax

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 POINTS = 201
 LINES = ((0, (1, 1.5)), (0, (4, 2)))  # of the marks, in their order
-APART = 0.03  # a contour closer than this in rho to that of 0 is left out
+APART = 0.03  # a contour closer than this in rho to a marked one is left out
 
 
 def curve(
@@ -60,7 +60,7 @@ def curve(
                 color=style.ORANGE,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
             )
-    ax.set_xlabel(style.wrapped(axis, 70))
+    ax.set_xlabel(style.wrapped(axis, 70, style.SENTENCE))
     ax.set_ylabel(style.wrapped(names.effect(effect), 45))
     ax.legend(frameon=False, fontsize=style.TEXT, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, handlelength=1.6)
     return ax
@@ -89,11 +89,15 @@ def contour(
     values = np.where(possible, at(np.where(possible, rho, 0.0)), np.nan)
     # lines at evenly spaced rho: towards 1 an effect grows without bounds
     spaced = sign * np.linspace(0.1, 0.9, 9) * limit
-    levels = at(spaced[~(np.abs(spaced - next(iter(marks.values()))) < APART)])
+    spaced = np.array([r for r in spaced if not any(abs(r - mark) < APART for mark in marks.values())])
+    levels = at(spaced)
     if np.ptp(levels) > 0:
         lines = ax.contour(shares, shares, values, levels=np.sort(levels), colors=style.GREY, linewidths=0.8, linestyles="solid")
         decimals = style.width_decimals([float(np.ptp(levels))])
-        ax.clabel(lines, fmt=lambda value: style.number(value, decimals), fontsize=style.TEXT - 1, inline=True)
+        places = [(abs(r), abs(r)) for r in spaced]  # where both shares are alike
+        ax.clabel(
+            lines, fmt=lambda value: style.number(value, decimals), fontsize=style.TEXT - 1, inline=True, manual=places
+        )  # fmt: skip
     for (word, zero), line in zip(marks.items(), ("solid", "dashed"), strict=True):
         if np.isfinite(zero) and zero * sign > 0:
             along = np.linspace(zero**2, 1, POINTS)
@@ -101,11 +105,12 @@ def contour(
             ax.plot(along, zero**2 / along, color=style.ORANGE, linewidth=1.9, linestyle=line, label=label)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
-    ax.set_xlabel(f"share of the residual variance of {style.word(names.term(mediator), 40)}")
-    ax.set_ylabel(f"share of the residual variance of {style.word(names.column(outcome), 40)}")
+    for write, of in ((ax.set_xlabel, mediator), (ax.set_ylabel, names.column(outcome))):
+        share = f"share of the residual variance of {of} that the confounder explains"
+        write(style.wrapped(share, 52, style.SENTENCE))
     marked = bool(ax.get_legend_handles_labels()[0])
     if marked:
         ax.legend(frameon=False, fontsize=style.TEXT, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, columnspacing=1.2)
-    name = f"{style.word(names.effect(effect), 40)}, rho {'>' if sign > 0 else '<'} 0"
+    name = style.wrapped(f"{names.effect(effect)}, rho {'>' if sign > 0 else '<'} 0", 60)
     ax.set_title(name, loc="left", fontsize=style.TEXT + 2, color=style.INK, pad=26 if marked else 6)
     return ax

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -142,16 +143,20 @@ def width_decimals(widths: Iterable[float]) -> int | None:
 
 
 LONGEST = 100  # characters of a line of names in a figure
+SENTENCE = 240  # of a sentence with names in it
+QUOTED = re.compile(r"`([^`]+)`(?=(\w?))")  # a column in a formula, and what its level begins with: "`study arm`control"
 
 
 def word(text: object, longest: int = LONGEST) -> str:
     """A name of the user's as a figure shows it: on one line, "$" as itself and not as the start of mathematics, cut where long.
 
+    A formula's backticks are left out.
+
     Example:
-        >>> print(word("US$ per $1,000"))
-        US\\$ per \\$1,000
+        >>> print(word("US$ per $1,000"), "|", word("`study arm`control"))
+        US\\$ per \\$1,000 | study arm control
     """
-    line = " ".join(str(text).split())
+    line = " ".join(QUOTED.sub(lambda found: found[1] + (" " if found[2] else ""), str(text)).split())
     if len(line) > longest:  # the end tells labels apart: a level, a moderator's value
         end = longest // 3
         line = f"{line[: longest - end - 1]}…{line[-end:]}"
@@ -161,10 +166,14 @@ def word(text: object, longest: int = LONGEST) -> str:
 def effect_words(rows: Sequence[dict], moderators: Sequence[str]) -> list[str]:
     """Effects' labels with the user's names; moderators at their values in words, or in few digits.
 
-    An effect at several values of its moderators is named once, at the first of them.
+    An effect at several values of its moderators is named once, at the first of them. Rows without a component are parameters
+    of a mixed model.
     """
     out, before = [], ""
     for row in rows:
+        if "component" not in row:
+            out.append(names.term(row["label"]))
+            continue
         label, _, given = str(row["label"]).partition(" | ")
         words = (
             names.effect(label).replace("total_indirect", "total indirect").replace("proportion_mediated", "proportion mediated")
@@ -191,15 +200,15 @@ def _blank(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def wrapped(text: str, longest: int) -> str:
-    """A name on as many lines as it needs, cut where long.
+def wrapped(text: str, longest: int, most: int = LONGEST) -> str:
+    """A name on as many lines as it needs; cut at ``most`` characters, of which a sentence that has names in it needs more.
 
     Example:
         >>> print(wrapped("Perceived stress in US$", 16))
         Perceived stress
         in US\\$
     """
-    whole = word(text).replace(r"\$", "$")
+    whole = word(text, most).replace(r"\$", "$")
     return "\n".join(line.replace("$", r"\$") for line in textwrap.wrap(whole, longest)) or ""
 
 
