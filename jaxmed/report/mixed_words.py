@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
@@ -402,6 +403,16 @@ class MixedFit(MixedFigures, FitResult, Checkable):
         used = dict.fromkeys([*map(str, d.columns), *(term.group for term in d.terms)])
         terms = [name for name in d.fixed_names if name != "Intercept"]
         return list(used), [*map(str, self.data.columns), *terms]
+
+    def _level_labels(self, labels: Mapping[str, str]) -> dict[str, str]:
+        found = {}
+        for recipe in self.design.coding.recipes.values():
+            if recipe.contrast is None or recipe.node.text not in labels:
+                continue
+            numbers = range(1, len(recipe.levels) + 1)  # of contrasts that are not by level, as R writes them
+            for level in (*recipe.levels, *numbers, ".L", ".Q", ".C", *(f"^{k}" for k in numbers)):
+                found[f"{recipe.label}{level}"] = f"{labels[recipe.node.text]} {level}"
+        return {name: label for name, label in found.items() if name not in self.data}
 
     def _mediation_design(self, what: str) -> NoReturn:
         raise InputError(f"{what} needs results of mediate() and their bootstraps; this one is of a plain mixed model.")

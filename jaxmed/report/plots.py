@@ -114,7 +114,8 @@ def coefplot(
     used = list(dict.fromkeys(name for own, _ in columns for name in own))
     given = names.read_labels(labels, [*used, *(name for _, others in columns for name in others)])
     system = what == "effects"
-    with names.labelled(given, used):
+    levels = {name: label for result in named.values() for name, label in result._fit._level_labels(given).items()}
+    with names.labelled(levels | given, used):
         label = f"{'Estimate' if system else 'Coefficient'} with {style.level_text(level)} interval"
         return forest.coefficients(frames, label=label, said=_row_name if system else names.parameter, ax=ax)
 

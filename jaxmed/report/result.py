@@ -117,7 +117,8 @@ class Result:
     def _labelled(self, labels: object) -> Iterator[None]:
         """What is shown within this context has the user's names for columns."""
         used, others = self._fit._column_names()
-        with names.labelled(names.read_labels(labels, [*used, *others]), used, self._fit._value_words()):
+        given = names.read_labels(labels, [*used, *others])
+        with names.labelled(self._fit._level_labels(given) | given, used, self._fit._value_words()):
             yield
 
     def summary(self, *, labels: Mapping[str, str] | None = None) -> pages.Summary:
@@ -329,6 +330,10 @@ class FitResult(Result):
     @abstractmethod
     def _column_names(self) -> tuple[list[str], list[str]]:
         """The columns of the model, and the data's others: what may have a label."""
+
+    def _level_labels(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """Labels of the terms that are made of categorical columns which have one."""
+        return {}
 
     def _value_words(self) -> Mapping[tuple[str, object], str]:
         """What values of moderators are, by name and value."""

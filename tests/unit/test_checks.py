@@ -1,5 +1,7 @@
 """Residual checks, predictions and caterpillars of both families; long names within a page's width."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -96,9 +98,40 @@ def test_a_prediction_is_that_of_predict(mixed, data):
         mixed.plot("prediction", by="x", at={"x": 1})
 
 
-def test_caterpillars_of_all_terms(mixed):
+def test_caterpillars_of_all_terms(mixed, data):
     assert len(mixed.plot("ranef", labels=NAMES).child_axes) == 2
     assert not mixed.plot("ranef", term="x").child_axes
+    # names of groups, once for each factor, keep clear of the panel before
+    long = data.assign(school="School " + data["id"].astype(str), day=[f"Day {k % 9}" for k in range(len(data))])
+    ax = jaxmed.lmm("y ~ x + (1 + x | school) + (1 | day)", long).plot("ranef")
+    ax.figure.draw_without_rendering()
+    boxes = [panel.get_tightbbox() for panel in ax.child_axes]
+    assert all(left.x1 <= right.x0 + 1 for left, right in pairwise(boxes))
+    assert [len(panel.get_yticklabels()) for panel in ax.child_axes] == [40, 0, 9]
+    inside(ax.figure)
+
+
+def test_columns_in_backticks(data):
+    """A prediction is over predictors, never over the response or a grouping factor; no figure shows the backticks."""
+    made = data.rename(columns={"y": "well being", "x": "work load", "id": "the team"})
+    fit = jaxmed.lmm("`well being` ~ `work load` + m + (1 | `the team`)", made)
+    ax = fit.plot("prediction")
+    assert ax.get_xlabel().startswith("work load\nm = ")
+    assert ax.get_ylabel() == "well being"
+    assert len(ax.lines[0].get_xdata()) == len(made)  # the points
+    with pytest.raises(InputError, match="by='well being' is no predictor of the model"):
+        fit.plot("prediction", by="well being")
+    for kind in ("coefficients", "ranef", "residuals", "qq", "scale"):
+        figure = fit.plot(kind, labels={"well being": "WHO-5", "work load": "Load", "the team": "Team"}).figure
+        words = [t.get_text() for t in figure.findobj(mpl.text.Text)]
+        assert any(label in word for label in ("WHO-5", "Load", "Team") for word in words), kind
+        assert not any("`" in word for word in words), kind
+
+
+def test_levels_of_a_column_with_a_label(mixed):
+    ax = mixed.plot("coefficients", labels={"arm": "Condition", "x": "Load"})
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["Load", "Condition low", "m", "Load × Condition low"]
+    assert "Condition low" in mixed.summary(labels={"arm": "Condition"})
 
 
 @pytest.mark.parametrize("kind", ["path", "forest", "clusters", "residuals", "profile"])

@@ -93,7 +93,9 @@ def caterpillars(panels: Sequence[Panel], *, level: float, z: float, ax: Axes | 
     ax.axis("off")
     root = ax.get_figure(root=True)
     assert root is not None
-    inches = WIDTH if root.get_layout_engine() is not None else ax.get_window_extent().width / root.dpi
+    laid_out = root.get_layout_engine() is not None  # which makes room for what is written around the panels
+    inches = WIDTH if laid_out else ax.get_window_extent().width / root.dpi
+    bottom, height = (0.0, 1.0 if len(panels) == len(shown) else 0.94) if laid_out else (0.09, 0.82)
     # room for the names at the left of the first panel of a group
     names_of = [(panel.group, panel.levels) for panel in shown]
     first = [k == 0 or names_of[k] != names_of[k - 1] for k in range(len(shown))]
@@ -102,7 +104,7 @@ def caterpillars(panels: Sequence[Panel], *, level: float, z: float, ax: Axes | 
     at, order = 0.0, np.empty(0, int)
     for k, (panel, room, begins) in enumerate(zip(shown, rooms, first, strict=True)):
         at += room
-        own = ax.inset_axes((at / inches, 0.09, wide / inches, 0.84))
+        own = ax.inset_axes((at / inches, bottom, wide / inches, height))
         at += wide
         if begins:
             order = np.argsort(panel.values, kind="stable")
@@ -119,7 +121,7 @@ def caterpillars(panels: Sequence[Panel], *, level: float, z: float, ax: Axes | 
         else:
             own.set_yticks([])
     if len(panels) > len(shown):
-        ax.set_title(f"{len(panels) - len(shown)} more terms: term= chooses one", loc="right", fontsize=style.TEXT)
+        ax.set_title(f"{len(panels) - len(shown)} more: term= chooses one", loc="right", fontsize=style.TEXT)
     return ax
 
 
