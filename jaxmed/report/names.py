@@ -76,7 +76,9 @@ def labelled(
     if not labels and (around is not None or not values):
         yield
         return
-    words = "|".join(re.escape(name) for name in sorted({*known, *labels}, key=len, reverse=True))
+    # within a formula's backticks the column itself is found
+    bare = [name for name in known if not (len(name) > 2 and name[0] == name[-1] == "`")]
+    words = "|".join(re.escape(name) for name in sorted({*bare, *labels}, key=len, reverse=True))
     terms = re.compile(rf"(?:(?<!\w)|(?<=\bsd_)|(?<=\bcor_))({words})(_within|_between)?(?!\w)")
     effects = re.compile(rf"{BEFORE}({words}){AFTER}")
     token = _NAMES.set(Names(labels, terms, effects, values or {}))
