@@ -39,7 +39,7 @@ class MediationFigures(Shown):
         - ``"clusters"``: how much do clusters differ? Each cluster's own effect with an interval. ``effect=``, or ``what=``
           "indirect", "a", "d" or "b" with ``mediator=``, ``contrast=`` and ``component=``; ``level=``.
         - ``"influence"``: does one cluster make the effect? Estimates without the clusters that move it most, from refits
-          without each. ``effect=``; ``n=``, how many clusters (15); ``progress=True`` shows a bar.
+          without each. ``effect=``; ``n=``, how many clusters (15).
         - ``"profile"``: how asymmetric is the evidence? The signed root of the likelihood ratio. ``effect=``; ``level=``;
           ``reference=`` "F" or "chi-square"; ``absolute=True`` draws its size.
         - ``"residuals"``: is something left to explain? Scaled residuals over fitted values. ``equation=``, the response.

@@ -11,6 +11,7 @@ from scipy.special import ndtri
 from jaxmed.arguments import choices, require_option, require_whole, shown
 from jaxmed.errors import InputError
 from jaxmed.inference import effects
+from jaxmed.progress import progress_bar
 from jaxmed.report import cluster_tables, names, profile_tables
 from jaxmed.report.figures import clusters, forest, moderation, profile, style
 from jaxmed.report.plot_parts import INTERVALS, chosen_effect, paths, words_of
@@ -204,12 +205,11 @@ def _estimate(effects: pd.DataFrame, what: str, of: pd.Series) -> dict[str, floa
     return {"estimate": rows[0]} if len(rows) == 1 else {}
 
 
-def fit_influence(
-    result: Mediation, *, effect: str | None = None, n: int = 15, progress: bool = False, ax: Axes | None = None
-) -> Axes:
-    """The clusters without which an effect changes most; refits without each cluster in turn, with a bar if ``progress``."""
+def fit_influence(result: Mediation, *, effect: str | None = None, n: int = 15, ax: Axes | None = None) -> Axes:
+    """The clusters without which an effect changes most; refits without each cluster in turn."""
     table = result.effects()
     chosen = chosen_effect(effect, table["label"].tolist())
     require_whole("n", n, 1, ": how many clusters to show")
-    found = result.influence(progress)
+    with progress_bar(result.n_clusters, None, "clusters") as update:
+        found = cluster_tables.influence(result.system, result.cluster, update)
     return clusters.influence(found, result.cluster, chosen, words=words_of(table, chosen), most=int(n), ax=ax)

@@ -43,7 +43,7 @@ def draw(result: Result, kind: str | None, ax: Axes | None, options: dict[str, A
     for name in options:
         if name not in valid:
             raise InputError(f"plot({kind!r}) has no option {name!r};{choices(name, valid)}")
-    for name in ("shade", "intercepts", "absolute", "contour", "progress"):
+    for name in ("shade", "intercepts", "absolute", "contour"):
         if name in options:
             require_bool(name, options[name])
     style.require_axes(ax)

@@ -118,7 +118,7 @@ def test_a_wrong_option_or_name_is_answered_with_what_was_meant(results, name, k
     if "effects" in valid:
         with pytest.raises(InputError, match=rf"effects='{re.escape(asked)}' is .* did you mean '(dose|indirect|direct)"):
             result.plot(kind, effects=[asked])
-    for one in {"shade", "intercepts", "absolute", "contour", "progress"} & set(valid):
+    for one in {"shade", "intercepts", "absolute", "contour"} & set(valid):
         with pytest.raises(InputError, match=f"{one}='yes'"):
             result.plot(kind, **{one: "yes"})
     with pytest.raises(InputError, match=r"labels names 'dosis', which is no column; did you mean 'dose'"):
@@ -155,11 +155,6 @@ def test_effects_by_kind_or_label(results):
     np.testing.assert_allclose(own.lines[0].get_xdata(), fit.plot("clusters", what="a").lines[0].get_xdata())
     with pytest.raises(InputError, match="what='a': effect= already chooses it"):
         fit.plot("clusters", effect="a[m1] within", what="a")
-
-
-def test_a_bar_is_shown_where_it_is_asked_for(results, capfd):
-    results["fit"].plot("influence", progress=True)
-    assert "24/24" in capfd.readouterr().err
 
 
 def test_the_page_of_checks_refuses_axes_by_name(results):
