@@ -77,6 +77,9 @@ class progress_bar:
             self.open.enter_context(call.aside())
             delay = max(delay - call.seconds, 0.0)
         self.bar = tqdm_here()(total=self.total, unit=f" {self.unit}", delay=delay, leave=False)
+        if self.bar.disable:  # by tqdm's own switches: such a bar has no texts either
+            self.bar = None
+            return lambda done: None
         OPEN.append(self)
         self.open.callback(OPEN.remove, self)
         if watched():

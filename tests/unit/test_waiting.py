@@ -1,5 +1,6 @@
 """Calls that take long say so where somebody looks and nowhere else; what is not for the screen is logged; no warnings."""
 
+import functools
 import io
 import logging
 import subprocess
@@ -46,6 +47,16 @@ def fit():
 
 
 # --- The screen -----------------------------------------------------------------------------------------------------
+
+
+def test_bars_that_tqdm_is_told_not_to_show_are_told_nothing(capsys, monkeypatch):
+    disabled = functools.partial(progress.tqdm_here(), disable=True)  # as TQDM_DISABLE does
+    monkeypatch.setattr(progress, "tqdm_here", lambda: disabled)
+    with progress_bar(3, True) as count:
+        progress.tell_compiling(True)
+        count(1)
+        progress.tell_compiling(False)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("terminal")
