@@ -208,7 +208,8 @@ def open_folder(path: str | os.PathLike[str], scheme: AnyScheme, call: dict[str,
         )
     probe(place)
     folder = Folder(place, manifest, scheme)
-    logger.info("draws are kept in %s, which has %d replicates", place, sum(map(len, folder.done())))
+    there = sum(map(len, folder._named(CHUNK).values()))  # by name: the run looks into them
+    logger.info("draws are kept in %s, which has %d replicates", place, there)
     return folder
 
 

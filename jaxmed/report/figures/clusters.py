@@ -84,9 +84,7 @@ def caterpillars(panels: Sequence[Panel], *, level: float, z: float, ax: Axes | 
     if len(panels) == 1:
         one = panels[0]
         label = f"{one.term}, predicted with {said}"
-        return caterpillar(
-            one.levels, one.values, one.std_errors, marks={}, label=label, unit=one.group, z=z, ax=ax
-        )  # fmt: skip
+        return caterpillar(one.levels, one.values, one.std_errors, marks={}, label=label, unit=one.group, z=z, ax=ax)
     shown = panels[:MOST]
     tallest = max(min(len(panel.levels), NAMED) for panel in shown)
     ax = style.axes(ax, WIDTH, max(3.0, 0.19 * tallest + 1.5))
